@@ -50,7 +50,7 @@ done
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------
 
-# Compose mounts these files as they are: owner and mode here are what the services see.
+# Compose mounts these files unchanged: the services see their owner and mode.
 secret() { # NAME PREFIX GROUP MODE
   local file=$home/secrets/$1
   if [ ! -s "$file" ]; then
@@ -69,7 +69,7 @@ chown "$service_uid:$service_uid" "$home/token-keys/keys"
 
 settings=$home/compose.env
 [ -e "$settings" ] || install -m 644 deploy/compose.env.example "$settings"
-put() { # NAME VALUE: in its line, or in a new one
+put() { # NAME VALUE: in the line of NAME, or in a new line
   if grep -q "^$1=" "$settings"; then sed -i "s|^$1=.*|$1=$2|" "$settings"; else echo "$1=$2" >> "$settings"; fi
 }
 put MAYFLY_HOME "$home"

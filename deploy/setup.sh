@@ -8,9 +8,9 @@
 # As root on Debian or Ubuntu it installs missing packages; without root it prints the command to type, and continues
 # as long as nothing indispensable is missing. A second run changes nothing and takes a moment.
 #
-# Networks that inspect TLS: hand pip their CA bundle in its own variable, PIP_CERT=/path/to/bundle.pem. A package
-# index of your own is set in pip's configuration as usual, and an npm registry in npm's; the hashes in the lock files and
-# in the environments' files hold for them all the same.
+# Networks that inspect TLS: pass their CA bundle to pip with PIP_CERT=/path/to/bundle.pem. Set a package index of your
+# own in pip's configuration as usual, and an npm registry in npm's; the hashes in the lock files and in the
+# environments' files apply to them as well.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -32,7 +32,7 @@ has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/
 fit='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 find_python() {
   local candidate
-  # The distribution's first: it is optimized by profiles, which one that was built here (as by pyenv) seldom is.
+  # The distribution's Python first: its build is profile-guided, unlike most local builds (as by pyenv).
   for candidate in /usr/bin/python3 python3 python3.13 python3.12 python3.11 python3.14; do
     if "$candidate" -c "$fit" >/dev/null 2>&1; then
       command -v "$candidate"
@@ -53,8 +53,8 @@ if ! find_python >/dev/null; then
     needed+=(python3 python3-venv)
   fi
 fi
-# An engine that is there already, be it Docker Desktop or a remote one, is used as it is.
-# Without one, and where none can be installed, `mayfly up` makes containers with an OCI runtime directly.
+# An existing engine, also Docker Desktop or a remote engine, is used unchanged. If there is no engine and none can be
+# installed, `mayfly up` makes containers with an OCI runtime directly.
 if [ "${MAYFLY_DRIVER-}" = oci ]; then
   if ! has crun && ! has runc; then needed+=(crun); fi
 elif [ -z "${MAYFLY_DOCKER_URL-}" ] && [ ! -S /var/run/docker.sock ] && ! has dockerd; then
@@ -88,8 +88,8 @@ policy_is_ours=
 remove_policy() { if [ -n "$policy_is_ours" ]; then rm -f "$policy"; fi; }
 trap remove_policy EXIT
 
-# Mayfly runs a Redis of its own, and of Prometheus only the tools are wanted: no package's service is started but the
-# engine's, and that only where systemd looks after it.
+# Mayfly runs a Redis of its own, and needs only the tools of Prometheus. So of the packages' services only the engine's
+# is started, and only under systemd.
 forbid_services() {
   if [ -e "$policy" ]; then return; fi
   policy_is_ours=1
@@ -125,7 +125,7 @@ missing=("${needed[@]}" "${useful[@]}")
 if [ ${#missing[@]} -gt 0 ] && has apt-get; then
   # Lists are fetched on a first run and for required packages, not for packages that are merely useful.
   if [ "$(id -u)" = 0 ] && { [ ${#needed[@]} -gt 0 ] || [ ! -x .venv/bin/mayfly ]; }; then apt-get update -qq; fi
-  # One that this release does not have must not keep the others from being installed.
+  # A package that this release lacks must not prevent the installation of the others.
   missing=("${needed[@]}")
   for package in "${useful[@]}"; do
     if apt-cache show "$package" >/dev/null 2>&1; then
@@ -155,9 +155,9 @@ python=$(find_python) || { report "There is no Python 3.11 or newer with the ven
 lock=requirements.lock
 if [ -n "$dev" ]; then lock=requirements-dev.lock; fi
 stamp=.venv/.mayfly-setup
-# Also where PYTHONDONTWRITEBYTECODE is set, as in many containers: a command starts in two thirds of the time.
+# Also if PYTHONDONTWRITEBYTECODE is set, as in many containers: byte code reduces a command's start to two thirds.
 compile_modules() { .venv/bin/python -m compileall -q orchestrator worker || true; }
-# The environment of --dev holds all that the other one does.
+# The environment of --dev contains everything of the other environment.
 wanted=$( { echo "$root"; cat requirements.lock requirements-dev.lock pyproject.toml; } | sha256sum | cut -d' ' -f1)
 if [ -x .venv/bin/python ] && .venv/bin/python -c "$fit" 2>/dev/null && [ -x .venv/bin/mayfly ]; then
   case "$(cat "$stamp" 2>/dev/null || true)" in
@@ -172,7 +172,7 @@ if ! [ -x .venv/bin/python ] || ! .venv/bin/python -m pip --version >/dev/null 2
   "$python" -m venv .venv
 fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-# A lock is complete: nothing is resolved, so no newer release of anything can change or break what is installed.
+# A lock file is complete: pip resolves nothing, so newer releases cannot change or break the installation.
 .venv/bin/python -m pip install -qq --no-deps --require-hashes -r "$lock"
 .venv/bin/python -m pip install -qq --no-deps --no-build-isolation --no-index -e .
 .venv/bin/python -m pip check >&2

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command with a container engine. One that answers is used, and stays; else one is started, and ended afterwards.
+# Runs a command with a container engine: a running engine is used, and left running; otherwise an engine is started,
+# and ended afterwards.
 set -uo pipefail
 mayfly="$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/mayfly"
 state=$(mktemp -d "${TMPDIR:-/tmp}/mayfly-engine.XXXXXX") || exit 1

@@ -36,7 +36,7 @@ def created(mtime: int) -> str:
 
 
 def config(environment: Environment) -> dict[str, Any]:
-    """How a sandbox image's containers start (OCI image specification, ``config``)."""
+    """The start of a sandbox image's containers (OCI image specification, ``config``)."""
     flags = [] if environment.fork else ["-S"]  # only a program that is forked from it has a use for its `site`
     return {
         "Entrypoint": [PYTHON, *flags, AGENT],

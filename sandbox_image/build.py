@@ -55,7 +55,7 @@ def build(declaration: Path, source: Source, output: Path, force: bool = False) 
     """Build one environment's image, unless it exists already; returns the content of NAME.json.
 
     Raises :class:`BuildError`, :class:`preload.CompileError`, :class:`registry.RegistryError`, or
-    :class:`rootfs.RootError` when the result is not fit for a sandbox.
+    :class:`rootfs.RootError` if the root must not be used for a sandbox.
     """
     environment = load_environment(declaration)
     recipe = image.Recipe(

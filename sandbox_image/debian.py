@@ -21,11 +21,11 @@ from orchestrator.environments import Environment
 from sandbox_image import rootfs, sbom
 
 HERE = Path(__file__).resolve().parent
-# Rooms in the source, one directory in the image: each further directory costs the agent's start a search.
+# Several folders in the source, one directory in the image: each further directory costs the agent's start a search.
 AGENT = sorted((HERE / "agent").glob("*/*.[pj][ys]"), key=lambda path: path.name)
 AGENT_PACKAGES = ("libc-bin", "python3-minimal", "libpython3-stdlib")  # libc-bin: the C.UTF-8 locale
-# Programs in every language start commands by `sh`, and ask for a time zone by its name. A shell is no part of the
-# wall: the program can make every system call of a shell itself.
+# Programs in every language start commands by `sh`, and look up time zones by name. A shell weakens no wall: the
+# program can make every system call of a shell itself.
 TOOL_PACKAGES = (
     *("bash", "bzip2", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep", "gzip", "hostname"),
     *("mawk", "procps", "sed", "tar", "tzdata", "unzip", "xz-utils", "zip"),
@@ -41,8 +41,8 @@ env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 PYTHONHASHSEED=0 PYTHON
     chroot "$1" /bin/dash -e /{PREPARE_FILE}
 rm "$1/{PREPARE_FILE}"
 """
-# Unchecked, since nothing in an image changes after its build; the hash seed makes the order of sets repeatable. Of a
-# script on its command line Python never looks for cached byte code, so the agent is started from a copy of that.
+# Unchecked byte code, since nothing in an image changes after its build; the hash seed makes the order of sets
+# repeatable. Python ignores cached byte code of a script on its command line, so the agent starts from a copy of it.
 # Programs find their package `mayfly` beside the standard library.
 COMPILE_SCRIPT = """
 set -e
@@ -134,8 +134,8 @@ def unpack(environment: Environment, source: Source, scratch: Path) -> Path:
 def kept(
     root: rootfs.Root, packages: Sequence[sbom.Package], removed: Iterable[str], unwanted: Iterable[str] = ()
 ) -> rootfs.Root:
-    """An unpacked root without its listing, the paths that globs of ``removed`` match, and the files of packages: those
-    that ``package:GLOB`` in ``removed`` names, and the ``unwanted``.
+    """An unpacked root without its listing, without paths that globs of ``removed`` match, and without the files of
+    packages that ``package:GLOB`` in ``removed`` or ``unwanted`` name.
     """
     globs = tuple(removed)
     paths = [glob for glob in globs if not glob.startswith(PACKAGE_PREFIX)]
@@ -145,7 +145,7 @@ def kept(
 
 
 def links_of(links: Mapping[str, str], source: Source) -> dict[str, str]:
-    """Links of an environment, with the architecture's name in place of ``{multiarch}``."""
+    """An environment's links, with the architecture's name in place of ``{multiarch}``."""
     multiarch = source.multiarch
     return {name.format(multiarch=multiarch): target.format(multiarch=multiarch) for name, target in links.items()}
 
@@ -158,5 +158,5 @@ def python_version(root: rootfs.Root, packages: Sequence[sbom.Package]) -> str:
 
 
 def packages_only(name: str, packages: tuple[str, ...]) -> Environment:
-    """An environment to unpack packages with, for an image that is no sandbox's."""
+    """An environment with which to unpack packages for an image that is not a sandbox's."""
     return Environment(name=name, version="1", description="", packages=packages, file_name="-", run=("-",))

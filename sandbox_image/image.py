@@ -43,7 +43,7 @@ def report(line: str) -> None:
 def build(recipe: Recipe, source: Source, output: Path, force: bool = False) -> dict[str, Any]:
     """Build an image below ``output``, unless the same is there already; returns the content of NAME.json.
 
-    Raises :class:`BuildError`, :class:`rootfs.RootError` when the root is not fit, and exceptions of ``make_root``.
+    Raises :class:`BuildError`, :class:`rootfs.RootError` for an unsuitable root, and the exceptions of ``make_root``.
     """
     name, version = recipe.name, recipe.version
     summary_path, image_path = output / f"{name}.json", output / f"{name}.tar"
@@ -68,7 +68,7 @@ def build(recipe: Recipe, source: Source, output: Path, force: bool = False) -> 
             with layer.open("wb") as file:
                 size = rootfs.write(root, file, source.mtime)
         image = archive.write_image(name, recipe.config, source.architecture, [layer], finished, source.mtime)
-        summary_path.unlink(missing_ok=True)  # it vouches for the archive
+        summary_path.unlink(missing_ok=True)  # removed first, since it states that the archive is complete
         finished.replace(image_path)
     listed: list[sbom.Component] = [*sbom.in_image(packages, root), *fetched]
     bill = sbom.bill(name, version, image.id, archive.created(source.mtime), listed)

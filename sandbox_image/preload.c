@@ -1,6 +1,6 @@
 /*
- * Loaded first into every process of a sandbox (ld.so.preload): two calls of the C library that would show a difference
- * to one's own machine. A process that does not load it is none the less safe, only less at home.
+ * Loaded first into every process of a sandbox (ld.so.preload): two calls of the C library that would otherwise behave
+ * differently from an ordinary machine. The library is for convenience alone: security does not depend on it.
  *
  * statx without AT_NO_AUTOMOUNT. GNU ls and stat set that flag in every call. gVisor refuses it, also in newfstatat, to
  * which libc would fall back. Nothing is mounted in a sandbox by looking at it, so without the flag nothing differs.
@@ -8,7 +8,7 @@
  * rename and renameat of a regular file between /work, /tmp and /output, which are mounts of their own, so that the
  * kernel answers EXDEV. As with mv(1), the file is copied then, with its mode and times, and the old name removed.
  *
- * Compiled by tcc without any header, so what the kernel's interface fixes is written out here.
+ * Compiled by tcc without any header, so the constants and structures of the kernel's interface are written out here.
  */
 #if defined(__x86_64__)
 enum { SYS_renameat = 264, SYS_statx = 332 };

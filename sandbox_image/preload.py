@@ -26,7 +26,7 @@ def library() -> bytes:
         raise CompileError(f"{' and '.join(missing)} not installed (Debian, Ubuntu: apt install {' '.join(missing)})")
     with tempfile.TemporaryDirectory() as scratch:
         objects, linked = f"{scratch}/preload.o", f"{scratch}/preload.so"
-        # tcc's own linker would leave out that the stack is not executed, and every process would have one that is.
+        # tcc's own linker does not mark the stack as non-executable, so every process would have an executable stack.
         options = ("-shared", "-s", "-z", "noexecstack", "-z", "relro", "-z", "now", "--build-id=none")
         _run("tcc", "-Wall", "-Werror", "-c", "-o", objects, str(SOURCE))
         _run("ld", *options, "-o", linked, objects)

@@ -1,7 +1,7 @@
 """Packages of language registries: fetched by version and hash, and unpacked. No script of a package is ever run.
 
 The registry's own client fetches, so that registry, certificates and credentials are those of the host's configuration.
-An archive with another hash than the environment's file names fails the build.
+An archive whose hash differs from the hash in the environment's file fails the build.
 """
 
 from __future__ import annotations

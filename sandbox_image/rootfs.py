@@ -31,7 +31,8 @@ FILES = {
     "etc/hostname": "sandbox\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\nprotocols: files\nservices: files\n",
 }
-LINKS = {  # users and groups are known to the host alone: each container has a uid of its own; and so are its tools
+# Files that the host supplies for each container: users and groups, since each has a uid of its own, and its tools.
+LINKS = {
     "etc/passwd": "../run/identity/passwd",
     "etc/group": "../run/identity/group",
     "tools": "run/identity/tools",
@@ -65,7 +66,7 @@ REMOVED = (
     *("usr/lib/locale/[!C]*", "usr/lib/*/audit", "usr/lib/*/engines-3", "usr/lib/*/perl*"),
     *("usr/lib/*/libmemusage.so", "usr/lib/*/libpcprofile.so", "usr/lib/*/pkgconfig", "usr/lib/*.la"),
     *("usr/bin/ldd", "usr/bin/localedef", "usr/bin/pldd", "usr/bin/zdump", "usr/bin/chcon", "usr/bin/runcon"),
-    # A hook into a crash reporter that is not there, for which every start of Python would look everywhere
+    # A hook into a crash reporter that the image lacks, which every start of Python would search for
     *("etc/python3*/sitecustomize.py", "usr/lib/python3*/sitecustomize.py"),
     # Python's own tools and tests
     *("usr/bin/py3*", "usr/bin/pdb3*", "usr/bin/pydoc3*", "usr/bin/pygettext3*", "usr/bin/2to3*", "usr/bin/idle*"),
@@ -79,7 +80,7 @@ FORBIDDEN = re.compile(
 
 
 class RootError(Exception):
-    """The root that was built is not fit for a sandbox."""
+    """The built root must not be used for a sandbox."""
 
 
 @dataclass(frozen=True)
@@ -195,14 +196,14 @@ def resolve(root: Root, path: str) -> str | None:
 
 
 def check(root: Root, needed: Iterable[str]) -> None:
-    """Raise :class:`RootError` for a root that is not fit for a sandbox, or lacks a needed path."""
+    """Raise :class:`RootError` for a root with forbidden files, or without a needed path."""
     for path, one in root.items():
         if one.info.mode & (stat.S_ISUID | stat.S_ISGID):
             raise RootError(f"/{path} is setuid or setgid")
         if not (one.info.isreg() or one.info.isdir() or one.info.issym()):
             raise RootError(f"/{path} is neither a file, a directory nor a link")
         if FORBIDDEN.match(path):
-            raise RootError(f"/{path} does not belong into a sandbox")
+            raise RootError(f"/{path} must not be in a sandbox")
         if one.info.mode & stat.S_IWOTH and not one.info.issym() and path != "tmp":
             raise RootError(f"/{path} can be written by everybody")
     for path in needed:

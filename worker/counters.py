@@ -19,7 +19,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Counters:
-    """The kernel's counters so far; ``None`` where this host does not count. Counters never decrease.
+    """The kernel's counters so far; ``None`` where this host has no such counter. Counters never decrease.
 
     For a sandbox with a loopback, ``unrouted`` is the number of attempts to leave it, and ``sockets`` the highest
     observed number of TCP and UDP sockets.
@@ -35,7 +35,7 @@ class Counters:
     sockets: int | None = None
 
     def after(self, earlier: Counters) -> Counters:
-        """These counters, with the earlier values of cgroups that are gone."""
+        """These counters; a counter that a removed cgroup no longer shows keeps its earlier value."""
         merged: dict[str, Any] = {}
         for name, now in asdict(self).items():
             known = [count for count in (now, getattr(earlier, name)) if count is not None]

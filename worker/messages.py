@@ -1,6 +1,6 @@
 """Receives messages of other processes: cancellations, and new standard input for the executions of this worker.
 
-Messages may be lost: a missed cancellation is found with the next bookkeeping, missed input by the feeder's own reads.
+Messages may be lost: the next bookkeeping finds a missed cancellation, and the feeder's own reads find missed input.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class MessageListener:
                 stopped.wait(PAUSE_SECONDS)
 
     def wake(self) -> None:
-        """Let :meth:`run` notice now that ``stopped`` is set. Without Redis it does so within ``PAUSE_SECONDS``."""
+        """Wake :meth:`run`, so that it sees ``stopped`` at once; without Redis it does within ``PAUSE_SECONDS``."""
         try:
             self._connection.publish(self._fed, b"")
         except redis.exceptions.RedisError as error:

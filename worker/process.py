@@ -61,7 +61,7 @@ def driver_of(settings: Settings, worker: str) -> Driver:
 class Worker:
     """The parts of one worker process.
 
-    Shared parts are made first: the lease, which the heartbeat renews and the runner asks, and the signal to leave,
+    Shared parts are made first: the lease, which the heartbeat renews and the runner checks, and the signal to leave,
     which a refused host sets and the slots obey. So each part gets its dependencies in its constructor.
     """
 
@@ -72,7 +72,7 @@ class Worker:
         patience = min(settings.redis_timeout_seconds, settings.lease_seconds / BEATS_PER_LEASE)
         self._pulse = open_store(
             settings.model_copy(update={"redis_timeout_seconds": patience})
-        )  # shorter, so that one late answer does not lose the lease
+        )  # shorter than the lease, so that one late answer does not lose the lease
         self._environments = load_environments(settings.environments_dirs)
         self._driver = make_driver(settings, self.id)
         self._stopped, leaving = threading.Event(), threading.Event()
@@ -142,7 +142,7 @@ class Worker:
         self._watch.locks.start()
         self._tools.start()
         self._heartbeat.start()
-        self._send_heartbeat()  # before there is a container, which others would take for an orphan
+        self._send_heartbeat()  # before the first container, which other workers would take for an orphan
         self._pool.start()
         runs = (self._heartbeat_loop, self._bookkeeping_loop, self._upkeep_loop, self._cancel_loop)
         threads = [threading.Thread(target=run, name=run.__name__.strip("_")) for run in runs]
@@ -181,13 +181,13 @@ class Worker:
         try:
             while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
                 self._send_heartbeat()
-        finally:  # without its leases this worker must not take anything
+        finally:  # without its leases this worker must not take an execution
             self._slots.leave()
 
     def _bookkeeping_loop(self) -> None:
         while not self._stopped.wait(self._settings.lease_seconds / BEATS_PER_LEASE):
             for step in (self._cancel_requested, self._slots.beat):
-                try:  # a failure of the first does not prevent the second
+                try:  # a failure of the first task does not prevent the second
                     step()
                 except (StoreUnavailable, redis.exceptions.RedisError) as error:
                     log.warning("bookkeeping.failed", error=type(error).__name__, detail=str(error))

@@ -1,13 +1,13 @@
 """The RQ worker with N slots.
 
-RQ's own workers run one job at a time; this one has a thread for each slot, which claims an execution, runs it, and
-claims the next. The same script updates RQ (:class:`orchestrator.queue.Deliveries`): that a job is over, after
-its execution's end was committed, together with the next claim, and before a slot waits for one. The caller's thread
-waits in :meth:`SlotWorker.work_until_left`, another renews leases (:meth:`SlotWorker.beat`). Of RQ's worker class only
-the registration, heartbeats and deregistration are used.
+RQ's own workers run one job at a time; this worker has a thread for each slot, which claims an execution, runs it, and
+claims the next. The script of a claim also updates RQ (:class:`orchestrator.queue.Deliveries`): once an execution's end
+is committed, its job is acknowledged together with the next claim, and at the latest before the slot waits for an
+execution. The caller's thread waits in :meth:`SlotWorker.work_until_left`; another thread renews leases
+(:meth:`SlotWorker.beat`). Of RQ's worker class only the registration, heartbeats and deregistration are used.
 
-A tenant with nothing running need not wait for long programs of other tenants: while all slots are busy, a *spare* slot
-takes executions of such tenants, and no others.
+A tenant without running executions need not wait for long programs of other tenants: while all slots are busy, a
+*spare* slot takes executions of such tenants, and no others.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class SlotWorker(SimpleWorker):
         paused: Callable[[], bool],
         leaving: threading.Event | None = None,
     ) -> None:
-        """``offered`` gives the isolations to take executions of, ``paused`` whether to take none for now.
+        """``offered`` returns the isolations whose executions to take, ``paused`` whether to take none for now.
 
-        To set ``leaving`` from elsewhere does the same as :meth:`leave`.
+        Setting ``leaving`` from outside has the effect of :meth:`leave`.
         """
         super().__init__(
             [Queue(kind, connection=connection, serializer=JSONSerializer) for kind in queue_kinds()],
@@ -78,13 +78,13 @@ class SlotWorker(SimpleWorker):
         self._taken_lock = threading.Lock()
         self._filled = threading.Condition(self._taken_lock)
         self._leaving = leaving or threading.Event()
-        self._entries_lock = threading.Lock()  # while RQ's entries of this worker are written
+        self._entries_lock = threading.Lock()  # taken while RQ's entries of this worker are written
         self._entered = True
         self.paused, self.offered = paused, offered
 
     @property
     def connection_timeout(self) -> int:
-        """The least time-out of RQ's connection. RQ would raise the given time-out to 30 s, in a Redis that hangs."""
+        """The least time-out of RQ's connection, without which RQ would wait 30 s for a hanging Redis."""
         return 0
 
     @property
@@ -115,7 +115,7 @@ class SlotWorker(SimpleWorker):
                 self.register_birth()  # type: ignore[no-untyped-call]
             except redis.exceptions.RedisError as error:
                 self._missed(error)
-            except ValueError:  # RQ has this worker's unique name already: an answer was lost
+            except ValueError:  # RQ has this worker's unique name: the registration's answer was lost
                 break
             else:
                 break
@@ -124,7 +124,7 @@ class SlotWorker(SimpleWorker):
             thread.start()
         for slot in slots:
             slot.join()
-        self.leave()  # for the waker, where every slot has failed
+        self.leave()  # ends the waker, in case every slot has failed
         waker.join()
         try:
             with self._entries_lock:
@@ -165,7 +165,7 @@ class SlotWorker(SimpleWorker):
                     bell = self._deliveries.await_bell(offered, POP_SECONDS, spare=spare)
                     if bell and (self.paused() or self._leaving.is_set()):
                         self._deliveries.ring(bell)
-            except StoreFull:  # repeated until there is capacity: no bell announces it
+            except StoreFull:  # repeated until there is capacity, which is not announced
                 metrics.claims_refused.inc()
                 log.warning("claim.no_room", detail="Redis is at its maxmemory: queued executions wait.")
                 self._leaving.wait(RECONNECT_SECONDS)
@@ -175,7 +175,7 @@ class SlotWorker(SimpleWorker):
             except (redis.exceptions.RedisError, StoreUnavailable) as error:
                 self._missed(error)
                 taken = None
-                if self._leaving.is_set():  # entries that were not acknowledged in RQ expire
+                if self._leaving.is_set():  # jobs that were not acknowledged in RQ expire
                     return
             if taken is not None:
                 self._run(taken)
@@ -192,7 +192,7 @@ class SlotWorker(SimpleWorker):
         self._leaving.wait()
         try:
             self._deliveries.wake(slots)
-        except redis.exceptions.RedisError as error:  # without Redis, or a full one: idle slots end by their time-out
+        except redis.exceptions.RedisError as error:  # Redis is unavailable or full: idle slots end by their time-out
             log.warning("slots.not_woken", detail=str(error))
 
     def _run(self, taken: Taken) -> None:
@@ -203,7 +203,7 @@ class SlotWorker(SimpleWorker):
         metrics.slots_busy.set(self.busy)
         try:
             self._handler(taken.claim)
-        except Exception:  # the slot must survive it; the janitor gives the execution to another attempt
+        except Exception:  # the slot must survive any error; the janitor requeues the execution
             metrics.slot_failures.inc()
             log.exception("slot.failed", execution=taken.claim.id)
         finally:

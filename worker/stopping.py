@@ -23,7 +23,7 @@ class StopSignals:
     """The signals that stop this process, from the time of construction on. Used by the main thread."""
 
     def __init__(self) -> None:
-        self._events: SimpleQueue[int] = SimpleQueue()  # whose `put` a handler may call at any point
+        self._events: SimpleQueue[int] = SimpleQueue()  # a handler may call its `put` at any point
         for number in SIGNALS:
             signal.signal(number, lambda received, frame: self._events.put(received))
 
@@ -34,7 +34,7 @@ class StopSignals:
 
         Call ``drain`` after the first signal. Call ``hand_back`` after another signal, or after ``drain_seconds``.
         """
-        work.add_done_callback(lambda _: self._events.put(0))  # which wakes up this thread
+        work.add_done_callback(lambda _: self._events.put(0))  # wakes this thread
         self._await(work, math.inf)
         if not work.done():
             drain()

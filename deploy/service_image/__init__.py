@@ -1,1 +1,1 @@
-"""The images that API, worker and Redis run from in a compose deployment, and how they are built."""
+"""The images of API, worker and Redis in a compose deployment, and their builder."""

@@ -1,8 +1,8 @@
 """Build the images of the services: ``python -m deploy.service_image.build --output DIR``.
 
-``service`` (API and worker: Debian's Python, the locked packages, this checkout) and ``redis`` (Debian's), by the same
-tooling as the sandbox images, without a registry. An image has two layers: what comes from Debian, kept in DIR for the
-next build, and ours. DIR gets NAME.tar (for ``docker load``), NAME.json (what was built, from what) and NAME.cdx.json.
+``service`` (API and worker: Debian's Python, the locked packages, this checkout) and ``redis`` (Debian's) are built by
+the tools of the sandbox images, without a registry. An image has two layers: Debian's packages, kept in DIR for the
+next build, and ours. DIR gets NAME.tar (for ``docker load``), NAME.json (the image and its inputs) and NAME.cdx.json.
 """
 
 # ruff: noqa: TID251 - a build has no settings of Mayfly's; it takes a standard variable as a default
@@ -67,8 +67,8 @@ class Base:
 class Service:
     """An image to build.
 
-    ``only`` has globs of the packages that are kept, where not all are. ``fill`` puts our files into a staged root;
-    ``owned`` are directories that a volume starts from.
+    ``only`` has globs of the packages that are kept; without globs all are kept. ``fill`` puts our files into a staged
+    root; ``owned`` are the directories from which volumes start.
     """
 
     name: str
@@ -89,13 +89,13 @@ def project_files() -> list[Path]:
 
 
 def installed_path(path: Path) -> Path:
-    """Where a file of this checkout lies below a directory of packages: as the wheel has it."""
+    """The path of a file of this checkout below a directory of packages, as in the wheel."""
     sdk = CHECKOUT / "orchestrator" / "client"
     return path.relative_to(sdk if path.is_relative_to(sdk) else CHECKOUT)
 
 
 def fill_service(root: Path, base: Base, scratch: Path) -> None:
-    """The locked packages and this checkout, compiled where this interpreter is of the image's version."""
+    """The locked packages and this checkout, with byte code if this interpreter has the image's version."""
     version = ".".join(base.python.split(".")[:2])
     site = root / f"usr/local/lib/python{version}/dist-packages"
     site.mkdir(parents=True)
@@ -154,7 +154,7 @@ def digest_of(paths: Sequence[Path], *texts: object) -> str:
 
 
 def base_layer(service: Service, source: Source, output: Path, force: bool) -> Base:
-    """The layer from Debian, from ``output`` unless what decides it has changed."""
+    """The layer from Debian, from ``output`` unless its inputs have changed."""
     layer, summary = output / f"{service.name}.base.tar", output / f"{service.name}.base.json"
     tooling = [HERE / "build.py", *sorted(Path(archive.__file__).parent.glob("*.py"))]
     wanted = digest_of(tooling, source, service.packages, service.only)
@@ -186,7 +186,7 @@ def base_layer(service: Service, source: Source, output: Path, force: bool) -> B
 
 
 def make_root(service: Service, raw: rootfs.Root, packages: Sequence[sbom.Package]) -> rootfs.Root:
-    """The service's root from the unpacked one. Raises :class:`rootfs.RootError` when it is not fit."""
+    """The service's root from the unpacked root. Raises :class:`rootfs.RootError` for an unsuitable root."""
     unwanted = [one.name for one in packages if not any(fnmatch.fnmatchcase(one.name, glob) for glob in service.only)]
     root = rootfs.complete(kept(raw, packages, (*rootfs.REMOVED, *REMOVED), unwanted), {})
     root = {path: one for path, one in root.items() if path not in REMOVED}
@@ -196,7 +196,7 @@ def make_root(service: Service, raw: rootfs.Root, packages: Sequence[sbom.Packag
 
 
 def build(service: Service, source: Source, output: Path, force: bool = False) -> dict[str, Any]:
-    """Build one image, unless it is there already. Gives what NAME.json holds.
+    """Build one image unless it exists already; returns the content of NAME.json.
 
     Raises :class:`BuildError`, :class:`wheels.WheelsError`, or :class:`rootfs.RootError`.
     """

@@ -1,9 +1,9 @@
 #!/usr/bin/dash
-# Redis whose password is in a file, so that it stands on no command line and in no container's configuration.
+# Redis with its password in a file, which keeps the password out of command lines and container configurations.
 #   mayfly-redis ping           succeeds when Redis answers
-#   mayfly-redis [OPTION ...]   becomes redis-server with these options, in whose `--dir` it is started
-# An append-only file that ends within a transaction, since Redis was killed, is loaded once where no client can reach it:
-# Redis appends to such a file behind half a transaction, unless the file is loaded twice
+#   mayfly-redis [OPTION ...]   becomes redis-server with these options, in the directory of `--dir`
+# After a kill of Redis its append-only file may end within a transaction. Such a file is first loaded by a Redis that
+# no client can reach: after a single load Redis would append to the file behind half a transaction
 # (orchestrator/cli/commands/local/append_only.py).
 set -eu
 read -r password < "${REDIS_PASSWORD_FILE:-/run/secrets/redis-password}"
@@ -16,7 +16,7 @@ if [ -e "$manifest" ] && ! /usr/bin/redis-check-aof "$manifest" > /dev/null 2>&1
   /usr/bin/redis-server "$@" --port 0 --unixsocket load.sock --unixsocketperm 600 &
   loader=$!
   until [ "$(/usr/bin/redis-cli -s load.sock ping 2> /dev/null)" = PONG ]; do
-    kill -0 "$loader" # where Redis refuses the file, this ends with Redis's words in the log
+    kill -0 "$loader" # fails if Redis has refused the file; the log has Redis's message
   done
   kill "$loader"
   wait "$loader"

@@ -44,7 +44,7 @@ COMMANDS = {
     "tools": "orchestrator.cli.commands.tools.group:tools",
     "mcp": "orchestrator.cli.commands.agents.mcp:mcp",
 }
-ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000  # imports make much that lasts: looking for garbage is a tenth of a start
+ALLOCATIONS_BETWEEN_COLLECTIONS = 50_000  # imports make lasting objects: collections would take a tenth of a start
 
 
 class Mayfly(Commands):
@@ -56,7 +56,7 @@ class Mayfly(Commands):
 
 
 gc.set_threshold(ALLOCATIONS_BETWEEN_COLLECTIONS)
-atexit.register(gc.freeze)  # the interpreter's last collections would take a fifth of a command's time, for nothing
+atexit.register(gc.freeze)  # the interpreter's last collections would waste a fifth of a command's time
 app = typer.Typer(
     cls=Mayfly,
     name="mayfly",

@@ -70,7 +70,7 @@ def state_dir(chosen: Path | None) -> Path:
 
 def server_settings() -> Settings:
     """Every setting. Raises :class:`CommandFailed` naming the invalid variables."""
-    from orchestrator.settings import Settings  # not above: most commands do without
+    from orchestrator.settings import Settings  # imported here: most commands do without
 
     try:
         return Settings()
@@ -103,11 +103,11 @@ def api_of(configuration: Configuration) -> tuple[str, str]:
 
 
 def credential_of(configuration: Configuration) -> tuple[str, Token]:
-    """URL and credential: MAYFLY_TOKEN, otherwise the tokens of `mayfly login` at that URL, otherwise the local key."""
+    """URL and credential: MAYFLY_TOKEN, else the tokens of `mayfly login` at that URL, else the local key."""
     url, key = api_of(configuration)
     if configuration.token or not logins_file().exists():
         return url, key
-    from orchestrator.cli.logins import Logins  # not above: most programs are run with a key
+    from orchestrator.cli.logins import Logins  # imported here: most programs are run with a key
 
     return url, Logins(logins_file()).token_of(url) or key
 
@@ -132,5 +132,5 @@ def _read(path: Path) -> str:
 
 
 def _trusted(directory: Path) -> bool:
-    """Whether this user owns the directory: another user's directory must not decide where programs are sent."""
+    """Whether this user owns the directory: another user's directory must not redirect programs."""
     return directory.stat().st_uid in (0, os.geteuid())

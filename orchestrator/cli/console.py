@@ -65,11 +65,11 @@ class Commands(TyperGroup):
 def fail_usage(error: UsageError, called: str) -> NoReturn:
     """Print the mistake in a command line, in one line with the matching help command; exit."""
     if isinstance(error, NoArgsIsHelpError):
-        raise error  # the help is the answer
+        raise error  # prints the help
     plain = isinstance(error, typer.BadParameter) and error.param is None
     message = error.message if plain else error.format_message()
     command = error.ctx.command_path if error.ctx else called
-    complain(f"{message.rstrip('.')} (`{command} --help` says more)")
+    complain(f"{message.rstrip('.')} (see `{command} --help`)")
     raise typer.Exit(MISTAKE) from error
 
 
@@ -98,7 +98,7 @@ def print_json(document: Any) -> None:
 
 
 def json_text(document: Any, indent: int | None = None) -> str:
-    """JSON for terminals and programs: unprintable characters are escaped, so that no string can control a terminal."""
+    """JSON for terminals and programs; escapes unprintable characters, so that a string cannot control a terminal."""
     text = json.dumps(document, ensure_ascii=False, indent=indent)
     return NOT_PLAIN.sub(lambda found: found[0] if found[0].isprintable() else _escaped(found[0]), text)
 
@@ -110,13 +110,13 @@ def print_table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
             sys.stdout.write("\t".join(_plain(value) for value in row) + "\n")
         sys.stdout.flush()
         return
-    from rich.console import Console  # not above: most commands print no table
+    from rich.console import Console  # imported here: most commands print no table
     from rich.table import Table
     from rich.text import Text
 
     table = Table(*titles, box=None, pad_edge=False, header_style="bold")
     for row in rows:
-        table.add_row(*(Text(_plain(value)) for value in row))  # Text: nothing in it is taken for markup
+        table.add_row(*(Text(_plain(value)) for value in row))  # Text is never parsed as markup
     Console().print(table)
 
 

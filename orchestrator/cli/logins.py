@@ -1,7 +1,7 @@
-"""The log-ins of this user, by URL of the API: a file with mode 600, and tokens that are refreshed as they end.
+"""The log-ins of this user, by URL of the API: a file with mode 600, and tokens that are refreshed before they expire.
 
-A refresh token is for one use. Commands that run at the same time take turns by a lock, and one that waited reads the
-file again before it refreshes.
+A refresh token is for one use. Commands that run at the same time take turns by a lock; a command that has waited reads
+the file again before it refreshes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.oauth import Refused, ask
 from orchestrator.cli.verdict import MISTAKE
 
-ENDED = ("invalid_grant", "unauthenticated")  # a refresh token that will never count again
-EARLY_SECONDS = 30.0  # before its end a token is refreshed
+ENDED = ("invalid_grant", "unauthenticated")  # the refresh token is permanently invalid
+EARLY_SECONDS = 30.0  # before its expiry a token is refreshed
 
 
 class Login(NamedTuple):
@@ -39,12 +39,12 @@ class Login(NamedTuple):
 
     @classmethod
     def of(cls, answer: Mapping[str, Any], user: str, **issuer: str) -> Login:
-        """The log-in that an answer with tokens makes."""
+        """The log-in from an answer with tokens."""
         ends = time.time() + float(answer.get("expires_in") or 300)
         return cls(user, str(answer["access_token"]), str(answer.get("refresh_token") or ""), ends, **issuer)
 
     def renewed(self, answer: Mapping[str, Any]) -> Login:
-        """The same with the tokens of an answer; an issuer may leave the refresh token as it is."""
+        """This log-in with the tokens of an answer; an issuer may keep the refresh token."""
         fresh = Login.of({"refresh_token": self.refresh_token, **answer}, self.user)
         return self._replace(
             access_token=fresh.access_token, refresh_token=fresh.refresh_token, expires_at=fresh.expires_at
@@ -117,7 +117,7 @@ class Logins:
         except FileNotFoundError:
             return {}
         except ValueError as error:
-            raise CommandFailed(f"{self._path} is no JSON. Remove it, and type: mayfly login") from error
+            raise CommandFailed(f"{self._path} is not JSON. Remove the file, and type: mayfly login") from error
         return found
 
     def _write(self, logins: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ SECONDS = 15.0
 
 
 class Refused(Exception):
-    """The issuer's answer is an OAuth error; ``code`` is its name."""
+    """The issuer answered with an OAuth error; ``code`` is its name."""
 
     def __init__(self, code: str, detail: str) -> None:
         self.code = code
@@ -40,9 +40,9 @@ class Client(NamedTuple):
 
 
 class Endpoints(NamedTuple):
-    """An issuer's addresses; ``""`` for what it does not offer.
+    """An issuer's endpoints; ``""`` for a missing endpoint.
 
-    ``names_itself``: whether it says that its authorization answers have ``iss`` (RFC 9207).
+    ``names_itself``: whether its metadata declares that authorization answers have ``iss`` (RFC 9207).
     """
 
     token: str
@@ -55,7 +55,9 @@ def discover(issuer: str) -> Endpoints:
     """The endpoints of an issuer. Raises :class:`CommandFailed`."""
     document = ask(issuer.rstrip("/") + DISCOVERY)
     if document.get("issuer") != issuer:
-        raise CommandFailed(f"{issuer} describes itself as {document.get('issuer')!r}: give it exactly so.", MISTAKE)
+        raise CommandFailed(
+            f"{issuer} describes itself as {document.get('issuer')!r}: give exactly this name.", MISTAKE
+        )
     names = ("token_endpoint", "device_authorization_endpoint", "authorization_endpoint")
     token, device, authorization = (str(document.get(name) or "") for name in names)
     names_itself = document.get("authorization_response_iss_parameter_supported") is True
@@ -63,13 +65,13 @@ def discover(issuer: str) -> Endpoints:
 
 
 def ask(url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The JSON object that a request is answered with: GET, or POST of a form.
+    """The JSON object in the answer to a request: GET, or POST of a form.
 
     Raises :class:`Refused` for an OAuth error, and :class:`CommandFailed`.
     """
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in LOOPBACK:
-        raise CommandFailed(f"{url} is no https URL: passwords and tokens would be readable on the way.", MISTAKE)
+        raise CommandFailed(f"{url} is not an https URL: passwords and tokens could be read in transit.", MISTAKE)
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
     body = None if form is None else urlencode(form).encode()
     try:

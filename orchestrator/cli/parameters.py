@@ -38,7 +38,7 @@ class PlainParameter:
         self._convert = convert
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
-        """The value of a given parameter; ``()`` or ``None`` for a missing parameter."""
+        """The value of a given parameter; ``()`` or ``None`` if it is missing."""
         repeated = param.multiple or param.nargs == -1
         if value is None:
             return () if repeated else None

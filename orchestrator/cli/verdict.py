@@ -12,13 +12,13 @@ from orchestrator.logs import printable
 from orchestrator.states import Fault, Reason, State
 
 FAILED_HERE = 1  # this machine lacks something, or a file could not be saved
-MISTAKE = 2  # in the request
+MISTAKE = 2  # a mistake in the request
 TIMED_OUT = 124
 MAYFLYS_FAULT = 125
 REFUSED_BY_POLICY = 126
 SIGNAL_BASE = 128
 MAX_LINE = 300
-SHORT_LIST = 3  # errors that fit in one line
+SHORT_LIST = 3  # at most so many errors are shown in one line
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = range(500, 600)
 POLICY_CODES = ("forbidden", "not_allowed_by_key", "not_allowed_by_tenant", "policy_violation", "tenant_disabled")
@@ -28,7 +28,7 @@ EXPLANATIONS = {
     Reason.TIMED_OUT: "it was stopped after {wall_seconds:g} s of wall time; --timeout gives it more",
     Reason.CPU_EXCEEDED: "it was stopped after {cpu_seconds:g} s of CPU time; --timeout gives it more",
     Reason.OOM_KILLED: "it needed more than its {memory_mib:g} MiB of memory; --memory gives it more",
-    Reason.PIDS_EXCEEDED: "it wanted more than its {processes} processes and threads",
+    Reason.PIDS_EXCEEDED: "it tried to have more than its {processes} processes and threads",
     Reason.DISK_EXCEEDED: "it wrote more than its {disk_mib:g} MiB of disk",
     Reason.OUTPUT_EXCEEDED: "it printed more than its {output_mib:g} MiB of output",
     Reason.COMPILE_FAILED: "it did not compile",
@@ -61,7 +61,7 @@ def exit_code(execution: Execution) -> int:
         return SIGNAL_BASE + _number(execution.signal, own)
     if reason == Reason.OOM_KILLED:
         return own or SIGNAL_BASE + signal.SIGKILL
-    if reason == Reason.OUTPUT_EXCEEDED:  # stopped from outside: the record's exit code is not the program's
+    if reason == Reason.OUTPUT_EXCEEDED:  # Mayfly stopped the program, so the exit code is not the program's
         return SIGNAL_BASE + signal.SIGKILL
     if reason == Reason.COMPILE_FAILED:
         return (execution.compile.exit_code if execution.compile else None) or own or 1

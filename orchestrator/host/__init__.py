@@ -1,1 +1,1 @@
-"""This host: its OCI runtimes, and the checks whether it can keep the promises."""
+"""This host: its OCI runtimes, and the checks of whether the host can keep Mayfly's promises."""

@@ -11,7 +11,9 @@ import sys
 
 
 def start_helper(boot: str, *arguments: str) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a helper that runs the text ``boot`` with arguments, its socket at descriptors 0 and 1; and our end of it.
+    """Start a helper that runs the Python text ``boot`` with arguments; returns the process and our end of the socket.
+
+    The helper has the other end at descriptors 0 and 1.
 
     Raises ``OSError``.
     """

@@ -22,8 +22,8 @@ TRIAL_SECONDS = 20.0
 DELETE_SECONDS = 30.0
 VERSION_SECONDS = 5.0
 SHOWN_CHARACTERS = 300
-# crun refuses hosts that mount both versions of cgroups ("drop all controllers from cgroupv2"). There crun runs in its
-# own mount namespace without version 2's mount; the host itself does not change.
+# crun refuses hosts that mount both versions of cgroups ("drop all controllers from cgroupv2"). On such hosts crun runs
+# in its own mount namespace without version 2's mount; the host itself does not change.
 WITHOUT_UNIFIED = ("unshare", "--mount", "sh", "-c", 'umount "$0" && exec "$@"')
 
 

@@ -4,8 +4,8 @@
 and renamed when it is complete, so several workers of a host can unpack concurrently, and a killed worker leaves no
 partial image under the final name. The image's configuration and its layers are hashed and compared with the digest.
 
-Containers share the blocks of the image's files, but not the inodes: each container has an overlay of its own.
-Otherwise two containers could communicate by locks (``flock``), leases and watches (``inotify``) on a shared file.
+Containers share the blocks of the image's files, but not the inodes, since each container has an overlay of its own.
+With shared inodes two containers could communicate by locks (``flock``), leases and watches (``inotify``) on a file.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Rootfs(NamedTuple):
     def own(self, at: Path) -> Iterator[Path]:
         """A private overlay of the image, mounted while a container is made. Raises ``OSError``."""
         at.mkdir()
-        layers = f"lowerdir={self.path.with_name('nothing')}:{self.path}"  # one layer alone cannot be an overlay
+        layers = f"lowerdir={self.path.with_name('nothing')}:{self.path}"  # an overlay needs two layers
         _check(libc.mount(b"overlay", bytes(at), b"overlay", MS_RDONLY | MS_NOSUID | MS_NODEV, layers.encode()), at)
         try:
             yield at
@@ -63,7 +63,7 @@ def release(at: Path) -> None:
         try:
             _check(libc.umount2(bytes(at), MNT_DETACH), at)
         except OSError:
-            if os.path.ismount(at):  # else another worker was faster
+            if os.path.ismount(at):  # otherwise another worker was faster
                 raise
 
 
@@ -84,7 +84,7 @@ def prune(directory: Path, older_than_seconds: float = UNUSED_SECONDS) -> int:
             if time.time() - place.stat().st_mtime < older_than_seconds:
                 continue
             doomed = directory / f".removing-{place.name.lstrip('.')}"
-            place.rename(doomed)  # so that no worker finds a partial directory
+            place.rename(doomed)  # first, so that no worker finds a partial directory
             shutil.rmtree(doomed)
         except FileNotFoundError:  # another worker was faster
             continue

@@ -1,7 +1,8 @@
 """The keys that sign access tokens of own users: a file beside the other secrets, read by every API process.
 
-A key signs from its ``signs_from`` on, until a later key does. Its tokens count until the last of them has ended; so
-long the key set that the API publishes has it. A rotation adds a key and drops those whose tokens have ended.
+A key signs from its ``signs_from`` until the next key's ``signs_from``. The key verifies tokens until the last of its
+tokens has expired, and the API publishes the key until then. A rotation adds a key and drops keys whose tokens have all
+expired.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 ALGORITHM = "ES256"
-LEEWAY_SECONDS = 30  # between the clocks of two hosts
-ACCESS_SECONDS = 15 * 60 - LEEWAY_SECONDS  # so that no token counts for more than 15 minutes
+LEEWAY_SECONDS = 30  # permitted difference between the clocks of two hosts
+ACCESS_SECONDS = 15 * 60 - LEEWAY_SECONDS  # so that a token is accepted for at most 15 minutes
 KEPT_SECONDS = ACCESS_SECONDS + LEEWAY_SECONDS
-LOOK_SECONDS = 1.0  # between looks at the file
+LOOK_SECONDS = 1.0  # between checks of the file
 
 
 class TokenKey(NamedTuple):
@@ -33,7 +34,7 @@ class TokenKey(NamedTuple):
 
     def jwk(self) -> dict[str, str]:
         """The public key as a JWK (RFC 7517)."""
-        from jwt.algorithms import ECAlgorithm  # not above: `mayfly up` makes a file without
+        from jwt.algorithms import ECAlgorithm  # imported here: `mayfly up` makes a file without
 
         made: dict[str, Any] = ECAlgorithm.to_jwk(self.private.public_key(), as_dict=True)
         return {**made, "kid": self.kid, "use": "sig", "alg": ALGORITHM}
@@ -53,11 +54,11 @@ class TokenKeys:
         return next((key for key in reversed(self._read()) if key.signs_from <= now < key.counts_until), None)
 
     def find(self, kid: str) -> TokenKey | None:
-        """The key with that id, while its tokens count."""
+        """The key with that id, while its tokens are accepted."""
         return next((key for key in self.counting() if key.kid == kid), None)
 
     def counting(self) -> list[TokenKey]:
-        """The keys whose tokens count now or will."""
+        """The keys whose tokens are accepted now or later."""
         now = time.time()
         return [key for key in self._read() if now < key.counts_until]
 
@@ -76,7 +77,7 @@ class TokenKeys:
 
 
 def read(path: Path) -> tuple[TokenKey, ...]:
-    """The keys of a file, the oldest first. Raises ``OSError``, and ``ValueError`` for another file."""
+    """The keys of a file, the oldest first. Raises ``OSError``, and ``ValueError`` for a file without keys."""
     try:
         listed = json.loads(path.read_text(encoding="ascii"))
         rows = [(str(row["kid"]), float(row["signs_from"]), _private(row["pem"])) for row in listed]
@@ -90,16 +91,16 @@ def read(path: Path) -> tuple[TokenKey, ...]:
 
 
 def create(path: Path) -> None:
-    """Make the file with its first key, if there is none."""
+    """Make the file with its first key, unless the file exists."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         rotate(path)
 
 
 def rotate(path: Path, *, after_seconds: float = 0.0, forget: bool = False) -> str:
-    """Add a key that signs in so many seconds, and return its id. The file has mode 600 and its owner's keys alone.
+    """Add a key that signs after so many seconds, and return its id. The file has mode 600 and keeps its owner.
 
-    With ``forget`` the tokens of all other keys end at once.
+    With ``forget`` the tokens of all other keys are refused at once.
     """
     now = time.time()
     kept = [key for key in read(path) if now < key.counts_until] if path.exists() and not forget else []

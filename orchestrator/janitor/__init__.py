@@ -1,1 +1,1 @@
-"""The janitor: requeues lost executions, expires, reports bursts, cleans up."""
+"""The janitor: requeues lost executions, deletes expired data, reports bursts, cleans up."""

@@ -2,7 +2,7 @@
 
 The janitor calls :meth:`Alarms.round`. Between rounds an instance only keeps counters of past buckets; Redis has the
 active alarms, so another process can continue. An alarm is written before it is recorded as written: a crash in between
-repeats an alarm, and never loses one.
+repeats the alarm, and never loses it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from orchestrator.models.security import SecurityEvent, UnusualRate
 from orchestrator.store import Store
 from orchestrator.store.platform.rates import Alarm
 
-QUIET_BUCKETS = 30  # a burst is over when its series was as usual for five minutes
+QUIET_BUCKETS = 30  # a burst is over after five minutes with usual numbers
 WHAT = {
     "user": ("attempts failed by the programs' own fault", "Compare the programs submitted since."),
     "policy": ("attempts were ended for breaking the sandbox's rules", "`mayfly events` shows the blocked actions."),
-    "platform": ("attempts failed by Mayfly's or its host's fault", "The workers' logs and `mayfly doctor` say more."),
-    "security": ("executions or requests had something blocked", "`mayfly events` lists the events."),
+    "platform": ("attempts failed by Mayfly's or its host's fault", "See the workers' logs and `mayfly doctor`."),
+    "security": ("executions or requests had blocked actions", "`mayfly events` lists the events."),
 }  # fmt: skip
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class Alarms:
         if end == self._end:
             return
         since = rates.since(end)
-        first = max(self._end, end - BUCKETS) if end > self._end else end - BUCKETS  # Redis's clock may be put back
+        first = max(self._end, end - BUCKETS) if end > self._end else end - BUCKETS  # Redis's clock may be set back
         self._full = (self._full + rates.read(range(first, end)))[-BUCKETS:]
         self._end = end
         past_minutes = max(0, min(PAST_MINUTES, (end - since) // MINUTE_BUCKETS - 1))

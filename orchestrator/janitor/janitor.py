@@ -1,4 +1,4 @@
-"""Requeues lost executions, expires, cleans up; one process at a time, by a lease in Redis.
+"""Requeues lost executions, deletes expired data, cleans up; one process at a time, by a lease in Redis.
 
 Every API process tries each round; the process with the lease ``mayfly:janitor`` runs it. A round uses the same
 compare-and-set steps as all other writers, so concurrent janitors would be harmless, only wasteful.
@@ -29,10 +29,10 @@ from orchestrator.states import Reason, State, errored
 from orchestrator.store import Store, keys, scripts
 from orchestrator.store.malformed import EXECUTION, MALFORMED, report_malformed
 
-UNSEEN_SECONDS = 5.0  # a popped id may take this long to be claimed
+UNSEEN_SECONDS = 5.0  # the time in which a popped id must be claimed
 RARE_ROUNDS = 300
-PAGE = 1000  # of an index, that one look takes
-BATCH = 50  # of one script: a few look through a long queue in less than a millisecond
+PAGE = 1000  # entries of an index that one look reads
+BATCH = 50  # ids of one script, which looks for them through a long queue in less than a millisecond
 # The type of each key that the whole installation needs; a key of another type was not written by Mayfly.
 KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
@@ -43,7 +43,7 @@ KINDS: dict[str, bytes] = {
     **dict.fromkeys([key(isolation) for isolation in ISOLATIONS for key in (keys.bell, keys.spare_bell)], b"list"),
     **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
 }
-FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # the last of keys with a wrong type
+FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # MALFORMED: from keys with a wrong type
 log = structlog.get_logger()
 
 
@@ -56,7 +56,7 @@ class Janitor:
         self._name = secrets.token_hex(8)
         self._stopped = threading.Event()
         self._rounds = 0
-        self._positions: dict[str, float] = {}  # of indexes, behind the page that was looked at last
+        self._positions: dict[str, float] = {}  # for each index, the position behind the last page
         self._alarms = Alarms(store) if settings.anomalies else None
         self._lead = store.redis.script(scripts.LEAD)
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
@@ -71,7 +71,7 @@ class Janitor:
         self._thread.join()
         try:
             if self._store.redis.get(keys.JANITOR) == self._name.encode():
-                self._store.redis.delete(keys.JANITOR)  # another process need not wait for it to run out
+                self._store.redis.delete(keys.JANITOR)  # another process need not wait for the lease to expire
         except (StoreUnavailable, RedisError):
             log.info("janitor.left")
 
@@ -90,7 +90,7 @@ class Janitor:
         log.error("janitor.failed", error=type(error).__name__, detail=str(error), **about)
 
     def round(self, now: float) -> None:
-        """Everything once. ``now`` is Redis's clock, in seconds since the epoch.
+        """Do every task once. ``now`` is Redis's clock, in seconds since the epoch.
 
         Tasks that free memory come first. A task that fails because of a malformed key does not stop the others. Raises
         :class:`StoreUnavailable`.
@@ -108,7 +108,7 @@ class Janitor:
                 self._failed(error, part=part.__name__.strip("_"))
 
     def _kinds(self, now: float) -> None:
-        """Remove keys of a wrong type, with which every script that needs them would fail."""
+        """Remove keys of a wrong type, which would make every script that needs them fail."""
         with self._store.redis.pipeline(transaction=False) as pipe:
             for key in KINDS:
                 pipe.type(key)
@@ -116,7 +116,7 @@ class Janitor:
         strange = [key for key, kind in found.items() if kind not in (b"none", KINDS[key])]
         if strange:
             self._store.redis.delete(*strange)
-            self._report(f"{', '.join(strange)} had another type than Mayfly's keys have, and were removed.")
+            self._report(f"{', '.join(strange)} had a type that Mayfly never gives them, and were removed.")
 
     def _expired(self, now: float) -> None:
         self._each(() if self._store.deletions.are_paused() else self._ids(keys.EXPIRY, now), self._delete)
@@ -174,7 +174,7 @@ class Janitor:
 
     def _lease(self) -> bool:
         seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
-        is_whole = not self._store.redis.exists(keys.RESTORING)  # otherwise missing records are still to come
+        is_whole = not self._store.redis.exists(keys.RESTORING)  # a restore may still add missing records
         return is_whole and bool(self._lead(keys=[keys.JANITOR], args=[self._name, seconds]))
 
     def _retry(self, id: str) -> None:
@@ -196,14 +196,14 @@ class Janitor:
         """Recover executions whose worker is dead, or alive without reporting them."""
         census = self._store.fleet.census()
         workers = {worker.id: set(worker.executions) for worker in census.workers}
-        until = now - self._settings.lease_seconds  # a heartbeat may be older than a claim
+        until = now - self._settings.lease_seconds  # the latest heartbeat may be older than a claim
         lost: dict[str, int] = {}
         more = True
-        while more:  # all of them each time, as many as there are slots: a death is to be noticed soon
+        while more:  # all claims in each round, at most as many as slots, so that a death is noticed soon
             claimed = self._page(keys.ACTIVE, until)
             more = keys.ACTIVE in self._positions
             for id, holder in zip(claimed, self._store.records.holders(claimed), strict=True):
-                if holder.worker in census.unreadable:  # its lease is valid, and its next heartbeat will be readable
+                if holder.worker in census.unreadable:  # the lease is valid, and the next heartbeat will be readable
                     continue
                 if holder.since <= until and id not in workers.get(holder.worker, ()):
                     lost[id] = holder.attempt
@@ -216,8 +216,8 @@ class Janitor:
     def _lost(self, id: str, attempt: int) -> None:
         """Requeue an execution whose worker is gone, or end it.
 
-        The program of a ``starting`` execution probably has not started; if the execution may not be repeated,
-        certainly not.
+        The program of a ``starting`` execution has probably not started; certainly not, if the execution may not be
+        repeated: then ``running`` is written before the start.
         """
         records = self._store.records
         execution, spoilt = records.get(id, None), records.faults(id, attempt)
@@ -255,14 +255,14 @@ class Janitor:
         try:
             self._store.records.delete(id, (tenant or b"").decode())
         except StillRunning:
-            self._store.redis.zrem(keys.EXPIRY, id)  # it comes back when the execution ends
+            self._store.redis.zrem(keys.EXPIRY, id)  # the entry is added again when the execution ends
             report_malformed("expiry", id)
             return
         self._store.delete_files(id)
         metrics.janitor_actions.labels("deleted").inc()
 
     def _forget(self, id: str) -> None:
-        """Remove an entry without a record, as a Redis that lost writes may have."""
+        """Remove an entry without a record, which a Redis may have after it lost writes."""
         for index in (keys.RETRYING, keys.QUEUED, keys.ACTIVE, keys.EXPIRY):
             self._store.redis.zrem(index, id)
         metrics.janitor_actions.labels("forgotten").inc()
@@ -291,7 +291,7 @@ class Janitor:
         if strange := [id for id in found if not EXECUTION.fullmatch(id)]:
             self._store.redis.zrem(index, *strange)
             example = f"such as {strange[0][:64]!r}"
-            self._report(f"{len(strange)} entries of {index} are no executions, {example}; they were removed.")
+            self._report(f"{len(strange)} entries of {index} are not ids of executions, {example}; they were removed.")
         return [id.decode() for id in found if EXECUTION.fullmatch(id)]
 
     def _report(self, what: str) -> None:

@@ -1,6 +1,6 @@
-"""The removal of tenants that are being deleted: in each round a page of their executions, then all else.
+"""The removal of tenants that are being deleted: in each round a page of their executions, then all other data.
 
-Executions end as cancelled by the operator, each in the step that gives back what it uses.
+Executions end as cancelled by the operator, each in a step that also returns what the execution uses of quotas.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from orchestrator.errors import StillRunning
 from orchestrator.states import Reason, State, cancelled
 from orchestrator.store import Store, keys, scripts
 
-TENANTS, EXECUTIONS = 20, 500  # in a round; executions of each tenant
+TENANTS, EXECUTIONS = 20, 500  # tenants in a round, and executions of each
 
 
 def tenants_to_delete(store: Store) -> list[str]:
@@ -27,7 +27,7 @@ def some_of(store: Store, tenant: str) -> list[str]:
 
 
 def remove(store: Store, tenant: str, id: str) -> None:
-    """End an execution of a tenant, and remove one that has ended. Raises :class:`NotFound`."""
+    """Remove an execution of a tenant, or cancel a running one. Raises :class:`NotFound`."""
     state, reason = store.redis.hget(keys.execution(id), "state"), Reason.CANCELLED_BY_OPERATOR
     if state == b"queued":
         execution = store.records.get(id, None)
@@ -39,12 +39,12 @@ def remove(store: Store, tenant: str, id: str) -> None:
     try:
         store.records.delete(id, tenant)
     except StillRunning:
-        return  # it was claimed meanwhile; the next round cancels it
+        return  # the execution was claimed meanwhile; the next round cancels it
     store.delete_files(id)
 
 
 def finish(store: Store, tenant: str, audit: Writer) -> None:
-    """Remove what else a tenant has; the tenant itself once no execution of it is left, which is audited."""
+    """Remove the other data of a tenant, and the tenant itself once it has no executions; the latter is audited."""
     for name in store.redis.hkeys(keys.tool_servers(tenant)):
         store.tools.servers.remove(tenant, name.decode(errors="replace"))
     entry = audit.entry(None, "tenant.purge", f"tenant/{tenant}", owner=tenant)

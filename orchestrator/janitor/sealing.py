@@ -1,6 +1,6 @@
 """Seals the audit log, in a thread of its own, so that no round of the janitor delays a seal.
 
-Every API process tries; a script lets one of them add each seal.
+Every API process tries to add each seal; a script lets only one succeed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Sealer:
         self._thread.start()
 
     def stop(self) -> None:
-        """End after a last seal."""
+        """Stop after a last seal."""
         self._stopped.set()
         self._thread.join()
 

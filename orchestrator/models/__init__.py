@@ -17,7 +17,7 @@ from orchestrator.models.results import Mode, ResultBundle
 from orchestrator.models.tools import CallRecord, Granted
 
 Isolation = Literal["standard", "hardened"]
-MIN_CPU_CORES = 0.01  # a millisecond of each tenth of a second: no kernel takes a smaller quota
+MIN_CPU_CORES = 0.01  # a millisecond of each tenth of a second, the kernel's smallest quota
 Priority = Literal["high", "default", "low"]
 PRIORITIES: tuple[Priority, ...] = ("high", "default", "low")
 ISOLATIONS: tuple[Isolation, ...] = ("standard", "hardened")
@@ -103,7 +103,7 @@ class Finding(Frozen):
 
 
 class PolicyReport(Frozen):
-    """The findings of the static policy in a submission, with the mode; ``omitted`` counts further findings."""
+    """The static policy's mode and findings for a submission; ``omitted`` counts further findings."""
 
     mode: PolicyMode
     findings: tuple[Finding, ...] = ()
@@ -128,8 +128,8 @@ class Specification(Frozen):
     priority: Priority
     retry: bool = True
     loopback: bool = False
-    mode: Mode = Field("script", exclude_if=lambda mode: mode == "script")  # so that older workers take scripts
-    tools: tuple[Granted, ...] = Field((), exclude_if=lambda tools: not tools)  # the same for programs without tools
+    mode: Mode = Field("script", exclude_if=lambda mode: mode == "script")  # so that older workers accept scripts
+    tools: tuple[Granted, ...] = Field((), exclude_if=lambda tools: not tools)  # likewise for programs without tools
     created_at: datetime
     traceparent: str | None = None
     policy: PolicyReport | None = None
@@ -170,7 +170,7 @@ class Usage(Frozen):
     peak_processes: int | None = None
     throttled_seconds: float | None = None
     tool_seconds: float = Field(
-        0.0, description="The part of `wall_seconds` that it waited for tools, which the limit of it does not count."
+        0.0, description="The part of `wall_seconds` that the program waited for tools; the limit does not count it."
     )
 
 

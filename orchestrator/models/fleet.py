@@ -18,8 +18,8 @@ class EnvironmentOffer(Frozen):
 class WorkerStatus(Frozen):
     """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader.
 
-    ``attribution`` is the source of the kernel's denials: ``audit``, ``kernel log``, or ``reduced`` where it
-    can read neither and has to infer.
+    ``attribution`` is the source of the kernel's denials: ``audit``, ``kernel log``, or ``reduced`` if the worker can
+    read neither and must infer denials.
     """
 
     id: str

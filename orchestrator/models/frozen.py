@@ -8,5 +8,5 @@ from pydantic import BaseModel, ConfigDict
 class Frozen(BaseModel):
     """Base of every model: immutable, without unknown fields, NaN or infinity."""
 
-    # Else the parser keeps up to 16,384 strings for when they come again: ids, mostly, which never do.
+    # Otherwise the parser caches up to 16,384 strings, mostly ids, which never occur again.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, cache_strings="keys")

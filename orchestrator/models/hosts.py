@@ -1,7 +1,7 @@
 """The hosts that a tenant's programs may reach: patterns, and their matches. Pure.
 
-A pattern is ``[scheme://]host[:port]``. The scheme is ``https`` unless it is written, the port is the scheme's unless
-it is written or ``*``. The host is a name, ``*.name`` (every name below it, not the name itself), an address, or ``*``.
+A pattern is ``[scheme://]host[:port]``. The default scheme is ``https``, the default port is the scheme's, and the port
+``*`` is any. The host is a name, ``*.name`` (every name below it, not the name itself), an address, or ``*``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from orchestrator.models.frozen import Frozen
 
 PORTS = {"https": 443, "http": 80}
 MOST_HOSTS = 1000
-LONGEST_NAME = 253  # characters, as DNS has it
+LONGEST_NAME = 253  # characters, the bound of DNS
 PATTERN = re.compile(r"(?:(?P<scheme>https?)://)?(?P<host>\[[0-9a-fA-F:.]+\]|[^\s\[\]:/@?#%]+)(?::(?P<port>\d+|\*))?")
 LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
@@ -76,7 +76,7 @@ def parse(pattern: str) -> HostRule:
 
 
 def ascii_host(name: str, pattern: str) -> str:
-    """A name as DNS has it, an address without brackets. Raises ``ValueError`` that names ``pattern``."""
+    """A name in DNS form, or an address without brackets. Raises ``ValueError`` that names ``pattern``."""
     if name.startswith("["):
         return str(IPv6Address(name.strip("[]")))
     try:
@@ -89,7 +89,7 @@ def ascii_host(name: str, pattern: str) -> str:
 
 
 def canonical(host: str) -> str:
-    """A host in the one way to write it: an address shortened, a name without the dot at its end."""
+    """A host in canonical form: a compressed address, or a name without a trailing dot."""
     try:
         return str(ip_address(host))
     except ValueError:
@@ -97,7 +97,7 @@ def canonical(host: str) -> str:
 
 
 def rules(patterns: Iterable[str]) -> tuple[HostRule, ...]:
-    """The rules of patterns. Raises ``ValueError`` for the first that is none."""
+    """The rules of patterns. Raises ``ValueError`` for the first invalid pattern."""
     return tuple(parse(pattern) for pattern in patterns)
 
 
@@ -110,7 +110,7 @@ HostPattern = Annotated[str, AfterValidator(_checked)]
 
 
 class HttpPolicy(Frozen):
-    """The hosts from which a tenant's programs may fetch. Without ``hosts``: none."""
+    """The hosts from which a tenant's programs may fetch; no host without ``hosts``."""
 
     hosts: Annotated[tuple[HostPattern, ...], Field(max_length=MOST_HOSTS)] = ()
 

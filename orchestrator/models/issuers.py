@@ -1,4 +1,4 @@
-"""OIDC issuers whose access tokens count, as operators configure them."""
+"""OIDC issuers whose access tokens are accepted, as operators configure them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def _checked_url(url: str) -> str:
 class Issuer(Frozen):
     """One issuer. Claims are named, or given as JSON Pointers (RFC 6901), such as ``/realm_access/roles``.
 
-    The tenant is either fixed or a claim; values of claims give roles only as they are listed, so that an issuer gives
-    no role that the operator did not name.
+    The tenant is either fixed or a claim. Values of claims give roles only if they are listed, so that an issuer can
+    give only roles that the operator has named.
     """
 
     issuer: Annotated[str, AfterValidator(_checked_url)]

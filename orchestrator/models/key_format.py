@@ -24,7 +24,7 @@ def new_secret(number: int | None = None) -> str:
 
 
 def is_mistyped(secret: str) -> bool:
-    """Whether a text has the form of a key, with a wrong checksum: such a key was never made."""
+    """Whether a text has the form of a key with a wrong checksum; such a key was never issued."""
     return PATTERN.fullmatch(secret) is not None and secret[-CHECKSUM_LENGTH:] != _checksum(secret[:-CHECKSUM_LENGTH])
 
 

@@ -13,7 +13,7 @@ ResultSource = Literal["named", "expression", "display"]
 
 
 class OmittedResult(Frozen):
-    """A representation of a result that is not in the record, with the reason: a sentence with the bound."""
+    """A representation that the record leaves out, with the reason: a sentence with the bound."""
 
     media_type: str
     size_bytes: int

@@ -1,7 +1,7 @@
 """Security events, typed from where they are observed until :mod:`orchestrator.store.security` writes them to Redis.
 
-An event's evidence is a frozen dataclass of its own kind; its fields become fields of the event as clients read it
-(``docs/events.md``). A field whose default is ``None`` is left out where it has no value.
+An event's evidence is a frozen dataclass for its kind; the dataclass's fields become fields of the event that clients
+read (``docs/events.md``). A field whose default is ``None`` is left out if it has no value.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ class DeniedCall:
 
 @dataclass(frozen=True)
 class KilledProcess:
-    """A process that was killed as the seccomp filter kills, without a record of the call."""
+    """A process killed by the seccomp filter's signal, without a record of the call."""
 
     killed: bool = True
 
 
 @dataclass(frozen=True)
 class ReachedLimit:
-    """A limit that was reached, in its own unit: which of the clocks, or where."""
+    """A reached limit, in its own unit, with its clock or its path."""
 
     limit: float | None = None
     clock: Literal["wall", "cpu", "collect"] | None = None
@@ -46,7 +46,7 @@ class ReachedLimit:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Something that was refused, and the stable code for the reason."""
+    """A refused path or action, and the stable code for the reason."""
 
     why: str
     path: str | None = None
@@ -61,14 +61,14 @@ class BrokenPromises:
 
 @dataclass(frozen=True)
 class WrongKeys:
-    """Where wrong or revoked API keys came from; ``None`` for many addresses."""
+    """The source address of wrong or revoked API keys; ``None`` for many addresses."""
 
     address: str | None
 
 
 @dataclass(frozen=True)
 class ForeignExecution:
-    """An API key that asked for another tenant's execution."""
+    """An API key that requested another tenant's execution."""
 
     key: str
     asked_by: str
@@ -77,7 +77,7 @@ class ForeignExecution:
 
 @dataclass(frozen=True)
 class RefusedRequests:
-    """How many requests of an address or an API key were refused, by code."""
+    """The number of refused requests of an address or an API key, by code."""
 
     refusals: Mapping[str, int]
     address: str | None = None
@@ -86,7 +86,7 @@ class RefusedRequests:
 
 @dataclass(frozen=True)
 class PolicyFindings:
-    """The findings of the static policy, and the number of those left out here."""
+    """The findings of the static policy, and the number of omitted findings."""
 
     findings: Sequence[Mapping[str, str | int | None]]
     omitted: int
@@ -123,7 +123,7 @@ Evidence = (
 
 @dataclass(frozen=True)
 class SecurityEvent:
-    """Something was blocked or attacked. ``detail`` is a sentence to act on, ``count`` how often so far."""
+    """A blocked action or an attack. ``detail`` is a sentence to act on, ``count`` the number so far."""
 
     kind: SecurityKind
     detail: str

@@ -1,5 +1,5 @@
-"""Positions in a log that is a Redis stream, and the entries of an execution's stream: state changes, output and
-security events, in the order they happened.
+"""Positions in Redis streams, and the entries of an execution's stream: state changes, output and security events, in
+the order in which they happened.
 
 A position is a stream's id, such as ``1700000000000-0``: milliseconds since the epoch, and a number.
 """
@@ -12,7 +12,7 @@ START = "0-0"
 
 
 class Entry(NamedTuple):
-    """One entry; ``id`` is Redis's and orders them. ``span``: its data lies outside of Redis, at offset and length."""
+    """One entry; ``id`` is Redis's, and orders entries. ``span``: offset and length of data outside of Redis."""
 
     id: str
     type: str

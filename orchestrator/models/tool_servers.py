@@ -16,7 +16,7 @@ Origin = Literal["file", "api"]
 
 
 class DeclaredHints(Frozen):
-    """Hints of the declaration about one tool, in place of the server's own. None: the server's own hint counts."""
+    """The declaration's hints about one tool, which replace the server's own. None: the server's own hint applies."""
 
     read_only: bool | None = None
     destructive: bool | None = None
@@ -24,7 +24,7 @@ class DeclaredHints(Frozen):
     open_world: bool | None = None
 
     def over(self, hints: Hints) -> Hints:
-        """The server's hints, replaced where the declaration says something."""
+        """The server's hints, with the declaration's hints in place of theirs."""
         return hints.model_copy(update=self.model_dump(exclude_none=True))
 
 
@@ -84,7 +84,7 @@ class ToolServer(Declaration):
 class CatalogueChange(Frozen):
     """The difference between two catalogues of one server: names of tools, and both definitions of changed tools.
 
-    ``left_out`` is the number of tools that differ as well, for which there is no room.
+    ``left_out`` is the number of further differing tools, which exceed the size bound.
     """
 
     server: ServerName

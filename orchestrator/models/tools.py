@@ -1,7 +1,7 @@
 """Tools that a program may call on the host: definitions, calls and their outcomes.
 
-``schema`` values are JSON Schemas as MCP carries them. Arguments and results are JSON texts: they are parsed where they
-are checked, and carried as they are elsewhere.
+``schema`` values are JSON Schemas as in MCP. Arguments and results are JSON texts: only their checks parse them, all
+other code passes them on unchanged.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from orchestrator.models.frozen import Frozen
 ServerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]{1,128}$")]
 Schema = dict[str, Any]
-CALLER = "caller"  # the server name of tools that the client of an execution fulfils itself
+CALLER = "caller"  # the server name of tools that the execution's client fulfils
 
 
 class Hints(Frozen):
-    """Hints about a tool, by its server or the operator's declaration. A missing hint is the cautious value."""
+    """Hints about a tool, from its server or the operator's declaration. A missing hint has the cautious value."""
 
     read_only: bool = False
     destructive: bool = True
@@ -29,7 +29,7 @@ class Hints(Frozen):
 
 
 class Tool(Frozen):
-    """One tool of one server. Its full name is ``server.name``."""
+    """A tool of a server. Its full name is ``server.name``."""
 
     server: ServerName
     name: ToolName
@@ -46,7 +46,7 @@ class Tool(Frozen):
 
 
 class CallerTool(Frozen):
-    """A tool that the client of an execution fulfils: part of a submission, written as MCP writes definitions."""
+    """A tool that the client of an execution fulfils: part of a submission, in the form of MCP's definitions."""
 
     model_config = ConfigDict(serialize_by_alias=True)
 
@@ -81,7 +81,7 @@ class Catalogue(Frozen):
 
 
 class ToolFailure(Frozen):
-    """Why a call has no result, as the program's ``ToolError`` shows it. Names only what the tenant may see."""
+    """The failure of a call, which becomes the program's ``ToolError``. It names only what the tenant may see."""
 
     code: str
     message: str
@@ -92,8 +92,8 @@ class ToolFailure(Frozen):
 class ToolCall(Frozen):
     """One call, made by a worker for a running attempt, or by the API for a direct call (``execution`` is None).
 
-    ``id`` is random, 128 bits. ``reply_to`` names the process that waits. ``expires_at`` is the call's deadline.
-    ``principal`` and ``key`` are of a direct call; an execution's record has its own.
+    ``id`` is random, 128 bits. ``reply_to`` names the waiting process. ``expires_at`` is the call's deadline. Only a
+    direct call has ``principal`` and ``key``; for other calls the execution's record has them.
     """
 
     id: str
@@ -117,7 +117,7 @@ class ToolOutcome(Frozen):
 
 
 class CallRecord(Frozen):
-    """One call on an execution's record: never the arguments, unless the tenant wants them.
+    """A call in an execution's record, without its arguments unless the tenant keeps them.
 
     ``outcome`` is ``ok`` or the failure's code; ``seconds`` the wait for the outcome, as the worker measured it.
     """
@@ -132,7 +132,7 @@ class CallRecord(Frozen):
 
 
 class CallerError(Frozen):
-    """Why the client of an execution has no result for a call: the program's ``ToolError`` has the same."""
+    """The client's reason for a call without a result; the program's ``ToolError`` has the same text."""
 
     message: Annotated[str, StringConstraints(min_length=1, max_length=4096)]
     code: Literal["tool_failed", "tool_denied", "tool_unavailable", "tool_timed_out"] = "tool_failed"

@@ -1,1 +1,1 @@
-"""Checks of submissions, before they are stored: bounds, and the static policy."""
+"""Checks of submissions before they are stored: bounds, and the static policy."""

@@ -11,7 +11,7 @@ from orchestrator.tools.grants import covers
 
 
 def check_submission(bounds: Bounds, submission: Submission, environment: str) -> None:
-    """Raise :class:`NotAllowed` with everything that a submission names beyond the first bounds that refuse it.
+    """Raise :class:`NotAllowed` for a submission beyond the bounds, with every name that the first of them refuses.
 
     ``environment`` is the environment's own name.
     """
@@ -28,7 +28,7 @@ def check_submission(bounds: Bounds, submission: Submission, environment: str) -
 
 
 def check_tool(bounds: Bounds, server: str, tool: str) -> None:
-    """Raise :class:`NotAllowed` for a tool that is called directly, beyond the bounds."""
+    """Raise :class:`NotAllowed` for a direct call of a tool beyond the bounds."""
     for owner, allowed in bounds:
         if mistakes := _outside(owner, "tool", [f"{server}.{tool}"], allowed.tools):
             raise NotAllowed(mistakes, owner)
@@ -51,7 +51,7 @@ def _outside(owner: Owner, field: str, wanted: Iterable[str], allowed: Sequence[
         return []
     known = ", ".join(allowed) or "none"
     return [
-        (field, f"{name!r} is not among what this {owner} may use: {known}")
+        (field, f"{name!r} is not among the names that this {owner} may use: {known}")
         for name in wanted
         if not any(covers(pattern, name) for pattern in allowed)
     ]

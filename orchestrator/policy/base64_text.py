@@ -15,7 +15,7 @@ def canonical_base64(text: str) -> str:
 
     Raises :class:`ValueError` whose message names the character's position in ``text``, counted from 1, and the cause.
     """
-    if len(text) % 4:  # the standard library takes some of these
+    if len(text) % 4:  # the standard library accepts some of these texts
         return _repaired(text)
     try:
         base64.b64decode(text, validate=True)

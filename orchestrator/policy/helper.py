@@ -1,8 +1,9 @@
 """The helper process that parses submitted sources: bounded, without an environment, ending with its parent.
 
-:mod:`orchestrator.policy.inspector` starts it with a socket as standard input and output. It sets its bounds, reports
-that it is ready, and then answers one source after another until the socket ends, which happens at any end of its
-parent. A frame is a length of four bytes and that many bytes: a source in, a JSON object out. Standard library only.
+:mod:`orchestrator.policy.inspector` starts the helper with a socket as standard input and output. The helper sets its
+bounds, reports that it is ready, and then answers one source after another until the socket closes, which happens
+however the parent ends. A frame is a length of four bytes and that many bytes: a source in, a JSON object out. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ HEADER = struct.Struct(">I")
 READY = b"{}"
 CPU_SECONDS = 1.0
 ADDRESS_SPACE_BYTES = 192 * 2**20
-# One that has grown past this, or worked this long, ends after its answer; a new one is small again.
+# A helper that exceeds this size or CPU time ends after its answer, and is replaced by a new process.
 KEPT_BYTES = 64 * 2**20
 LIFETIME_CPU_SECONDS = 30.0
-# Each a backstop: the timer ends a source's turn first, and nothing here opens, writes or forks.
+# Backstops: the timer ends the parsing of a source first, and nothing here opens, writes or forks.
 LIMITS = (
     (resource.RLIMIT_AS, ADDRESS_SPACE_BYTES),
     (resource.RLIMIT_CPU, int(LIFETIME_CPU_SECONDS + 10 * CPU_SECONDS)),
@@ -47,7 +48,7 @@ def main() -> None:
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     send(sink, READY)
     while (frame := receive(source)) is not None:
-        # By default the signal ends the process, wherever in the parser it is.
+        # The signal's default action ends the process anywhere in the parser.
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
         found = inspect(frame, ignored)
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -59,13 +60,13 @@ def main() -> None:
 
 def bound_itself() -> None:
     """Apply every limit permanently, before any hostile input."""
-    with contextlib.suppress(OSError):  # where /proc is not writable the kernel chooses by size
+    with contextlib.suppress(OSError):  # if /proc is not writable, the kernel chooses its victim by size
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     for limit, value in LIMITS:
         resource.setrlimit(limit, (value, value))
-    sys.set_int_max_str_digits(0)  # a program can lift it too; a source's size and the timer bound the cost
+    sys.set_int_max_str_digits(0)  # programs can lift the limit too; the source's size and the timer bound the cost
     warnings.simplefilter("ignore")
-    gc.disable()  # trees have no cycles
+    gc.disable()  # syntax trees have no reference cycles
 
 
 def resident_bytes() -> int:

@@ -6,12 +6,12 @@ bounds on memory and CPU time. This module is the client side, used by every thr
 - There are :data:`HELPERS` helpers, started when first needed. A thread uses one helper exclusively for one submission.
 - A tenant has at most one submission inspected at a time, so that slow sources of one leave helpers for the others. A
   thread waits :data:`TURN_SECONDS` for its turn, and then raises :class:`PolicyUnavailable`.
-- A helper that died is replaced. A source that ended its helper is ``not_inspected``, and so is the rest of its
-  submission. If another cause killed the helper, the source is sent to another helper, once.
-- A helper past its wall time is killed, which also raises :class:`PolicyUnavailable`: a source's computation is bounded
-  by CPU time, so the host is too slow.
+- A dead helper is replaced. A source that ended its helper is ``not_inspected``, and so is the rest of its submission.
+  If another cause killed the helper, the source is sent to another helper, once.
+- A helper past its wall time is killed, which also raises :class:`PolicyUnavailable`: CPU time bounds a source's
+  computation, so the host must be too slow.
 - Findings of a tenant's source are cached for a while: sources are often repeated, and the same bytes give the same
-  answer. The cache is not shared between tenants, or the time of an answer would reveal their sources.
+  answer. Tenants do not share the cache, since the time of an answer would reveal other tenants' sources.
 - A helper ends with its socket (:mod:`orchestrator.host.helper`).
 """
 
@@ -112,7 +112,7 @@ class Helper:
             if status in OWN_ENDS:
                 raise SourceFailed(OWN_ENDS[status]) from error
             raise HelperLost() from error
-        except ValueError as error:  # pydantic's too: a malformed answer
+        except ValueError as error:  # includes pydantic's error for a malformed answer
             self.end()
             raise SourceFailed("the parser failed") from error
         if answer.last:
@@ -125,7 +125,7 @@ class Helper:
         if process is None:
             return None
         self._socket.close()
-        if not killing:  # its end of the socket is closed already: it is about to be gone
+        if not killing:  # the helper has closed its end of the socket, and is about to exit
             try:
                 return process.wait(START_SECONDS)
             except subprocess.TimeoutExpired:
@@ -222,13 +222,13 @@ class Inspector:
     def _helper(self, tenant: str) -> Iterator[Helper]:
         with self._change:
             if not self._change.wait_for(lambda: self._idle and tenant not in self._tenants, TURN_SECONDS):
-                raise PolicyUnavailable("Too many programs are being inspected; try again a little later.")
+                raise PolicyUnavailable("Too many programs are being inspected; try again later.")
             self._tenants.add(tenant)
             helper = self._idle.pop()
         try:
             yield helper
         finally:
-            with suppress(PolicyUnavailable):  # a source may have ended it; the next one need not wait for another
+            with suppress(PolicyUnavailable):  # a source may have ended the helper; the next source needs no wait
                 helper.start()
             with self._change:
                 self._tenants.discard(tenant)

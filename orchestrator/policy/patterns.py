@@ -9,7 +9,7 @@ from __future__ import annotations
 from orchestrator.models import has_control_characters
 
 MAX_PATTERN, MAX_STARS = 1024, 16  # each star costs the agent a search in every file's name
-MAX_PARTS = 32  # no artifact lies deeper
+MAX_PARTS = 32  # the depth of the deepest artifact
 DIRECTORIES = ("output", "work")
 
 
@@ -22,8 +22,8 @@ class PatternTooLarge(ValueError):
 
 
 def normalized_pattern(pattern: str) -> str:
-    """The pattern in the agent's form. Raises ``ValueError`` with the mistake and a suggestion, and of that
-    :class:`PatternTooLarge`.
+    """The pattern in the agent's form. Raises ``ValueError`` (also its subclass :class:`PatternTooLarge`) with the
+    mistake and a suggestion.
     """
     if not pattern:
         raise ValueError("is empty; write a glob such as '*.csv', or '**' for every file")

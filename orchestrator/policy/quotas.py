@@ -21,7 +21,7 @@ def bounded(submission: Submission, environments: Environments, quotas: Quotas, 
     """
     environment = environments.resolve(submission.environment)
     if environment is None:
-        return submission  # which is refused for that
+        return submission  # the unknown environment is refused later
     check_submission(bounds, submission, environment.name)
     return _limited(submission, environment, quotas)
 

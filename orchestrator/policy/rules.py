@@ -29,7 +29,7 @@ MESSAGES = {
     "syntax_error": "It cannot be read as Python: {what}.",
     "not_inspected": "It was not inspected: {what}.",
 }
-# Never ignored: with these findings the other rules could not be applied.
+# These findings are never ignored: they mean that the other rules could not be applied.
 OWN = frozenset({"syntax_error", "not_inspected"})
 
 IMPORTS = {
@@ -60,10 +60,10 @@ IMPORTS = {
     }),
 }  # fmt: skip
 MODULE_RULES = {module: rule for rule, modules in IMPORTS.items() for module in modules}
-# Parts of those modules that only compute.
+# Parts of these modules that only compute, which are therefore permitted.
 HARMLESS = frozenset({"os.path", "urllib.parse", "http.HTTPStatus", "http.HTTPMethod", "inspect.cleandoc"})
 
-# Built-in names, wherever they are mentioned: an alias is as good as a call.
+# Built-in names, also without a call, since an alias can be called.
 NAMES = {
     "eval": "dynamic_code",
     "exec": "dynamic_code",
@@ -88,9 +88,9 @@ DUNDERS = frozenset({
     "gi_frame", "gi_code", "cr_frame", "cr_code", "ag_frame", "ag_code", "tb_frame", "f_back", "f_globals",
     "f_builtins", "f_locals", "f_code", "co_code",
 })  # fmt: skip
-# `type(self).__name__`'s older spelling: only a text is read from the class.
+# Names that only read a text of the class, as in `self.__class__.__name__`, the older form of `type(self).__name__`.
 NAME_OF_CLASS = frozenset({"__name__", "__qualname__", "__module__"})
-# Modules that others hold: `random._os.system`.
+# Modules that are attributes of other modules: `random._os.system`.
 HELD_MODULES = frozenset({"os", "_os", "sys", "_sys", "posix", "builtins", "subprocess", "importlib", "ctypes"})
 
 DUNDER_TEXT = re.compile("|".join(sorted(name for name in DUNDERS if name.startswith("__"))))

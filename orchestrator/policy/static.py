@@ -1,7 +1,7 @@
 """The static policy of a submission: its mode, the files it reads, and the effect of its findings.
 
-It reads the programs of Python environments: the entry point, and every input that an import could load. It is advice,
-not the wall: ``docs/policy.md`` has programs that evade it, and the sandbox does not depend on it.
+It reads the programs of Python environments: the entry point, and every input that an import could load. The policy is
+advice, not a security boundary: ``docs/policy.md`` has programs that evade it, and the sandbox does not depend on it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class StaticPolicy:
         self._inspector = Inspector(settings.policy_ignored_rules)
 
     def start(self) -> None:
-        """Get ready for the first submission, unless every mode is ``off``."""
+        """Start a helper ahead of the first submission, unless every mode is ``off``."""
         if {self._default, *self._modes.values()} != {"off"}:
             self._inspector.start()
 
@@ -150,7 +150,7 @@ def _report(
     for source, inspection in zip(sources, inspections, strict=True):
         path = source.file.path
         listed += [(source.field, Finding(file=path, **found._asdict())) for found in inspection.findings]
-    # No number of harmless findings hides the others.
+    # Severe findings come first, so that many harmless findings cannot hide them.
     listed.sort(key=lambda pair: RANKS.get(pair[1].rule, 1))
     kept = listed[:MAX_FINDINGS]
     omitted = len(listed) - len(kept) + sum(inspection.omitted for inspection in inspections)

@@ -19,7 +19,7 @@ from orchestrator.policy.patterns import PatternTooLarge, normalized_pattern
 from orchestrator.policy.tools import tool_problems
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-KERNEL_BYTES = 16 * 2**20  # least memory of gVisor's own kernel, which lies in the sandbox's
+KERNEL_BYTES = 16 * 2**20  # the least memory of gVisor's own kernel, which counts as the sandbox's memory
 MAX_DEPTH = 16
 MAX_COMPONENT = 255
 MAX_PATH = 1024

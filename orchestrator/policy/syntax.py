@@ -17,7 +17,7 @@ from orchestrator.policy import rules
 
 MAX_FINDINGS = 100
 SHOWN_CHARACTERS = 80
-MODULE_PARTS = 4  # as many as any rule's module has, and one more
+MODULE_PARTS = 4  # one more than the longest module name of a rule
 ENCODINGS = frozenset({"utf-8", "utf-8-sig", "ascii", "us-ascii", "iso-8859-1"})
 
 
@@ -129,13 +129,13 @@ class Walk:
 
     def _mark(self, node: Any, rule: str, what: str = "") -> None:
         line, column = node.lineno, node.col_offset
-        if isinstance(node, ast.Attribute):  # begins where the whole chain does; its name ends it
+        if isinstance(node, ast.Attribute):  # a node begins with its whole chain, and ends with its own name
             line, column = node.end_lineno or line, max((node.end_col_offset or 0) - len(node.attr.encode()), 0)
         self.marks.append((line, column, rule, shown(what)))
 
     def imports(self, node: ast.Import) -> None:
         for alias in node.names:
-            # `import os.path` binds os itself, which is there whole; `urllib` alone can do nothing.
+            # `import os.path` binds all of os itself, whereas `urllib` alone has no functions.
             name = "os" if alias.name == "os.path" and not alias.asname else alias.name
             if rule := module_rule(name):
                 self._mark(alias, rule, f"Module {alias.name}")
@@ -147,7 +147,7 @@ class Walk:
         for alias in node.names:
             if rule := module_rule(f"{module}.{alias.name}"):
                 self._mark(node, rule, f"Module {node.module}")
-                return  # one for the statement
+                return  # one finding for the statement
             self._named(alias, alias.name, certain=True)
 
     def name(self, node: ast.Name) -> None:
@@ -214,7 +214,7 @@ class Walk:
             self._settled.add(id(argument))
             for part in argument.value.split("."):
                 self._named(node, part, certain=True)
-        if not names:  # given with a star or by keyword
+        if not names:  # the name is given with a star or by keyword
             self._mark(node, "computed_attribute", function)
 
     def _named(self, node: ast.AST, attribute: str, certain: bool) -> None:
@@ -261,6 +261,6 @@ def _made_by(call: ast.Call) -> Iterator[ast.expr]:
 
 
 def _characters(lines: list[str], line: int, utf8_bytes: int) -> int:
-    # Before Python 3.12 a place inside of an f-string of several lines may lie outside of the text.
+    # Before Python 3.12 a position inside of a multi-line f-string may lie outside of the text.
     text = lines[line - 1] if line <= len(lines) else ""
     return len(text.encode()[:utf8_bytes].decode(errors="ignore"))

@@ -13,7 +13,7 @@ from orchestrator.tools.checking.steps import Steps
 SCHEMA_BYTES = 64 * 1024  # of one schema as JSON
 DEFINITIONS_BYTES = 256 * 1024  # of all definitions of a submission
 REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-LITERAL = ("const", "default", "enum", "example", "examples")  # their values are no schemas
+LITERAL = ("const", "default", "enum", "example", "examples")  # keywords whose values are not schemas
 
 
 class ToolProblem(NamedTuple):
@@ -26,8 +26,8 @@ class ToolProblem(NamedTuple):
 
 
 def tool_problems(tools: tuple[Granted, ...]) -> Iterator[ToolProblem]:
-    """Every mistake in the tools of a submission. No schema is read before all are known to be small enough, and
-    reading them takes no more than one check may (:class:`Steps`).
+    """Every mistake in the tools of a submission. Schemas are read only after all have passed the size bounds, and
+    reading all of them takes at most the steps of one check (:class:`Steps`).
     """
     total = 0
     for tool in tools:
@@ -43,7 +43,7 @@ def tool_problems(tools: tuple[Granted, ...]) -> Iterator[ToolProblem]:
         field = f"tools.{position}"
         if isinstance(tool, str):
             if tool.partition(".")[0] == CALLER:
-                message = f"{CALLER!r} is the server of the tools that are defined here; they are allowed by themselves"
+                message = f"{CALLER!r} is the server of the tools that are defined here, which need no pattern"
                 yield ToolProblem(field, message, "invalid_tool")
             continue
         if tool.name in names:
@@ -61,7 +61,7 @@ def tool_problems(tools: tuple[Granted, ...]) -> Iterator[ToolProblem]:
 
 
 def schema_problem(schema: Schema, *, of_object: bool) -> str:
-    """The mistake in a JSON Schema, or nothing; ``of_object``: it must describe an object, as arguments are."""
+    """The mistake in a JSON Schema, or nothing; ``of_object``: the schema must describe an object, as for arguments."""
     if of_object and schema.get("type") != "object":
         return "must have the type 'object': arguments are passed by name"
     try:

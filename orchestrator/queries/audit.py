@@ -1,4 +1,4 @@
-"""Questions to the audit log: which entries a principal may see, and the parameters of a list."""
+"""Queries of the audit log: the entries that a principal may see, and the parameters of a list."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ class AuditQuery(NamedTuple):
     after: str
 
     def wanted(self, entry: AuditEntry) -> bool:
-        """Whether an entry is asked for, and may be seen.
+        """Whether an entry matches the query, and the principal may see it.
 
-        A tenant sees what its principals did, and what was done to its resources. A refused request for another
-        tenant's resource is seen by neither: the caller would learn that the resource exists, the owner the caller.
+        A tenant sees its principals' actions, and all actions on its resources. A refused request for another tenant's
+        resource is visible to neither tenant: the caller would learn that the resource exists, and the owner would
+        learn about the caller.
         """
         if self.action not in (None, entry.action) or self.principal not in (None, entry.principal):
             return False
@@ -47,7 +48,7 @@ def audit_query(
 
 
 def position_of(cursor: str) -> str:
-    """The position that a cursor of a list is. Raises :class:`ValidationFailed`."""
+    """The position of a list's cursor. Raises :class:`ValidationFailed`."""
     try:
         return stream_position(cursor)
     except ValueError as error:
@@ -56,5 +57,5 @@ def position_of(cursor: str) -> str:
 
 
 def time_of(position: str) -> datetime:
-    """When the entry at a position was appended."""
+    """The time at which the entry at a position was appended."""
     return datetime.fromtimestamp(order(position)[0] / 1000, UTC)

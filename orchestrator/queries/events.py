@@ -25,7 +25,7 @@ SECURITY_TYPE = "dev.mayfly.security."
 EXECUTION_TYPE = "dev.mayfly.execution."
 RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 POSITION = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
-MAX_MILLISECONDS = 2**62  # far below the bound of Redis, and beyond any year
+MAX_MILLISECONDS = 2**62  # far below the bound of Redis, and above every valid year
 
 
 class SecurityQuery(NamedTuple):
@@ -83,7 +83,7 @@ def seconds_of(since: str) -> float:
 
 def of_log(entry: LogEntry) -> CloudEvent:
     """The event of an entry of a security log."""
-    # An event that stands on an execution too carries that entry's id, and its time.
+    # An event that is also on an execution's stream carries the id and the time of that entry.
     position = entry.id.rpartition(":")[2] if ":" in entry.id else entry.position
     return _security(entry.id, position, entry.source, entry.execution, entry.tenant, entry.environment, entry.event)
 
@@ -145,7 +145,7 @@ def _list_id(tenant: str | None) -> str:
 
 
 def stream_position(position: str) -> str:
-    """A position that Redis takes. Raises ``ValueError``."""
+    """A position that Redis accepts. Raises ``ValueError``."""
     if POSITION.fullmatch(position):
         milliseconds, number = order(position)
         if milliseconds < MAX_MILLISECONDS and number < 2**64:

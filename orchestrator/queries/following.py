@@ -1,6 +1,6 @@
-"""The stream of one execution as a client follows it: page by page, and no more of it at once than a reader takes.
+"""The stream of one execution for a following client: page by page, so that memory holds only what the client reads.
 
-It begins with one read, of the record and of the first entries.
+A single read gets the record and the first entries.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from orchestrator.states import TERMINAL, State
 from orchestrator.store import Store
 from orchestrator.store.output import BEGINNING, PAGE
 
-KEPT_BYTES = 256 * 1024  # of output, while a reader takes it
+KEPT_BYTES = 256 * 1024  # of output in memory, while the client reads
 
 
 class StreamPage(NamedTuple):
-    """Some entries, with their data, and whether that is all there is for now."""
+    """Some entries with their data, and whether the stream has no further entries for now."""
 
     entries: list[Entry]
     is_all: bool
@@ -32,11 +32,11 @@ class Follower:
         self._store, self._id = store, id
         self._after, self._asked = after, BEGINNING
         execution, found = store.records.read(id, tenant, after)
-        self.over = State(execution.state) in TERMINAL  # it had ended before this was read: no more comes
+        self.over = State(execution.state) in TERMINAL  # an ended execution gets no further entries
         self._first = [self._page(found)]
 
     def first(self) -> StreamPage:
-        """The page that was read at the beginning; given once, at no cost."""
+        """The page of the first read; returned once, without another read."""
         return self._first.pop()
 
     def next(self) -> StreamPage:

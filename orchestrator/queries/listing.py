@@ -27,7 +27,7 @@ def page_of(
 ) -> Page:
     """The next executions that match the filters, without output, with their policy findings only counted.
 
-    A page may have fewer than ``limit`` executions, or none, and still a cursor: one request looks at no more than
+    A page may have fewer than ``limit`` executions, or none, and still a cursor: one request examines at most
     ``SCAN_PAGES * SCAN_IDS`` executions. Raises :class:`ValidationFailed`, also for a cursor of another list.
     """
     wanted = {name: value for name, value in filters.items() if value is not None}
@@ -54,7 +54,7 @@ def page_of(
 
 
 def metadata_of(execution: Execution) -> Execution:
-    """An execution without code, output and files, as operators see those of every tenant."""
+    """An execution without code, output and files: the metadata that operators see of every tenant's executions."""
     compiled = execution.compile and execution.compile.model_copy(update={"stdout": "", "stderr": ""})
     report = execution.policy and _counted(execution.policy)
     empty = dict.fromkeys(("results", "artifacts", "artifacts_rejected", "tool_calls"), ())

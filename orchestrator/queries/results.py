@@ -38,7 +38,7 @@ class Results:
         return self._with_output(*self._store.records.read(id, principal.tenant))
 
     def view(self, principal: Principal, id: str) -> Execution:
-        """One execution as the principal may see it: whole, or only its metadata. Raises :class:`NotFound`."""
+        """One execution, complete or only its metadata, as the principal's rights permit. Raises :class:`NotFound`."""
         if reach(principal, "execution.read") is not None:
             return self.get(principal, id)
         execution, begun = self._store.records.read(id, None)
@@ -48,8 +48,7 @@ class Results:
     def pushed(self, id: str, answer: bytes) -> Execution | None:
         """One ended execution, from the result pushed to this process.
 
-        ``None`` if nothing was pushed, or malformed data, which
-        is reported.
+        ``None`` if no result was pushed, or malformed data, which is reported.
         """
         if not answer:
             return None
@@ -103,7 +102,7 @@ class Results:
         execution = self._store.records.get(id, reach(principal, "execution.events"))
         authorize(principal, "execution.events", execution.tenant, f"execution {id!r}")
         entries = list(self._store.output.entries(id))
-        if not entries:  # it has gone meanwhile: each has its first state at least
+        if not entries:  # deleted meanwhile: every stream has at least the first state
             raise NotFound(f"There is no execution {id!r}.")
         return of_execution(execution, entries)
 
@@ -112,7 +111,7 @@ class Results:
         return Follower(self._store, id, principal.tenant, after)
 
     def security_events(self, query: SecurityQuery, count: int) -> LogPage:
-        """The next entries of the security log that was asked for, oldest first."""
+        """The next entries of the requested security log, oldest first."""
         return query.next(self._store.security, count)
 
     def _with_output(self, execution: Execution, begun: list[Entry]) -> Execution:
@@ -120,7 +119,7 @@ class Results:
         if State(execution.state) not in TERMINAL and execution.attempt == 0:
             return execution
         out, err, lines = self._output(execution, begun)
-        # While it runs the record knows no totals yet; afterwards they count what was dropped beyond the bound too.
+        # A running execution's record has no totals yet; afterwards the totals include bytes dropped beyond the bound.
         out_bytes, err_bytes = max(execution.stdout_bytes, len(out)), max(execution.stderr_bytes, len(err))
         return execution.model_copy(
             update={

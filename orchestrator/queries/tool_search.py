@@ -15,7 +15,7 @@ from orchestrator.tools.grants import ALL
 from orchestrator.tools.index.search import Count, Found, Query, ToolIndex, search
 from orchestrator.tools.signatures import Language
 
-MOST_CACHED = 64  # tenants, and keys that may use only some of their tools
+MOST_CACHED = 64  # indexes: of tenants, and of keys that may use only some of the tenant's tools
 
 
 class _Cached(NamedTuple):
@@ -28,7 +28,7 @@ class _Cached(NamedTuple):
 
 
 class ToolSearch:
-    """Searches the catalogues of the caller's tenant. Thread-safe; an index is made anew when a catalogue changes."""
+    """Searches the catalogues of the caller's tenant. Thread-safe. A changed catalogue gets a new index."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._tools, self._quotas, self._key = store.tools, store.quotas, settings.secret()
@@ -36,11 +36,11 @@ class ToolSearch:
         self._lock = threading.Lock()
 
     def index(self, principal: Principal) -> ToolIndex:
-        """The tools for the caller's programs: those of the tenant, without destructive tools that policy refuses, and
-        without those that the quotas of the tenant or the key leave out.
+        """The tools for the caller's programs: the tenant's tools, without destructive tools that policy refuses, and
+        without tools that the quotas of the tenant or the key exclude.
 
-        Raises :class:`Forbidden` without the scope ``executions:read``. Costs four small round trips while nothing
-        changes.
+        Raises :class:`Forbidden` without the scope ``executions:read``. Costs four small round trips if the catalogues
+        are unchanged.
         """
         authorize(principal, "tool.read", principal.tenant)
         tenant = principal.tenant

@@ -1,10 +1,10 @@
 """Wakes waiting requests by pub/sub, without polling.
 
-Each API process has one pub/sub connection. It is always subscribed to the channel of all ends, and to the other
-changes of an execution only while a client of this process follows it. A listener registers before it reads the store,
-so no change is missed; Redis's confirmation of a subscription wakes the listener, which reads again, so no change is
-missed before it or during a lost connection. For a waiting submission of this process Redis pushes a small result to
-it, which saves the read.
+Each API process has one pub/sub connection. The connection is always subscribed to the channel of all ends, and to the
+other changes of an execution only while a client of this process follows the execution. A listener registers before it
+reads the store, so it misses no change. Redis's confirmation of a subscription wakes the listener, which reads again,
+so it misses no change before the subscription or during a lost connection. Redis pushes a small result to the process
+of a waiting submission, which saves the read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from orchestrator.store.connection import connect_async
 
 RECONNECT_SECONDS = 0.5
 SILENT_SECONDS = 5.0
-CONFIRM_SECONDS = 1.0  # in which Redis confirms a subscription; a later one wakes
+CONFIRM_SECONDS = 1.0  # the wait for Redis's confirmation of a subscription; a later confirmation wakes the listener
 PREFIX, ENDED = keys.WAKE.encode(), keys.ENDED.encode()
 log = structlog.get_logger()
 AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
@@ -36,7 +36,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
-        self.answer = b""  # the execution's pushed result, once it has ended, if it was pushed to this process
+        self.answer = b""  # the ended execution's result, if it was pushed to this process
 
     async def wait(self, timeout_seconds: float) -> bool:
         """Wait for a wake-up; ``False`` after the time-out."""
@@ -63,8 +63,8 @@ class Wakeups:
         self._answers = f"{keys.ANSWERS}{self.name}".encode()
 
     def drain(self) -> None:
-        """Drain: wake all listeners, since this process shuts down and answers waiting requests with the current
-        state.
+        """Drain: wake all listeners, so that waiting requests are answered with the current state before the process
+        ends.
         """
         self.draining = True
         for listeners in (*self._ends.values(), *self._changes.values()):
@@ -94,11 +94,11 @@ class Wakeups:
         try:
             with _registered(self._changes, channel) as listener:
                 if self._pubsub is not None:
-                    with suppress(*AWAY):  # then it is about to be subscribed anew, with all channels
+                    with suppress(*AWAY):  # a lost connection is about to subscribe to all channels again
                         await self._pubsub.subscribe(channel)
                         await listener.wait(
                             CONFIRM_SECONDS
-                        )  # otherwise a caller that reads at once would read a second time
+                        )  # otherwise the confirmation would make the caller read a second time
                 yield listener
         finally:
             if channel not in self._changes and self._pubsub is not None:
@@ -147,7 +147,7 @@ class Wakeups:
             _wake(self._changes.get(channel, ()))
         elif type == "message":
             _wake(self._ends.get(data, ()))
-        else:  # a new subscription: ends may have been missed
+        else:  # a new subscription: the listener may have missed ends
             for listeners in self._ends.values():
                 _wake(listeners)
 

@@ -22,11 +22,11 @@ class ApiSettings(SharedSettings):
     address_connections: int = Field(
         512,
         gt=0,
-        description="The same from one address, or one /64 of IPv6; beyond that 429. Behind a proxy all come from its "
-        "address: then let the proxy bound its clients, and set this to as many as it opens.",
+        description="Connections from one address, or one /64 of IPv6; beyond that 429. Behind a proxy all come from "
+        "its address: then let the proxy bound its clients, and set this to the number that the proxy opens.",
     )
     stall_seconds: float = Field(
-        30.0, gt=0, description="Longest time in which a client may read nothing of an answer; then it is cut off."
+        30.0, gt=0, description="Longest pause in a client's reading of an answer; then the answer is cut off."
     )
     body_seconds: float = Field(
         20.0, gt=0, description="Longest wait for a request's body, beyond the time by `body_rate`; then 408."
@@ -35,11 +35,15 @@ class ApiSettings(SharedSettings):
     uploads: int = Field(
         64, gt=0, description="Bodies over 64 KiB that one API process receives at once; beyond that 503."
     )
-    tenant_uploads: int = Field(16, gt=0, description="The same for one tenant; beyond that 429 too_many_uploads.")
+    tenant_uploads: int = Field(
+        16, gt=0, description="Such bodies of one tenant at once; beyond that 429 too_many_uploads."
+    )
     answers: int = Field(
         128, gt=0, description="Answers over 1 MiB that one API process sends at once; beyond that 503."
     )
-    tenant_answers: int = Field(32, gt=0, description="The same for one tenant; beyond that 429 too_many_answers.")
+    tenant_answers: int = Field(
+        32, gt=0, description="Such answers to one tenant at once; beyond that 429 too_many_answers."
+    )
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")
     artifact_files: int = Field(1000, gt=0, description="Most artifacts of one execution.")
@@ -51,7 +55,7 @@ class ApiSettings(SharedSettings):
     proxies: list[str] = Field(
         [],
         description="Addresses or networks of reverse proxies (JSON list) whose `X-Forwarded-For` and "
-        "`X-Forwarded-Proto` count: as the client's address in logs and bounds, and as its scheme.",
+        "`X-Forwarded-Proto` are trusted: as the client's address in logs and bounds, and as its scheme.",
     )
     streams: int = Field(100, gt=0, description="Live streams one tenant may follow at once, in each API process.")
     mcp_enabled: bool = Field(True, description="Whether the API serves agents at `/mcp` (`docs/agents.md`).")
@@ -74,20 +78,20 @@ class ApiSettings(SharedSettings):
     mcp_wait_seconds: float = Field(
         50.0,
         gt=0,
-        description="Longest time that a tool call waits for an execution's end; a longer one is answered with its id. "
-        "Many clients give up after 60 s.",
+        description="Longest time that a tool call waits for an execution's end; for a longer execution the answer is "
+        "its id. Many clients give up after 60 s.",
     )
     mcp_output_tokens: int = Field(
-        500, ge=100, description="Tokens (o200k) of one tool result, where the call does not ask for more or less."
+        500, ge=100, description="Tokens (o200k) of one tool result, unless the call requests another number."
     )
     mcp_filtered: list[str] = Field(
         [],
         description="Tenants, or keys as `tenant/key id`, whose agents get labels in place of personal data; `*`: all "
         "(JSON list).",
     )
-    mcp_most_output_tokens: int = Field(20_000, ge=100, description="Most tokens of a result that a call may ask for.")
+    mcp_most_output_tokens: int = Field(20_000, ge=100, description="Most tokens of a result that a call may request.")
     policy_mode: Literal["off", "audit", "enforce"] = Field(
-        "audit", description="Static policy for Python programs, where `MAYFLY_POLICY_MODES` does not say otherwise."
+        "audit", description="Static policy for Python programs, unless `MAYFLY_POLICY_MODES` sets another mode."
     )
     policy_modes: dict[str, Literal["off", "audit", "enforce"]] = Field(
         {},
@@ -122,12 +126,16 @@ class ApiSettings(SharedSettings):
         10_000, gt=0, description="Security events kept, roughly: of the installation, and of each tenant."
     )
     security_seconds: int = Field(30 * 86400, gt=0, description="How long security events are kept.")
-    retry_seconds: float = Field(1.0, ge=0, description="Pause before the second attempt; each further one doubles it.")
+    retry_seconds: float = Field(
+        1.0, ge=0, description="Pause before the second attempt; each further pause is twice as long."
+    )
     max_attempts: int = Field(3, gt=0, description="Attempts of one execution when the platform fails.")
     audit_days: int = Field(400, ge=1, description="Days for which entries of the audit log are kept.")
-    audit_submissions: bool = Field(False, description="Whether each submission is an entry of the audit log, too.")
+    audit_submissions: bool = Field(False, description="Whether each submission is an entry of the audit log.")
     audit_tool_calls: Literal["refused", "destructive", "all"] = Field(
-        "destructive", description="Calls of tools in the audit log: refused, also those that may destroy data, or all."
+        "destructive",
+        description="Calls of tools in the audit log: `refused` calls, `destructive` (also calls that may destroy "
+        "data), or `all`.",
     )
     audit_entries: int = Field(
         1_000_000, ge=1000, description="Most entries of the audit log; each takes some 400 bytes of Redis's memory."

@@ -22,12 +22,14 @@ class BrokerSettings(SharedSettings):
         False, description="For development: start tool servers that are commands, outside a sandbox, on this host."
     )
     tool_calls: int = Field(50, gt=0, description="Most calls of tools that one execution makes.")
-    tool_calls_at_once: int = Field(8, gt=0, le=64, description="The same at once; further calls wait in the program.")
+    tool_calls_at_once: int = Field(
+        8, gt=0, le=64, description="Open calls of one execution; further calls wait in the program."
+    )
     tool_bytes: int = Field(
         50 * 2**20, gt=0, description="Largest sum of arguments and results of all calls of one execution."
     )
     tool_wait_seconds: float = Field(
-        60.0, ge=0, description="Longest wait for tools that an execution's `wall_seconds` do not count."
+        60.0, ge=0, description="Longest wait for tools that is not counted against an execution's `wall_seconds`."
     )
     tool_request_bytes: int = Field(2**20, gt=0, description="Largest arguments of one call of a tool.")
     tool_response_bytes: int = Field(10 * 2**20, gt=0, description="Largest result of one call of a tool.")
@@ -42,10 +44,12 @@ class BrokerSettings(SharedSettings):
     )
     tool_http_seconds: float = Field(20.0, gt=0, description="Longest time of one fetch by the built-in tool server.")
     tool_http_response_bytes: int = Field(
-        5 * 2**20, gt=0, description="Largest body of an answer that it fetches, before and after decompression alike."
+        5 * 2**20, gt=0, description="Largest body that a fetch returns, before and after decompression alike."
     )
     tool_http_redirects: int = Field(5, ge=0, le=20, description="Most redirects that one fetch follows.")
-    tool_http_cache_bytes: int = Field(64 * 2**20, ge=0, description="Most memory of fetched answers; 0: none is kept.")
+    tool_http_cache_bytes: int = Field(
+        64 * 2**20, ge=0, description="Most memory for the cache of fetched answers; 0: no cache."
+    )
     tool_http_private_hosts: list[str] = Field(
         [],
         description="Hosts that may have private or loopback addresses, as patterns like those of a tool server's "

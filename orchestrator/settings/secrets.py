@@ -10,7 +10,7 @@ from orchestrator.models import key_format
 
 
 def create_secret_file(path: Path, prefix: str = "") -> str:
-    """Write a new random secret with mode 600, unless the file exists; returns the file's content."""
+    """Write a new random secret with mode 600 unless the file exists; returns the file's content."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

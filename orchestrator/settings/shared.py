@@ -14,7 +14,7 @@ from orchestrator.models.issuers import Issuer
 
 PREFIX = "MAYFLY_"
 LEAST_SECRET_BYTES = 16
-LEAST_PRODUCTION_BYTES, LEAST_DIFFERENT_BYTES = 32, 10  # of secrets, where MAYFLY_PRODUCTION is set
+LEAST_PRODUCTION_BYTES, LEAST_DIFFERENT_BYTES = 32, 10  # in secrets, if MAYFLY_PRODUCTION is set
 WELL_KNOWN = (b"changeme", b"password", b"default", b"example", b"secret", b"mayfly")
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,7 +37,8 @@ class SharedSettings(BaseSettings):
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
     seal_records: bool = Field(
-        False, description="Seal API keys and users that an earlier version left, when the API starts; unset it then."
+        False,
+        description="When the API starts, seal API keys and users of an earlier version; unset this afterwards.",
     )
     local_login: bool = Field(True, description="Whether own users can log in (`on` or `off`, `docs/login.md`).")
     token_keys_file: Path | None = Field(None, description="File with the keys that sign own users' access tokens.")
@@ -45,13 +46,13 @@ class SharedSettings(BaseSettings):
         False, description="Refuse to start with a signing key or an admin key that could be guessed."
     )
     issuers: list[Issuer] = Field([], description="OIDC issuers of access tokens (JSON list, `docs/login.md`).")
-    issuers_file: Path | None = Field(None, description="TOML file with more of them, as `[[issuer]]` tables.")
+    issuers_file: Path | None = Field(None, description="TOML file with further issuers, as `[[issuer]]` tables.")
     blob_dir: Path | None = Field(None, description="Uploaded blobs and artifacts; shared by API and workers.")
     images_dir: Path | None = Field(None, description="Sandbox images as the image builder wrote them.")
     sandbox_dir: Path | None = Field(
         None,
-        description="Inputs on the host; same path for worker and engine. Where it is unset the worker makes it a link "
-        "into `/dev/shm`, if that has a GiB free.",
+        description="Inputs on the host; same path for worker and engine. If unset, the worker makes a link into "
+        "`/dev/shm`, if that has a GiB free.",
     )
     oci_dir: Path | None = Field(None, description="Unpacked images and containers of driver `oci`; this host's alone.")
     environments_dirs: list[Path] = Field(
@@ -112,8 +113,8 @@ class SharedSettings(BaseSettings):
     def secret(self) -> bytes:
         """The signing key.
 
-        Raises ``FileNotFoundError`` without a key, and ``ValueError`` for a guessable key: with an empty key, as a full
-        disk leaves it, every client with write access to Redis could sign programs.
+        Raises ``FileNotFoundError`` without a key, and ``ValueError`` for a guessable key. With an empty key, which a
+        full disk may leave, every client with write access to Redis could sign programs.
         """
         key = self.secret_path.read_bytes().strip()
         if len(key) < LEAST_SECRET_BYTES:

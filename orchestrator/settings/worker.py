@@ -17,15 +17,15 @@ class WorkerSettings(SharedSettings):
 
     slots: int = Field(os.cpu_count() or 1, gt=0, description="Executions one worker runs at a time.")
     spare_slots: int = Field(
-        1, ge=0, description="How many more executions a busy worker runs, only for tenants that have nothing running."
+        1, ge=0, description="Further executions of a busy worker, only for tenants without running executions."
     )
     pool_size: int = Field(
         1, ge=0, description="Warm containers kept for each environment even without use (`docs/pool.md`)."
     )
     pool_sizes: dict[str, int] = Field(
         {"python": 2},
-        description="The same for single environments (JSON object); `environment/hardened` for the hardened tier, of "
-        "which otherwise none is kept before it is asked for.",
+        description="Warm containers kept for single environments (JSON object); `environment/hardened` for the "
+        "hardened tier, which otherwise has none before its first use.",
     )
     pool_max: int = Field(16, ge=0, description="Most warm containers of one environment, at any demand.")
     pool_memory_bytes: int = Field(2**30, ge=0, description="Most memory that all warm containers together may use.")
@@ -44,8 +44,8 @@ class WorkerSettings(SharedSettings):
     disk_free_bytes: int = Field(
         2**28,
         ge=0,
-        description="Least free space where blobs, inputs and containers lie: with less a worker takes nothing, and "
-        "uploads are refused.",
+        description="Least free space where blobs, inputs and containers lie: with less a worker takes no executions, "
+        "and uploads are refused.",
     )
     driver: Literal["docker", "oci"] = Field(
         "docker", description="How the worker makes containers: through Docker Engine, or with an OCI runtime directly."
@@ -53,7 +53,7 @@ class WorkerSettings(SharedSettings):
     docker_url: str = Field("unix:///var/run/docker.sock", description="The container engine's API.")
     engine_timeout_seconds: float = Field(30.0, gt=0, description="Time-out of one call to the container engine.")
     standard_runtime: str = Field(
-        "", description="Runtime behind isolation `standard`; empty: runc, or with driver `oci` crun where it is there."
+        "", description="Runtime behind isolation `standard`; empty: runc, or with driver `oci` crun if installed."
     )
     hardened_runtime: str = Field("runsc", description="Runtime behind isolation `hardened`.")
     runsc_arguments: list[str] = Field(
@@ -68,7 +68,7 @@ class WorkerSettings(SharedSettings):
         "default", pattern=r"^[a-z0-9-]{1,32}$", description="Label of every container of this installation."
     )
     uid_first: int = Field(200000, gt=65535, description="First of the uids leased to containers.")
-    uid_count: int = Field(50000, gt=0, description="How many uids there are to lease.")
+    uid_count: int = Field(50000, gt=0, description="Number of uids to lease.")
     cgroup_root: Path = Field(Path("/sys/fs/cgroup"), description="Mount point of this host's cgroups.")
     accept_weaker: bool = Field(
         False, description="Let workers start although the host cannot keep a promise; a security event reports that."

@@ -3,9 +3,9 @@
 A failure names the parameter, the expectation, all parameters and similar names. It never repeats a value that the
 program sent.
 
-A parameter that the schema does not declare is refused, also where JSON Schema would let it pass because the schema
-leaves ``additionalProperties`` out: a server ignores what it does not know, and a misspelt filter that is ignored is a
-wrong answer. A schema that says ``additionalProperties``, or combines others, is taken at its word.
+A parameter that the schema does not declare is refused, although JSON Schema accepts it if ``additionalProperties`` is
+missing: servers ignore unknown parameters, and an ignored misspelt filter gives a wrong answer. For a schema with
+``additionalProperties``, or a combination of schemas, JSON Schema's own rule applies.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MOST_PARAMETERS = 50
 MOST_EXPECTED = 200  # characters of a schema's expectation
 MOST_NAME = 100
 MOST_MESSAGE = 2000
-# With these a schema says itself, or says elsewhere, which other parameters there are.
+# With these keywords a schema determines itself, or through another schema, which further parameters are valid.
 OPEN = frozenset(
     [
         "additionalProperties",
@@ -47,8 +47,8 @@ OPEN = frozenset(
 def check(tool: Tool, arguments: str) -> dict[str, Any] | ToolFailure:
     """The arguments of a JSON text, or the failure ``tool_arguments_invalid``.
 
-    Send on what this returns, not the text: of a key that the text has twice, the last value was checked. Takes up to
-    a second of CPU time for a large value, or for a schema that is made to be slow.
+    Send the returned value, not the text: if the text has a key twice, only the last value was checked. Takes up to a
+    second of CPU time for a large value or a hostile schema.
     """
     try:
         given = _decoded(arguments)
@@ -80,16 +80,16 @@ def check(tool: Tool, arguments: str) -> dict[str, Any] | ToolFailure:
 
 
 def unknown_tool(full_name: str, usable: Iterable[Tool]) -> ToolFailure:
-    """The failure ``tool_unknown``. ``usable`` are the tools that the caller may use: no other is ever named."""
+    """The failure ``tool_unknown``. ``usable`` are the tools that the caller may use: no other tool is ever named."""
     return ToolFailure(
         code=UNKNOWN,
-        message=f"There is no tool {_named(full_name)}; search_tools() and /tools/INDEX have the tools that there are.",
+        message=f"There is no tool {_named(full_name)}; search_tools() and /tools/INDEX list the existing tools.",
         did_you_mean=similar(full_name, (tool.full_name for tool in usable)),
     )
 
 
 def result_mistake(schema: Schema, value: object) -> str | None:
-    """The mistake of a result by the tool's output schema; None without a mistake, or if no check can tell."""
+    """A result's violation of the tool's output schema; None without a violation, or if it cannot be checked."""
     try:
         broken = violations(schema, value, 1)
     except UnusableSchema:
@@ -112,12 +112,12 @@ def required_of(schema: Schema) -> frozenset[str]:
 
 
 def is_closed(schema: Schema) -> bool:
-    """Whether the declared parameters are all that there are."""
+    """Whether a parameter that is not declared is refused."""
     return bool(schema.get("properties")) and OPEN.isdisjoint(schema)
 
 
 class _Unfit(ValueError):
-    """JSON that no tool can be given."""
+    """JSON that cannot be passed to a tool."""
 
 
 def _decoded(text: str) -> dict[str, Any]:

@@ -27,17 +27,17 @@ def allowed(grants: Collection[Grant], tool: Tool | str) -> bool:
 
 
 def covers(pattern: str, name: str) -> bool:
-    """Whether a pattern covers a name, or all that another pattern covers."""
+    """Whether a pattern covers a name, or every name that another pattern covers."""
     return pattern in (ALL, name) or (pattern.endswith(".*") and name.startswith(pattern[:-1]))
 
 
 def usable(
     catalogues: Iterable[Catalogue], grants: Collection[Grant], destructive: Collection[str] | None = None
 ) -> tuple[Tool, ...]:
-    """The tools that grants cover, sorted by full name; none of a catalogue that is quarantined.
+    """The tools that grants cover, sorted by full name; none of a quarantined catalogue.
 
-    ``destructive`` names the servers whose policy lets programs call destructive tools; None leaves policy aside.
-    Tools of a server that is down stay: the server may be back when the program calls.
+    ``destructive`` names the servers whose policy lets programs call destructive tools; None ignores policy. Tools of a
+    server that is down are included: the server may be back when the program calls.
     """
     found = [
         tool

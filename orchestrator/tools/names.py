@@ -1,8 +1,8 @@
 """How programs spell tools: identifiers of Python and JavaScript for names that need not be identifiers.
 
-A name that is an identifier keeps its spelling. In another, each forbidden character becomes ``_``; a name that is
-reserved gets ``_`` at its end; of names that would be spelt alike, those that need a change get a number. Spellings are
-made from whole catalogues, so that they do not depend on what an execution may use.
+A name that is an identifier keeps its spelling. In other names each forbidden character becomes ``_``; a reserved name
+gets ``_`` at its end; if several names would be spelt alike, the changed names get a number. Spellings are made from
+whole catalogues, so that they do not depend on an execution's grants.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from orchestrator.models.tools import Catalogue, Tool
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 FORBIDDEN = re.compile(r"[^A-Za-z0-9_]")
-# ``tools.aio`` is no server. JavaScript takes an object with ``then`` for a promise, and calls the others by itself. A
-# stub calls ``locals``.
+# ``tools.aio`` is not a server. JavaScript takes an object with ``then`` for a promise, and calls the other methods
+# implicitly. A stub calls ``locals``.
 RESERVED = frozenset({"aio", "locals", "then", "constructor", "toJSON", "toString", "valueOf", *keyword.kwlist})
 
 
 def is_identifier(name: str) -> bool:
-    """Whether a program can write a name as it is, in both languages."""
+    """Whether a name is an identifier in both languages."""
     return IDENTIFIER.fullmatch(name) is not None and name not in RESERVED
 
 
@@ -57,5 +57,5 @@ def spelt_tools(catalogues: Iterable[Catalogue]) -> dict[str, str]:
 
 
 def spelt(tool: Tool, known: dict[str, str]) -> str:
-    """A tool's spelling; its full name if its catalogue was not among those that were spelt."""
+    """A tool's spelling; its full name if its catalogue has no spellings."""
     return known.get(tool.full_name, tool.full_name)

@@ -1,7 +1,7 @@
-"""The shape of results that a tool has given, as a JSON Schema: types and keys, never a value.
+"""The shape of a tool's earlier results, as a JSON Schema: types and keys, never a value.
 
-A key is kept only where it looks like a field's name. Objects whose keys look like data (many, or with characters that
-names rarely have) become ``additionalProperties``, so that no identifier, address or name of a person stays.
+A key is kept only if it looks like a field's name. Objects whose keys look like data (many, or with characters that
+names rarely have) become ``additionalProperties``, so that no identifier, address or name of a person is kept.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from orchestrator.models.tools import Schema
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
 MAX_DEPTH = 5
 MAX_FIELDS = 40
-MAX_ITEMS = 20  # of an array that are looked at
-MAX_FORMS = 4  # alternatives; more are no shape
+MAX_ITEMS = 20  # inspected items of an array
+MAX_FORMS = 4  # alternatives; more become any type
 MAX_CHARACTERS = 20_000  # of a shape
 
 
@@ -65,7 +65,7 @@ def _contained(key: str, values: list[Any], depth: int) -> Schema:
 
 
 def _merged(one: Schema, other: Schema) -> Schema:
-    """A shape that both have."""
+    """A shape that covers both shapes."""
     if one == other or not one:
         return one
     forms: list[Schema] = list(one.get("anyOf", [one]))
@@ -82,7 +82,7 @@ def _merged(one: Schema, other: Schema) -> Schema:
 
 
 def _joined(one: Schema, other: Schema) -> Schema | None:
-    """One form for two, if they are of the same type."""
+    """One form that covers two forms of the same type."""
     kinds = {one.get("type"), other.get("type")}
     if kinds == {"integer", "number"}:
         return {"type": "number"}

@@ -1,7 +1,7 @@
 """The shape of a value, read from a JSON Schema; signatures and stubs write shapes as types.
 
-Schemas are untrusted. Reading takes bounded depth and a bounded number of nodes; parts that lie beyond, that refers to
-itself and what is unknown has the shape ``ANY``.
+Schemas are untrusted. Reading has a bounded depth and a bounded number of nodes. Parts beyond the bounds, parts that
+refer to themselves and unknown parts have the shape ``ANY``.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def fields_of(schema: Schema) -> tuple[Field, ...]:
 
 
 def unwrapped(schema: Schema | None) -> Schema | None:
-    """The schema of a program's result: of ``{"result": X}``, into which libraries wrap results, only ``X``."""
+    """The schema of a program's result: only ``X`` of ``{"result": X}``, into which some libraries wrap results."""
     if not isinstance(schema, dict):
         return None
     properties = schema.get("properties")
@@ -79,7 +79,7 @@ def unwrapped(schema: Schema | None) -> Schema | None:
 
 
 def used_definitions(schema: Schema) -> Schema:
-    """A schema without definitions to which no reference leads: servers attach all they have to each of their tools."""
+    """A schema without unused definitions: servers attach all of their definitions to each of their tools."""
     kept = {key: value for key, value in schema.items() if key not in DEFINITIONS}
     used = _references(kept)
     for key in DEFINITIONS:
@@ -103,7 +103,7 @@ def _references(schema: object) -> set[str]:
 
 
 class _Reader:
-    """Reads one schema, whose own definitions references lead to."""
+    """Reads one schema; references lead to its own definitions."""
 
     def __init__(self, root: object) -> None:
         self._root, self._left = root, MAX_NODES
@@ -181,7 +181,7 @@ def union(parts: Iterable[Shape]) -> Shape:
 
 
 def _literals(values: list[Any]) -> Shape:
-    """Some values as they are, if they are few and short, else as the types that they have."""
+    """The shape of some values: the literal values if they are few and short, otherwise their types."""
     plain = [value for value in values if value is None or isinstance(value, str | int | float | bool)]
     if len(plain) < len(values):
         return ANY

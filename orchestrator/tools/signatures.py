@@ -1,7 +1,7 @@
 """Signatures of tools in one line, in the notation of Python or JavaScript, with types of parameters and results.
 
-A line is meant for a reader and is short: objects are written ``{key: type, other?: type}`` in both languages, and
-nested ones only as deep as the line has room. ``stubs`` writes types that a type checker reads.
+A line is for a reader, and short: objects are written ``{key: type, other?: type}`` in both languages, nested objects
+only as deep as the line has room. ``stubs`` writes types for a type checker.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from orchestrator.tools.shapes import ANY, Field, Shape, Value, fields_of, shape
 from orchestrator.tools.text import one_line
 
 Language = Literal["python", "javascript"]
-MOST_LINE = 500  # characters of a signature, as far as less depth can shorten it
+MOST_LINE = 500  # characters of a signature; a longer signature is written with less depth
 MOST_PARAMETERS = 40
 MOST_DEFAULT = 30
 MOST_KEY = 60
-SEEN = "seen before"  # how a return type is marked that is no promise of the server
+SEEN = "seen before"  # marks a return type that is inferred from earlier results
 DEPTHS = (3, 2, 1, 0)
 
 
@@ -69,7 +69,7 @@ def signature(tool: Tool, spelt: str, seen: Schema | None = None, language: Lang
 
 
 def is_untyped(tool: Tool) -> bool:
-    """Whether a tool's definition has no type of its results."""
+    """Whether a tool's definition lacks the type of its results."""
     promised = unwrapped(tool.output_schema)
     return promised is None or _is_open(shape_of(promised))
 
@@ -79,7 +79,7 @@ def _is_open(shape: Shape) -> bool:
 
 
 def returned(tool: Tool, seen: Schema | None = None) -> tuple[Shape, bool]:
-    """The shape of a tool's result, and whether earlier results, not the server, are the source."""
+    """The shape of a tool's result, and whether the shape comes from earlier results, not from the server."""
     promised = unwrapped(tool.output_schema)
     shape = shape_of(promised) if promised is not None else ANY
     if seen is not None and _is_open(shape):
@@ -119,7 +119,7 @@ def _line(spelt: str, fields: tuple[Field, ...], result: Shape, depth: int, lang
 
 
 def _parameter(field: Field, depth: int) -> str:
-    """A parameter of Python: with its default, or ``...`` where it may be left out without a known default."""
+    """A parameter of Python: with its default, or ``...`` for an optional parameter without a known default."""
     name = field.name if is_identifier(field.name) else _quoted(field.name)
     text = f"{name}: {written(field.shape, depth, 'python')}"
     if field.is_required:

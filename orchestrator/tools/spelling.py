@@ -9,13 +9,13 @@ from itertools import islice
 
 MOST_COMPARED = 2000
 MOST_CHARACTERS = 100  # names in full take up to 191
-MOST_MATCHED = 20  # names with the most characters in common, whose order is compared too: cubic in the worst case
+MOST_MATCHED = 20  # names with the most common characters, whose order is compared at cubic cost
 LIKENESS = 0.6
-SHORTEST = 3  # characters of a name that may stand for a longer one
+SHORTEST = 3  # characters of a name that counts as the beginning of a longer name
 
 
 def similar(name: str, known: Iterable[str], most: int = 3) -> tuple[str, ...]:
-    """At most ``most`` of the known names that are close to a name, the closest first, or that begin with it.
+    """At most ``most`` of the known names that are similar to a name, the closest first, or that begin with it.
 
     Capitals, and ``-`` for ``_``, make no difference.
     """

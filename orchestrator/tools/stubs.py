@@ -5,11 +5,11 @@
 - ``INDEX``: a line for each tool.
 - ``names.json``: ``{"server.tool" as spelt: [server, tool]}``.
 
-A destructive tool that its server's policy refuses has neither file nor line, as the search does not find it either.
-Its spelling stays, so that a call of it gets the reason.
+A destructive tool that its server's policy refuses has no file and no line in ``INDEX``, and search does not find it.
+Its spelling remains, so that a call of the tool is answered with the reason.
 
 Paths are made of spellings, which are identifiers. Descriptions, keys and literals of tool servers are written as
-Python or JSON literals, or cleaned into a docstring or comment that they cannot end.
+Python or JSON literals, or are cleaned so that they cannot end the docstring or comment that contains them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def files(
     language: Language = "python",
     destructive: Collection[str] | None = None,
 ) -> dict[str, str]:
-    """The content of each file by its path below ``/tools``; for equal arguments equal.
+    """The content of each file by its path below ``/tools``; equal arguments give equal files.
 
     ``seen`` has shapes of earlier results by the tools' full names, for tools without an output schema; ``destructive``
     the servers whose policy lets programs call destructive tools, None: all.
@@ -83,7 +83,7 @@ def _python(tool: Tool, server: str, name: str, seen: Schema | None) -> str:
             annotation = types.written(field.shape, _title(name, field.name), MAX_DEPTH)
             parameters.append(f"{field.name}: {annotation}{'' if field.is_required else ' = ...'}")
         given = "{_name: _value for _name, _value in locals().items() if _value is not ...}" if fields else "{}"
-    else:  # a name that Python cannot take: all of them in one dictionary
+    else:  # Python cannot spell a name, so all arguments go into one dictionary
         whole = types.named(f"{_title(name)}Arguments", fields, MAX_DEPTH)
         parameters, given = [f"arguments: {whole}", "/"], "arguments"
     lines = [

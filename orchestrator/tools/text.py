@@ -9,7 +9,7 @@ MOST_DESCRIPTION = 4000
 MOST_LINE = 300
 # Control, format, surrogate and private-use characters, and separators of lines and paragraphs.
 DROPPED = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-# A sentence ends with its mark, an empty line, or a line that does not continue with a small letter.
+# A sentence ends with its mark, an empty line, or before a line that does not begin with a small letter.
 SENTENCE = re.compile(r"(?<=[.!?])\s|\n\s*(?![a-z(])")
 
 

@@ -1,1 +1,1 @@
-"""Images of tool servers: packages of Debian, PyPI and npm, locked by their digests; none of their scripts is run."""
+"""Images of tool servers: packages of Debian, PyPI and npm, locked by their digests. No script of theirs is run."""

@@ -75,7 +75,7 @@ class Wheel:
 def install(lock: Path, python: str, machine: str, target: Path, scratch: Path) -> list[Wheel]:
     """Unpack the wheels into ``target``, and list them, sorted.
 
-    Only wheels, so nothing of them runs; raises :class:`WheelsError`.
+    Only wheels are accepted, so no code of theirs runs. Raises :class:`WheelsError`.
 
     pip's own configuration holds: an index, ``PIP_CERT`` for a network that inspects TLS.
     """
@@ -103,7 +103,7 @@ def install(lock: Path, python: str, machine: str, target: Path, scratch: Path) 
 
 
 def remove_scripts(target: Path) -> None:
-    """Remove the scripts that pip has written, and their entries in the lists of files: both have this host's paths."""
+    """Remove the scripts that pip has written, and their entries in RECORD files, since both have this host's paths."""
     shutil.rmtree(target / "bin", ignore_errors=True)
     for record in target.glob("*.dist-info/RECORD"):
         lines = record.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -111,7 +111,7 @@ def remove_scripts(target: Path) -> None:
 
 
 def _digest(download: dict[str, Any]) -> str:
-    """The SHA-256 of an archive that pip has verified. Of files on this host pip reports none."""
+    """The SHA-256 of an archive that pip has verified. For files on this host pip reports no digest."""
     if found := download["archive_info"].get("hashes", {}).get("sha256"):
         return str(found)
     return hashlib.sha256(Path(unquote(urlsplit(download["url"]).path)).read_bytes()).hexdigest()

@@ -1,8 +1,8 @@
 """The line of a program's calls of tools: its bytes parsed under bounds, and answers as bytes. Pure, for hostile input.
 
 A message is two lengths of four bytes (big endian), of a header and of a body, both JSON (``sandbox_image/README.md``,
-"Calls of tools"). The agent passes on what the program writes, so a malformed message is the program's doing and no
-violation of the frames: the host reads no more of that line.
+"Calls of tools"). The agent passes the program's bytes on unparsed, so a malformed message is the program's fault, not
+a violation of the framing: the host stops reading that line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SERVER, TOOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}"), re.compile(r"[A-Za-z0-9_
 
 
 class Malformed(Exception):
-    """The program wrote bytes that are no call."""
+    """The program wrote bytes that are not a call."""
 
 
 class Request(NamedTuple):
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
     @property
     def has_valid_names(self) -> bool:
-        """Whether a tool may be named so."""
+        """Whether a tool can have this name."""
         return SERVER.fullmatch(self.server) is not None and TOOL.fullmatch(self.tool) is not None
 
     @property
@@ -50,15 +50,15 @@ class Request(NamedTuple):
 class CallStream:
     """Turns the bytes of one program into calls. Not thread-safe.
 
-    It keeps at most ``body_bytes`` of a message and what was fed after it.
+    Buffers at most ``body_bytes`` of a message, and the bytes fed after that message.
     """
 
     def __init__(self, body_bytes: int) -> None:
         self._body_bytes = body_bytes
         self._buffer = bytearray()
-        self._header: tuple[int, str, str, int] | None = None  # of the message whose body is being received
-        self._skipped = 0  # bytes of that body
-        self.consumed_bytes = 0  # of all that was fed; the rest waits for :meth:`next`
+        self._header: tuple[int, str, str, int] | None = None  # header of the message whose body is being received
+        self._skipped = 0  # skipped bytes of that body
+        self.consumed_bytes = 0  # of the fed bytes; the others wait for :meth:`next`
 
     def feed(self, data: bytes) -> None:
         """Add bytes."""
@@ -86,8 +86,8 @@ class CallStream:
 
     @property
     def wanted_bytes(self) -> int:
-        """How many bytes may have been consumed or wait: the bytes that a program may have sent so far for the current
-        call.
+        """The bound on consumed and buffered bytes together: the bytes that a program may have sent by the end of its
+        current call.
         """
         body = 0 if self._header is None else min(self._header[3], self._body_bytes)
         return self.consumed_bytes + body

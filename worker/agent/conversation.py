@@ -96,8 +96,8 @@ class Conversation:
         """``compiles``: a compile step runs first. ``feeds``: standard input is sent while the program runs.
 
         ``tool_wait_seconds``: how long a program may wait for its tools in addition to its wall time; ``None`` without
-        tools. Then the host stops the program at its wall time, since the agent does not know how long it waited.
-        A program that is never started has begun and ended at ``now``.
+        tools. With tools the host stops the program at its wall time, since the agent does not know how long the
+        program has waited. A program that is never started counts as begun and ended at ``now``.
         """
         self._limits, self._isolation = limits, isolation
         self._host_counts_cpu, self._feeds = host_counts_cpu, feeds
@@ -109,11 +109,11 @@ class Conversation:
         self._asked = self._exit_at = 0.0  # when START was sent, and when EXIT came
         self._before = Counters()
         self._overstayed = self._stopped_in_time = False
-        self._late: Literal["", "waiting", "running", "broken"] = ""  # of frames that were read after the wall limit
+        self._late: Literal["", "waiting", "running", "broken"] = ""  # the state of frames read after the wall limit
         self._throttled = False
         self.phase = "compiling" if compiles else "waiting"
         self.stop: Stop | None = None
-        self.violation = ""  # which rule of the frames was broken
+        self.violation = ""  # the broken rule of the framing
         self.compile: Compile | None = None
         self.exit: Exit | None = None
 
@@ -152,8 +152,8 @@ class Conversation:
         self._deadlines.begin(now, before)
 
     def receive(self, frame: Frame, now: float) -> None:
-        """Process a frame. Raises :class:`FrameError` for a frame that an agent never sends in this phase, or never so
-        often.
+        """Process a frame. Raises :class:`FrameError` for a frame that an agent never sends in this phase, or for more
+        frames of a kind than an agent sends.
         """
         kind = frame.kind
         if kind is FromAgent.STDIN_TAKEN and not self._feeds:
@@ -181,7 +181,7 @@ class Conversation:
         self._deadlines.record_frames(now, busy_seconds)
 
     def stop_for(self, why: Stop, now: float) -> bool:
-        """Record a stop reason. Returns whether it is the first, so that the agent must be asked to end the program.
+        """Record a stop reason. Returns whether the reason is the first: then the caller asks the agent to stop.
 
         The agent gets ``GRACE_SECONDS`` to end the program and to send its files.
         """
@@ -203,13 +203,13 @@ class Conversation:
         self.violation = what
 
     def wait_for_tools(self, seconds: float, waits: bool, now: float) -> bool:
-        """Record how long the program has waited for its tools, and whether it waits now. Returns whether its time is
-        over, so that the agent must be asked to end the program.
+        """Record how long the program has waited for its tools, and whether it waits now. Returns whether the wall time
+        is over; the caller then asks the agent to end the program.
         """
         self._deadlines.wait(seconds, waits)
         if not self._may_stop_in_time or now < self._deadlines.stop_at:
             return False
-        self.stop, self._stopped_in_time = "wall", True  # the agent's time to obey is that before the kill
+        self.stop, self._stopped_in_time = "wall", True  # the agent must end the program before the kill
         return True
 
     def observe(self, now: float, counters: Counters) -> bool:
@@ -221,7 +221,7 @@ class Conversation:
         stopped = False
         if (counters.sockets or 0) > MAX_SOCKETS:
             stopped = self.stop_for("sockets", now)
-            self.kill_at(now)  # each further second takes as much again
+            self.kill_at(now)  # the program could make as many sockets again in each further second
         ended = self.phase in ENDED
         if self._deadlines.used_up(counters, collecting=ended):
             stopped = self.stop_for("collect" if ended else "cpu", now) or stopped
@@ -249,8 +249,8 @@ class Conversation:
         """Record a passed deadline. Returns whether earlier frames must still be read: the engine may have delayed
         them.
 
-        In that case RUNNING had not arrived in time, or an earlier EXIT is still in the stream. An agent with almost no
-        processor, by the limits of its caller, is not the engine's fault.
+        In that case RUNNING had not arrived in time, or an earlier EXIT is still in the stream. If the caller's limits
+        leave the agent almost no CPU time, the delay is not the engine's fault.
         """
         self.stop_for(self._deadlines.too_slow(now, counters) if self.phase in ENDED else "wall", now)
         if self.stop != "wall" or self._stopped_in_time:
@@ -311,10 +311,10 @@ class Conversation:
         return self._has_tools and self.stop is None and self.phase in ("compiling", "running")
 
     def _spared(self, exit_code: int | None, diagnostics: bytes) -> bool:
-        """Whether no program can have caused this end of the agent.
+        """Whether the program cannot have caused this end of the agent.
 
-        When the engine dies, which has the stream's other end, the agent ends all processes; its own failures it writes
-        to its diagnostics.
+        The agent ends all processes when the engine, at the other end of the stream, dies; it reports its own failures
+        in its diagnostics.
         """
         silent = not diagnostics
         excused = silent or exit_code in (KILLED, AGENT_UNFILTERED)

@@ -21,12 +21,12 @@ from typing import Literal
 from orchestrator.models import Limits
 from worker.counters import Counters
 
-GRACE_SECONDS = 1.0  # for the agent to apply a soft limit or a stop before the host does
+GRACE_SECONDS = 1.0  # in which the agent applies a soft limit or a stop before the host does
 COLLECT_SECONDS = 30.0
-SILENT_SECONDS = 10.0  # an agent that is silent for this long while it collects has too much work
+SILENT_SECONDS = 10.0  # a collecting agent that is silent for longer has too much work
 CPU_GRACE_SECONDS = 0.5
-COLLECT_CPU_SECONDS = 5.0  # the agent's own, to find, read and send the artifacts
-SHARE = 0.5  # of the time: work that takes this share of it is the cause
+COLLECT_CPU_SECONDS = 5.0  # for the agent to find, read and send the artifacts
+SHARE = 0.5  # work that takes this share of the elapsed time is the cause of a delay
 
 
 class Deadlines:
@@ -55,12 +55,12 @@ class Deadlines:
 
     @property
     def latest_stop_at(self) -> float:
-        """The same, if the program waits for its tools as long as it may."""
+        """The stop time of a program that uses all of its permitted wait for tools."""
         return self._at + self._tool_wait_seconds - GRACE_SECONDS
 
     @property
     def moves(self) -> bool:
-        """Whether the deadline moves on, since the program waits for a tool."""
+        """Whether the deadline still moves, since the program waits for a tool."""
         return self._waits and self.waited_seconds < self._tool_wait_seconds
 
     def wait(self, seconds: float, waits: bool) -> None:

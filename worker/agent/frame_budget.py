@@ -3,8 +3,8 @@ sandbox.
 
 Output, files and rejections have bounds of bytes and number elsewhere. The bounds here are for all other frames: frames
 without a payload, kinds that the agent sends a few times at most, and data in small pieces, whose bytes cost little.
-Small pieces are honest: a program may print single bytes, or leave small files. But each piece costs the agent CPU time
-of its own container, so an honest agent cannot have sent more pieces than the cgroup's CPU time allows.
+Small pieces are legitimate: a program may print single bytes, or leave small files. But each piece costs the agent CPU
+time of its own container, so an honest agent cannot have sent more pieces than the cgroup's CPU time allows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEVER_EMPTY = frozenset(
         *(FromAgent.FILE_DATA, FromAgent.RESULT_DATA, FromAgent.CALL_DATA),
     }
 )
-ACKNOWLEDGEMENTS = frozenset({FromAgent.STDIN_TAKEN, FromAgent.ANSWER_TAKEN})  # each may be for a single byte
+ACKNOWLEDGEMENTS = frozenset({FromAgent.STDIN_TAKEN, FromAgent.ANSWER_TAKEN})  # each may acknowledge a single byte
 MOST = {FromAgent.REJECTED: 100, FromAgent.DISK_FULL: 8}
 MOST_BYTES = {
     FromAgent.RUNNING: 64,
@@ -31,7 +31,7 @@ MOST_BYTES = {
 }
 SMALL_BYTES = 512
 FREE_FRAMES = 50_000
-FRAME_CPU_SECONDS = 5e-6  # an agent needs 12 or more to read a piece of output, frame it and send it
+FRAME_CPU_SECONDS = 5e-6  # an agent needs 12 µs or more to read, frame and send a piece of output
 
 
 class FrameBudget:
@@ -43,7 +43,7 @@ class FrameBudget:
         self.compile_bytes = 0
 
     def charge(self, frame: Frame) -> None:
-        """Count a frame. Raises :class:`FrameError` for a frame that an agent never sends, or never so often."""
+        """Count a frame. Raises :class:`FrameError` for a frame that an agent never sends, or too many of a kind."""
         kind, size = frame.kind, len(frame.payload)
         if kind in NEVER_EMPTY:
             if not size:

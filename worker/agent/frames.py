@@ -67,7 +67,7 @@ class Frame(NamedTuple):
             raise FrameError(f"control frame of {len(self.payload)} bytes, bound {MAX_JSON_BYTES}")
         try:
             value = json.loads(self.payload)
-            # Python reads more than it can write: NaN, numbers too large for a float, halves of surrogate pairs.
+            # Python parses more than it can encode: NaN, numbers too large for a float, halves of surrogate pairs.
             json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, RecursionError) as error:
             raise FrameError("control frame is not JSON") from error

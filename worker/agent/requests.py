@@ -14,15 +14,15 @@ from worker.agent.frames import ToAgent, encode
 from worker.sandbox import answers
 from worker.sandbox.log_filter import log_filter
 
-# The counters of attempts to leave the sandbox, in its kernel, for hosts that cannot count these themselves. gVisor
-# counts connections that failed, and no datagrams; those that were refused within the sandbox it answered by a reset
-# each.
+# The sandbox kernel's counters of attempts to leave the sandbox, for hosts that cannot count the attempts themselves.
+# gVisor counts failed connections, and no datagrams. It answers each connection refused within the sandbox by a reset,
+# so the resets are subtracted.
 COUNTERS: dict[Isolation, tuple[str, ...]] = {
     "standard": ("Ip.OutNoRoutes", "Ip6OutNoRoutes"),
     "hardened": ("Tcp.AttemptFails", "-Tcp.OutRsts"),
 }
-CALL_WINDOW_BYTES = 64 * 1024  # of a program's calls of tools that the agent may send ahead of the host's reading
-IDLE_SECONDS = 0.5  # a container that waits for so long does not take the CPU from the making of the next
+CALL_WINDOW_BYTES = 64 * 1024  # of tool calls that the agent may send before the host has read them
+IDLE_SECONDS = 0.5  # after this wait a container's imports no longer compete with the making of the next container
 
 
 def prepare(environment: Environment, isolation: Isolation, limits: Limits, cpu_seconds: float) -> bytes | None:
@@ -65,8 +65,8 @@ def start(
     The agent sends at most the given bytes and files of ``/output`` and ``/work``, results within those bounds, and
     with ``leave`` exits after EXIT.
     ``prepared``: whether the agent already has the program's seccomp filters, from :func:`prepare`. A program has tools
-    unless ``tool_wait_seconds`` is ``None``: the agent lets it run so much longer than the host, which knows how long
-    it waited for them.
+    unless ``tool_wait_seconds`` is ``None``: the agent adds these seconds to the wall time, and the host, which knows
+    how long the program waited for tools, enforces the exact wall time.
     """
     entrypoint = f"/work/{specification.entrypoint}"
     order = {
@@ -92,7 +92,7 @@ def start(
     if tool_wait_seconds is not None:
         order["tools"] = {"room_bytes": CALL_WINDOW_BYTES}
         order["wall_seconds"] = specification.limits.wall_seconds + tool_wait_seconds
-    if not prepared or specification.loopback:  # a loopback's are others, which a prepared agent refuses
+    if not prepared or specification.loopback:  # a loopback has other filters, which a prepared agent refuses
         order["answers"] = _answers(specification.isolation)
         order["denial_log"] = _denial_log(specification.isolation, specification.loopback)
     stdin = bytes_in(specification)

@@ -1,8 +1,8 @@
 """A program's results, as an untrusted stream of frames: checked, bounded, and turned into bundles of MIME types.
 
-The program writes the content, so a forged result is possible, and only data. Each representation either becomes a
-valid value of its type (text that is UTF-8, JSON that can be written again, a PNG with a bounded number of pixels), or
-is left out with a reason.
+The program writes the content, so a program can forge a result; the host treats results as data only. Each
+representation either becomes a valid value of its type (UTF-8 text, JSON that can be encoded again, a PNG with a
+bounded number of pixels), or is left out with a reason.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from orchestrator.models.results import OmittedResult, ResultBundle, ResultSourc
 TEXT, JSON, HTML, PNG = "text/plain", "application/json", "text/html", "image/png"
 TYPE_BYTES = {TEXT: 64 * 2**10, JSON: 2**20, HTML: 256 * 2**10, PNG: 4 * 2**20}
 MAX_JSON_DEPTH = 64
-MAX_PIXELS = 2**26  # of an image, 8,192 by 8,192: a few bytes of PNG can stand for far more
-LEAST_PIECE = 4096  # of a representation, but the last: as of artifacts
+MAX_PIXELS = 2**26  # of an image, 8,192 by 8,192: a few bytes of PNG can encode far more
+LEAST_PIECE = 4096  # bytes of each piece of a representation except the last, as for artifacts
 MAX_OMITTED = 2**31
 FIELDS = ("source", "media_type")
 SOURCES, TYPES = get_args(ResultSource), tuple(TYPE_BYTES)
@@ -51,7 +51,7 @@ class ResultSink:
         self._max_bytes = self._left_bytes = max_bytes
         self._max_count = max_count
         self._results: list[_Result] = []
-        self._number = -1  # of the last result: the agent omits numbers of malformed results
+        self._number = -1  # the last result's; the agent leaves out the numbers of malformed results
         self._type, self._size, self._length, self._pieces = "", 0, 0, 0  # of the representation that is being received
         self._content: bytearray | None = None
         self._omitted: int | None = None
@@ -149,7 +149,7 @@ def _json(content: bytes) -> Any:
         raise ValueError(f"JSON may be nested at most {MAX_JSON_DEPTH} levels deep.")
     try:
         value = json.loads(content, parse_constant=_refuse_constant)
-        # Python reads more than it can write: numbers too large for a float, halves of surrogate pairs.
+        # Python parses more than it can encode: numbers too large for a float, halves of surrogate pairs.
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise ValueError("This is not JSON.") from error

@@ -16,9 +16,9 @@ from worker.attempt.media_types import media_type
 
 MAX_REJECTIONS = 100
 MAX_PATH = 1024
-MAX_DEPTH = 32  # the agent's
+MAX_DEPTH = 32  # the agent's bound
 LEAST_PIECE = (
-    4096  # of a file's data, but the last: the agent reads 60 KiB at a time, and no kernel gives less than a page
+    4096  # bytes of each piece of a file except the last: the agent reads 60 KiB, and a kernel returns a page or more
 )
 REASONS = frozenset(get_args(RejectionReason))
 

@@ -2,7 +2,7 @@
 
 Four threads share an attempt: its slot, the listener for cancellations, the drain of the worker, and the watch over the
 worker's lease. The intent only rises, from :attr:`Intent.RUN` to :attr:`Intent.LEASE_LOST`. A program starts only by
-:meth:`Attempt.start`, under the same lock, which raises for any other intent than to run.
+:meth:`Attempt.start`, which takes the same lock and raises for every intent except :attr:`Intent.RUN`.
 """
 
 from __future__ import annotations
@@ -128,5 +128,5 @@ class Attempt:
 
 
 def _kill(program: Program) -> None:
-    with suppress(RuntimeUnavailable):  # it was logged, and the thread that reads kills again
+    with suppress(RuntimeUnavailable):  # the failure was logged, and the reading thread kills again
         program.kill()

@@ -26,7 +26,7 @@ from worker.agent.frames import Frame, ToAgent, encode
 
 WINDOW_BYTES = 64 * 1024  # the capacity of the kernel's pipes, also with an idle agent
 PIECE_BYTES = 32 * 1024
-LOOK_SECONDS = 1.0  # how late bytes are found whose news was lost
+LOOK_SECONDS = 1.0  # the delay of new bytes whose message was lost
 SEND_SECONDS = 2.0
 log = structlog.get_logger()
 
@@ -62,7 +62,7 @@ class Streamed:
         try:
             return self._stdin.read(self._claim.id, self._claim.attempt, offset, taken, most)
         except StoreUnavailable:
-            return Piece(b"", last=False)  # looked for again
+            return Piece(b"", last=False)  # the feeder looks again
         except redis.exceptions.RedisError as error:  # of a malformed key
             report_malformed("standard input", error)
             return Piece(b"", last=False)
@@ -93,7 +93,7 @@ class Feeder:
     def __init__(self, source: Source, send: Callable[[bytes, float], None]) -> None:
         self._source, self._send = source, send
         self._news = threading.Event()
-        self._lock = threading.Lock()  # while a frame is sent: the stream is not closed under it
+        self._lock = threading.Lock()  # locked while a frame is sent, so that the stream stays open
         self._closed = False
         self._sent = self._taken = 0
 
@@ -108,8 +108,8 @@ class Feeder:
     def acknowledge(self, frame: Frame) -> None:
         """Process an acknowledgement: the total of bytes that the program has received.
 
-        Raises :class:`FrameError` unless the total grows and is at most the number of sent bytes: agents send no other
-        totals, and each frame costs a read of the source.
+        Raises :class:`FrameError` unless the total has grown and is at most the number of sent bytes: agents send no
+        other totals, and each frame costs a read of the source.
         """
         taken = frame.json().get("bytes")
         if not isinstance(taken, int) or isinstance(taken, bool):
@@ -139,7 +139,7 @@ class Feeder:
             frames = encode(ToAgent.STDIN, piece.data) if piece.data else b""
             if piece.last:
                 frames += encode(ToAgent.STDIN)
-            self._sent += len(piece.data)  # before: the agent may be faster than this thread
+            self._sent += len(piece.data)  # before the send: the agent may acknowledge at once
             if frames and not self._deliver(frames):
                 return
             if piece.last:

@@ -41,8 +41,8 @@ class Incidents:
         self._late: Callable[[SecurityEvent], None] | None = None
 
     def note(self, event: SecurityEvent, total: int | None = None) -> None:
-        """Record a blocked action. ``total`` is the number so far if the source counts; otherwise each call counts
-        one.
+        """Record a blocked action. ``total`` is the number so far if the source counts; otherwise each call of this
+        method counts as one.
         """
         key = (event.kind, *(getattr(event.evidence, name, None) for name in IDENTITY))
         with self._changed:
@@ -65,7 +65,7 @@ class Incidents:
             late(event)
 
     def end(self) -> None:
-        """Require that the program be ended for a recorded event."""
+        """Record that the program must be ended for a recorded event."""
         with self._changed:
             first, self._ending = not self._ending, True
             act = self._act
@@ -73,7 +73,7 @@ class Incidents:
             act()
 
     def on_end(self, act: Callable[[], object]) -> None:
-        """Call ``act`` as soon as the program is to be ended, by the thread that finds out."""
+        """Call ``act`` as soon as the program must be ended, in the thread that records the reason."""
         with self._changed:
             self._act, ending = act, self._ending
         if ending:

@@ -11,9 +11,9 @@ output beyond the capacity of Redis or the tenant's share; the stream has refere
 written, and takes little memory.
 
 The state ``running`` is written together with the first output, or after a moment without output, and the end together
-with the last output; only for an execution that may not be started twice ``running`` is written before the start. While
-Redis is away output is buffered here, bounded by the execution's ``output_bytes``. A step without an answer is sent
-again unchanged, under the same name, so that the stream gets it once.
+with the last output. Only for an execution that may not be started twice, ``running`` is written before the start.
+While Redis is unavailable, output is buffered here, bounded by the execution's ``output_bytes``. A step without an
+answer is sent again unchanged, under the same token, so that the stream gets its entries once.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from orchestrator.store.output import file_of
 from orchestrator.store.steps import OUTPUT, OUTSIDE, SECURITY, NewEntry, new_token
 
 PAUSE_SECONDS = 0.02  # for the first FINE_ENTRIES, then twice as long for as many more, and so on
-LONGEST_PAUSE_SECONDS = 1.0  # also where Redis has no room
+LONGEST_PAUSE_SECONDS = 1.0  # also while Redis is full
 FINE_ENTRIES = 512
 SWITCHES = 8
 INLINE_BYTES = 64 * 1024
-UNWRITTEN = -1  # kind of an entry whose output is to lie outside of Redis, and does not yet
+UNWRITTEN = -1  # kind of an entry whose output must still be written to its file
 BEGIN_SECONDS = 0.01  # a short program has printed by then
 ENTRY_BYTES = 64 * 1024
 
@@ -49,18 +49,18 @@ class OutputSink:
         self._claim = claim
         self._left_bytes = bound_bytes
         self._waiting: list[tuple[str, bytearray | SecurityEvent]] = []
-        self._last_of: dict[str, bytearray] = {}  # of the waiting entries, the last of each kind
+        self._last_of: dict[str, bytearray] = {}  # the last waiting entry of each kind
         self._pause_seconds = PAUSE_SECONDS
-        self._entries = 0  # of output, on the stream
+        self._entries = 0  # output entries on the stream
         self._inline_left_bytes = INLINE_BYTES
         self._outside_bytes = {"stdout": 0, "stderr": 0, "result": 0}
         self._tails: dict[str, bytes] = {}
-        self._cut: set[str] = set()  # of which something was dropped
-        self._began: float | None = None  # monotonic, until the state is written
+        self._cut: set[str] = set()  # the streams with dropped bytes
+        self._began: float | None = None  # monotonic; None once the state is written
         self._begun = False
         self._due = 0.0  # monotonic
-        self._sent: tuple[list[NewEntry], str] | None = None  # and not answered
-        self._last: tuple[list[NewEntry], str] | None = None  # the same, of the end
+        self._sent: tuple[list[NewEntry], str] | None = None  # the batch without an answer yet
+        self._last: tuple[list[NewEntry], str] | None = None  # the same for the end's batch
         self.seen_bytes = {"stdout": 0, "stderr": 0}
 
     @property
@@ -131,7 +131,7 @@ class OutputSink:
         batch, token = self._sent
         self._hand_on(batch, lambda: self._step(batch, token))
         self._sent = None
-        self._due = time.monotonic() + self._pause_seconds if batch else 0.0  # no output precedes this output
+        self._due = time.monotonic() + self._pause_seconds if batch else 0.0  # the first output is sent at once
 
     def _step(self, batch: list[NewEntry], token: str) -> None:
         if self._began is not None:

@@ -37,7 +37,7 @@ class Recovery:
         self._settings = settings
 
     def requeue_or_end(self, claim: Claim, attempt: Attempt, error: MayflyError) -> None:
-        """Queue the execution again, or end it, because of ``error``."""
+        """Requeue or end the execution, because of ``error``."""
         about = {"execution": claim.id, "attempt": claim.attempt, "code": error.code, "detail": error.message}
         log.warning("attempt.failed", **about)
         try:

@@ -107,7 +107,7 @@ class Runner:
             attempt.feed()
 
     def drop(self) -> None:
-        """Kill every attempt, since other workers may own the executions. Nothing more is written about them."""
+        """Kill every attempt, since other workers may own the executions, and write nothing more about them."""
         for attempt in self._all():
             attempt.lose_lease()
 
@@ -145,7 +145,7 @@ class Runner:
             log.warning("attempt.stale", execution=claim.id, attempt=claim.attempt, code=error.code)
             return
         if isinstance(error, RuntimeUnavailable):
-            self._on_engine_trouble()  # so that this worker does not take the next attempt before it knows better
+            self._on_engine_trouble()  # probe the engine before this worker takes the next attempt
         self._recovery.requeue_or_end(claim, attempt, error)
 
     def _run(self, claim: Claim, attempt: Attempt) -> None:
@@ -227,7 +227,7 @@ class Runner:
             for event in incidents.finish():
                 output.event(event)
             self._persist(attempt, lambda: output.commit(result))
-            os.sched_yield()  # the process that sends the result may be waiting for this processor
+            os.sched_yield()  # the process that sends the result may wait for this processor
             incidents.settle(lambda event: self._recovery.report(claim, event))
             report(specification, claim, result)
         finally:
@@ -249,7 +249,7 @@ class Runner:
         """The facts about the program. Raises :class:`RuntimeUnavailable` if the platform spoilt the attempt."""
         conversation = session.conversation
         if conversation.is_cut_off(None if ended is None else ended.exit_code):
-            self._driver.version()  # without the engine, which has the stream's other end, the agent ends everything
+            self._driver.version()  # the agent also ends all processes when the engine, at the stream's other end, dies
         last = conversation.exit
         facts = session.conclude(ended, self._watch.kills(lease.host_dir.uid, last.signal if last else None))
         if isinstance(facts, Spoilt):

@@ -35,40 +35,40 @@ from worker.sandbox.syscalls import name_of
 
 MIB = 2**20
 FEW_CORES = 0.1
-LATE_SECONDS = 5.0  # after an attempt's end, for which its records are still accepted
+LATE_SECONDS = 5.0  # after an attempt's end, in which its audit records are still accepted
 DRAIN_SECONDS = 2.0  # bound on reading records before an attempt's end; 10,000 denials take a tenth of a second
-RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill; it is there within a millisecond
+RECORD_SECONDS = 1.0  # bound on the wait for the record of a kill, which usually takes a millisecond
 # Kind, sentence and address families of a socket that was denied, and of a socket for which the program was killed.
 NETWORK_SOCKET: tuple[SecurityKind, str, str] = (
     "network_attempt",
-    "Mayfly gives programs no network: opening a socket other than a Unix one was answered with EPERM. Send the data "
-    "as an input file, or ask for a tool.",
+    "Programs have no network: opening a socket other than a Unix socket failed with EPERM. Send the data as an input "
+    "file, or ask for a tool.",
     "AF_INET, AF_INET6 or AF_NETLINK",
 )
 UNROUTED = (
-    "The sandbox has a loopback and no other network: a connection or datagram to another address found no route. Send "
+    "The sandbox has a loopback and no other network: a connection or datagram to another address had no route. Send "
     "the data as an input file, or ask for a tool."
 )
 ODD_SOCKET: tuple[SecurityKind, str, str] = (
     "seccomp_violation",
-    "The program asked for a socket of a family that only attacks on the kernel ask for, such as AF_ALG, AF_VSOCK or "
+    "The program requested a socket of a family that only attacks on the kernel use, such as AF_ALG, AF_VSOCK or "
     "AF_PACKET; the process was killed. Unix sockets are allowed.",
     "none of AF_UNIX, AF_INET, AF_INET6, AF_NETLINK",
 )
 LOCKED: dict[Why, str] = {
-    "shared_lock": "The program tried to lock an event descriptor or a name space, which all programs of the host have "
-    "in common; it was ended. Lock files in /work.",
-    "many_locks": f"The program had more than {MAX_LOCKS} locks of files at a time, for which the kernel charges no "
-    "sandbox; it was ended. Lock files whole, or fewer ranges.",
+    "shared_lock": "The program tried to lock an event descriptor or a namespace, which all programs of the host "
+    "share; the program was ended. Lock files in /work.",
+    "many_locks": f"The program had more than {MAX_LOCKS} file locks at a time, whose memory the kernel charges to no "
+    "sandbox; the program was ended. Lock files whole, or fewer ranges.",
 }
-LINKS_AND_DEVICES = "only regular files leave a sandbox. Copy its target into /output."
+LINKS_AND_DEVICES = "only regular files leave a sandbox. Copy the content into a regular file in /output."
 REJECTED: dict[RejectionReason, str] = {
     "symlink": LINKS_AND_DEVICES,
     "fifo": LINKS_AND_DEVICES,
     "socket": LINKS_AND_DEVICES,
     "device": LINKS_AND_DEVICES,
-    "too_deep": "it lies more than {bound} directories deep. Put it higher, or into an archive.",
-    "bad_name": "its path has control characters, is no UTF-8 or longer than {bound} bytes. Rename it.",
+    "too_deep": "its path has more than {bound} directories. Use fewer directories, or an archive.",
+    "bad_name": "its path has control characters, is not UTF-8, or is longer than {bound} bytes. Rename it.",
     "too_many": "an execution has at most {bound} artifacts. Ask for fewer with `artifacts`, or make an archive.",
     "too_large": "an execution's artifacts have at most {bound} bytes together. Ask for fewer with `artifacts`.",
     "unreadable": "it cannot be read. Change its mode before the program ends.",
@@ -83,7 +83,7 @@ class Watch:
 
     def __init__(self, kmsg: Path = Path("/dev/kmsg")) -> None:
         self._lock = threading.Lock()
-        self._attempts: dict[int, tuple[Incidents, int]] = {}  # and how many records were lost before each
+        self._attempts: dict[int, tuple[Incidents, int]] = {}  # with the number of records lost before each attempt
         self._settled: dict[int, float] = {}  # monotonic, oldest first
         self.kernel = KernelWatch(self._denied, kmsg)
         self.locks = LockWatch(self._running, self._locked)
@@ -107,7 +107,8 @@ class Watch:
         """The number of processes killed by the seccomp filter; ``None`` if the kernel's records are unavailable or
         incomplete.
 
-        If the program died of the filter's signal, the call waits for its record, but not for a flood of other records.
+        If the program died of the filter's signal, this method waits for the record of the kill, but not for a flood of
+        other records.
         """
         if self.kernel.source is None:
             return None
@@ -117,7 +118,8 @@ class Watch:
         while not (drained := self.kernel.drain()) and time.monotonic() < until:
             pass
         found = incidents.kills(RECORD_SECONDS if signal == SIGSYS else 0.0)
-        complete = drained and self.kernel.lost == lost and self.kernel.source == "audit"  # the log leaves out silently
+        # The kernel log drops records silently.
+        complete = drained and self.kernel.lost == lost and self.kernel.source == "audit"
         return found if found or complete else None
 
     def _running(self) -> set[int]:
@@ -139,7 +141,7 @@ class Watch:
 
 
 def note_denial(incidents: Incidents, denial: Denial) -> None:
-    """Record a system call that was answered with EPERM, or whose caller was killed."""
+    """Record a system call that failed with EPERM, or whose caller was killed."""
     incidents.note(_event_of(denial))
 
 
@@ -147,19 +149,19 @@ def note_denial(incidents: Incidents, denial: Denial) -> None:
 def _event_of(denial: Denial) -> SecurityEvent:
     name = name_of(denial.number, denial.architecture) or f"number {denial.number}"
     call = DeniedCall(name, denial.architecture, denial.killed, denial.process, denial.pid)
-    if name in ("socket", "socketpair"):  # a record has no arguments; the filter tells two groups of families apart
+    if name in ("socket", "socketpair"):  # a record has no arguments, but `killed` separates two groups of families
         kind, detail, family = ODD_SOCKET if denial.killed else NETWORK_SOCKET
         return SecurityEvent(kind, detail, "kernel", replace(call, family=family))
     why = seccomp.reason(name, denial.architecture)
-    done = "the process was killed" if denial.killed else "the call was answered with EPERM"
-    what = "with arguments that no program may give it" if has_usual_arguments(name) else "which no program may"
+    done = "the process was killed" if denial.killed else "the call failed with EPERM"
+    what = "with forbidden arguments" if has_usual_arguments(name) else "which is forbidden"
     detail = f"The program made the system call {name}, {what}: {why}; {done}."
     return SecurityEvent("seccomp_violation", detail, "kernel", call)
 
 
 def weak_container(what: str) -> SecurityEvent:
     """The event for a container that is weaker than its profile."""
-    detail = f"{what} It was not used. Compare the host's engine and kernel with `mayfly doctor --security`."
+    detail = f"{what} The container was not used. Check the host's engine and kernel with `mayfly doctor --security`."
     return SecurityEvent("weak_container", detail, "host", count=1)
 
 
@@ -167,16 +169,16 @@ def note_counters(incidents: Incidents, counters: Counters, limits: Limits, oom_
     """Record events for the cgroup's counters."""
     if oom := max(counters.oom_events, int(oom_killed)):
         detail = (
-            f"Memory and files together passed {limits.memory_bytes // MIB} MiB; the kernel ended a process. Ask for "
-            "more with limits.memory_bytes, or keep less at a time."
+            f"Memory and files together exceeded {limits.memory_bytes // MIB} MiB; the kernel killed a process. Ask "
+            "for more with limits.memory_bytes, or keep less in memory at a time."
         )
         incidents.note(SecurityEvent("oom_killed", detail, "cgroup", ReachedLimit(limits.memory_bytes)), oom)
     if counters.unrouted:
         note_unrouted(incidents, counters.unrouted, "kernel")
     if counters.pids_events:
         detail = (
-            f"More than {limits.processes} processes and threads were wanted; the kernel refused to make more. Ask for "
-            "more with limits.processes, or start fewer at a time."
+            f"The program tried to have more than {limits.processes} processes and threads; the kernel refused. Ask "
+            "for more with limits.processes, or start fewer at a time."
         )
         event = SecurityEvent("pids_limit", detail, "cgroup", ReachedLimit(limits.processes))
         incidents.note(event, counters.pids_events)
@@ -194,8 +196,8 @@ def note_full(incidents: Incidents, paths: Any, limits: Limits) -> None:
             name = "memory_bytes" if path == SHARED_MEMORY else "disk_bytes"
             limit = getattr(limits, name)
             detail = (
-                f"{path} was full at {limit // MIB} MiB, or had no room for more files; a program that writes there by "
-                f"way of memory dies of SIGBUS. Ask for more with limits.{name}, or remove files."
+                f"{path} was full at {limit // MIB} MiB, or had no room for more files; a program that writes to a "
+                f"memory-mapped file there dies of SIGBUS. Ask for more with limits.{name}, or remove files."
             )
             incidents.note(SecurityEvent("disk_limit", detail, "agent", ReachedLimit(limit, path=path)))
 
@@ -221,29 +223,30 @@ def note_end(
             pass  # the event was recorded when the program was ended
         case Reason.SECURITY_VIOLATION if facts.killed == "denials":
             detail = (
-                f"The program made more than {MAX_DENIALS} system calls that no program may, and was ended. A "
-                "refused call is always refused: ask for a tool, or do without."
+                f"The program made more than {MAX_DENIALS} forbidden system calls, and was ended. A repeated call is "
+                "refused again: ask for a tool, or do without the call."
             )
             incidents.note(SecurityEvent("seccomp_violation", detail, "host", ReachedLimit(MAX_DENIALS)))
         case Reason.SECURITY_VIOLATION if not facts.seccomp_kills:
-            detail = "The program was killed by the signal that a forbidden system call raises."
+            detail = "The program was killed by SIGSYS, the signal for a forbidden system call."
             incidents.note(SecurityEvent("seccomp_violation", detail, "inferred", KilledProcess()))
         case Reason.OOM_KILLED if facts.killed == "sockets":
             detail = (
-                f"The program had more than {MAX_SOCKETS} sockets and connections on its loopback, whose memory "
-                "nothing else bounds, and was ended. Accept connections, and close them, before there are more."
+                f"The program had more than {MAX_SOCKETS} sockets and connections on its loopback, and was ended: no "
+                "other limit bounds their memory. Accept and close connections before you open more."
             )
             incidents.note(SecurityEvent("oom_killed", detail, "host", ReachedLimit(MAX_SOCKETS)))
         case Reason.TIMED_OUT if facts.killed == "collect":
             detail = (
-                "Collecting the files of /output took too long. Write fewer files, or ask for them by simpler patterns."
+                "Collecting the files of /output took too long. Write fewer files, or use simpler patterns in "
+                "`artifacts`."
             )
             incidents.note(SecurityEvent("timeout", detail, "host", ReachedLimit(clock="collect")))
         case Reason.TIMED_OUT:
             seconds = limits.wall_seconds
             detail = f"The program ran longer than {seconds:g} s. Ask for more with limits.wall_seconds."
             if limits.cpu_cores < FEW_CORES:
-                detail += f" It had {limits.cpu_cores:g} of a core, its start included: more with limits.cpu_cores."
+                detail += f" It had {limits.cpu_cores:g} of a core, also for its start: raise limits.cpu_cores."
             incidents.note(SecurityEvent("timeout", detail, "host", ReachedLimit(seconds, "wall")))
         case Reason.CPU_EXCEEDED:
             seconds = limits.cpu_seconds

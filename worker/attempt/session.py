@@ -70,7 +70,7 @@ class Session:
             tool_wait_seconds=tool_wait_seconds,
             now=time.monotonic(),
         )
-        self.counters = Counters()  # as read last
+        self.counters = Counters()  # the last that were read
 
     @property
     def lease(self) -> Lease:
@@ -169,7 +169,7 @@ class Session:
                 pause = self._output.pause_seconds
                 until = min(conversation.wake_at(), now + (TICK_SECONDS if pause is None else pause), look_at)
                 frames = self._lease.frames(max(0.0, until - now))
-                self._hold_to_bounds()  # a stop by another thread comes before its consequences
+                self._hold_to_bounds()  # record another thread's stop before the frames that it causes
                 if frames is None:
                     return
                 self._take_all(frames)
@@ -198,7 +198,7 @@ class Session:
         sandbox = self._lease.sandbox
         if not self.conversation.complete or sandbox.cgroup_survives_exit:
             return
-        with suppress(RuntimeUnavailable):  # it exited by itself, as requested, or no longer reads
+        with suppress(RuntimeUnavailable):  # the agent exited by itself, as requested, or no longer reads
             sandbox.send(encode(ToAgent.BYE), SEND_SECONDS)
 
     def _receive_late(self, deadline: float) -> None:

@@ -22,7 +22,7 @@ what the container uses (the host directory and its uid), and the handle that ``
 later, from this process or another one. After ``destroy``, ``kill`` does nothing, ``send`` raises, ``receive`` returns
 the end of the stream, ``counters`` the last counts and ``wait`` ``None``.
 
-*Bounds and errors.* Every call is bounded in time. An engine that cannot do what was asked raises
+*Bounds and errors.* Every call is bounded in time. A failed request to the engine raises
 :class:`RuntimeUnavailable`, a missing image :class:`EnvironmentUnavailable`, a container that is weaker than its
 profile :class:`WeakContainer`.
 """
@@ -95,7 +95,7 @@ class Sandbox(Protocol):
         """The counts of the cgroup so far; the last read counts once the cgroup is gone."""
 
     def restore_cpu_weight(self) -> None:
-        """The container was made ahead and is taken: from now on it has as large a share of CPU time as any."""
+        """Restore the usual share of CPU time of a container that was made ahead and is now leased."""
 
     def adjust(self, limits: Limits) -> None:
         """Set other memory, CPU and process limits while the agent waits; of a hardened container the CPU limit alone.
@@ -107,7 +107,7 @@ class Sandbox(Protocol):
         """How the container ended, or ``None`` if it still runs after that time."""
 
     def kill(self) -> None:
-        """End every process of the container at once. A container that has ended already is fine."""
+        """Kill every process of the container at once. No effect on a container that has ended."""
 
     def destroy(self) -> None:
         """Remove the container and everything that was made for it. Idempotent, safe at any point."""

@@ -30,12 +30,12 @@ class Counting:
     def read(self) -> Counters:
         """The counts so far; the last counts once the cgroup is gone."""
         with self._lock:
-            # gVisor dies when its cgroup is out of memory, and that goes before the stream's end is here.
+            # gVisor dies when its cgroup is out of memory, and the cgroup may be gone before the stream's end arrives.
             counted = self._cgroup.counters().after(self._last)
             if self._network is not None:
                 counted = replace(counted, unrouted=self._network.count(), sockets=self._network.sockets())
             if self._profile.isolation == "hardened":
-                counted = replace(counted, peak_processes=None)  # those would be the threads of gVisor
+                counted = replace(counted, peak_processes=None)  # the cgroup counts gVisor's own threads
             self._last = counted
             return counted
 
@@ -45,7 +45,7 @@ class Counting:
         return self._last.cpu_seconds is not None
 
     def close(self) -> None:
-        """Let go of the network, and keep the last counts. Idempotent."""
+        """Close the network's files, and keep the last counts. Idempotent."""
         with self._lock:
             if self._network is not None:
                 self._network.close()

@@ -18,10 +18,10 @@ class Stream:
 
     def __init__(self) -> None:
         self._socket: socket.socket | None = None
-        self._lock = threading.Lock()  # held while the descriptor is written to or closed, so that it is not reused
+        self._lock = threading.Lock()  # taken to write to or close the descriptor, so that it is not reused in a write
 
     def connect(self, connected: socket.socket) -> None:
-        """Take a connected socket over. To be called once."""
+        """Take over a connected socket. Called once."""
         self._socket = connected
 
     def send(self, data: bytes, timeout_seconds: float) -> None:
@@ -33,7 +33,7 @@ class Stream:
             if self._socket is None or self._socket.fileno() < 0:
                 raise RuntimeUnavailable("The sandbox's input is closed.")
             rest = memoryview(data)
-            writable = select.poll()  # which also returns when the socket is shut down, as `select` does not
+            writable = select.poll()  # unlike `select`, returns also when the socket is shut down
             writable.register(self._socket, select.POLLOUT)
             while rest:
                 if not writable.poll(max(0.0, deadline - time.monotonic()) * 1000):
@@ -54,11 +54,11 @@ class Stream:
         readable, _, _ = select.select(sources, [], [], max(0.0, timeout_seconds))
         if not readable:
             return None
-        if readable == [pidfd] and not select.select(sources[:1], [], [], 0)[0]:  # it may have spoken in between
+        if readable == [pidfd] and not select.select(sources[:1], [], [], 0)[0]:  # the peer may have written in between
             return b""
         try:
             return self._socket.recv(READ_BYTES)
-        except OSError:  # reset by a peer that went away: the end of the stream as far as we can see
+        except OSError:  # a reset by the peer counts as the end of the stream
             return b""
 
     def begun(self, timeout_seconds: float) -> bool:
@@ -69,7 +69,7 @@ class Stream:
         return bool(readable) and self._socket.recv(1, socket.MSG_PEEK) != b""
 
     def close(self) -> None:
-        """Let go of the socket: a thread that writes to it ends, the agent sees the end of its input. Idempotent."""
+        """Close the socket: a thread that writes to it ends, the agent sees the end of its input. Idempotent."""
         if self._socket is None:
             return
         with suppress(OSError):  # the peer has closed it, or this is the second call

@@ -1,1 +1,1 @@
-"""Interfaces to this host's kernel: cgroups, audit records, locks, exit codes, killing, uids and disks."""
+"""Interfaces to this host's kernel: cgroups, audit records, locks, exit codes, kills, uids and disks."""

@@ -8,12 +8,12 @@ uid identifies the container. There are two sources:
 
 * the netlink multicast group for readers of the audit log. It is complete, also while an audit daemon runs. It needs
   CAP_AUDIT_READ and the host's network namespace.
-* ``/dev/kmsg``, where records land while there is no audit daemon, ten lines in five seconds for the whole host.
+* ``/dev/kmsg``, which gets the records while there is no audit daemon: ten lines in five seconds for the whole host.
 
-Records reach the first within a millisecond of the call. One thread reads; others call :meth:`KernelWatch.drain` when
-they need every record that has arrived so far. Only the kernel is believed: netlink names the sender of a message, and
-a line that a process wrote to ``/dev/kmsg`` has another facility than the kernel's. That log also has the processes
-killed for lack of memory (:func:`has_oom_record`).
+Records reach the multicast group within a millisecond of the call. One thread reads; others call
+:meth:`KernelWatch.drain` when they need every record that has arrived so far. Only records of the kernel count: netlink
+names the sender of a message, and a line that a process wrote to ``/dev/kmsg`` has another facility than the kernel's.
+``/dev/kmsg`` also reports processes killed for lack of memory (:func:`has_oom_record`).
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ BATCH = 4096
 KERNEL_FACILITY = 0
 KERNEL_LOG = Path("/dev/kmsg")
 NETLINK_HEADER = struct.Struct("=IHHII")
-X32 = 0x40000000  # in the number of a call by that entry, which an audit record calls x86_64's
+X32 = 0x40000000  # set in the numbers of x32 calls, whose audit records name x86_64
 ARCHITECTURES = {0xC000003E: "x86_64", 0x40000003: "i386", 0xC00000B7: "aarch64", 0x40000028: "arm"}
-# The kernel writes a text it does not trust in hex as soon as it has a space, a quote or a control character.
+# The kernel encodes an untrusted text with a space, a quote or a control character in hex.
 TEXT = rb'("[^"]*"|[0-9A-F]+|\(null\))'
 RECORD = re.compile(
     rb"auid=\d+ uid=(\d{1,10}) gid=\d+ ses=\d+ (?:subj=\S+ )?pid=(\d{1,10}) comm=" + TEXT + rb" exe=" + TEXT + rb" "
@@ -66,10 +66,10 @@ class Denial(NamedTuple):
 
 def parse(record: bytes) -> Denial | None:
     """The denial in an audit record's text; ``None`` for other records."""
-    return _parse(record.partition(b"): ")[2])  # before it is when, and which record
+    return _parse(record.partition(b"): ")[2])  # the first part has the time and the record's number
 
 
-@lru_cache(maxsize=256)  # a program that is denied in a loop writes the same again and again
+@lru_cache(maxsize=256)  # a program that is denied in a loop causes many equal records
 def _parse(record: bytes) -> Denial | None:
     found = RECORD.search(record)
     if found is None:
@@ -152,7 +152,7 @@ def has_oom_record(container_id: str) -> bool:
     wanted = re.compile(rb"(\d{1,10}),[^;]*;oom-kill:constraint=CONSTRAINT_MEMCG,.*,oom_memcg=" + identity)
     try:
         log = _Kmsg(KERNEL_LOG, wanted, os.SEEK_SET)
-    except OSError:  # not ours to read
+    except OSError:  # this process may not read the log
         return False
     try:
         while True:
@@ -161,7 +161,7 @@ def has_oom_record(container_id: str) -> bool:
                     return True
             except BrokenPipeError:  # a line was overwritten; the next line is available
                 continue
-    except BlockingIOError:  # that was all
+    except BlockingIOError:  # the end of the log
         return False
     finally:
         log.close()
@@ -218,7 +218,7 @@ class KernelWatch:
                 except BlockingIOError:
                     return True
                 except OSError as error:
-                    if error.errno not in (errno.ENOBUFS, errno.EPIPE):  # more came than the kernel keeps for us
+                    if error.errno not in (errno.ENOBUFS, errno.EPIPE):  # records exceeded the kernel's buffer
                         raise
                     self.lost += 1
                     metrics.denials_lost.inc()

@@ -1,7 +1,7 @@
 """The kernel's counters and caps of a container: on cgroup v1 (hybrid too) and v2.
 
 Paths follow the engine's two conventions, ``docker/<id>`` with the cgroupfs driver and
-``system.slice/docker-<id>.scope`` with systemd's, or are ours, ``mayfly/<name>``.
+``system.slice/docker-<id>.scope`` with the systemd driver; containers of driver ``oci`` are at ``mayfly/<name>``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from worker.counters import Counters
 NANOSECONDS = 1e9
 MICROSECONDS = 1e6
 PERIOD_MICROSECONDS = 100_000
-SHARES, WEIGHT = 1024, 100  # of CPU time: the kernel's default weight
+SHARES, WEIGHT = 1024, 100  # the kernel's default CPU weight, on version 1 and 2
 OURS = "mayfly"
 log = structlog.get_logger()
 
 
 class Caps(NamedTuple):
-    """A container's caps; ``cpu_microseconds`` of each period. No swap beside the memory."""
+    """A container's caps; ``cpu_microseconds`` of each period. ``memory_bytes`` bounds memory and swap together."""
 
     memory_bytes: int
     cpu_microseconds: int
@@ -68,7 +68,7 @@ def set_caps(root: Path, name: str, caps: Caps) -> None:
     files = list(_cap_files(root, f"{OURS}/{name}", caps).items())
     memory, with_swap = files[0][0], files[1][0]
     if not is_unified(root) and with_swap.exists() and (_value(memory, int) or 0) < caps.memory_bytes:
-        files[0], files[1] = files[1], files[0]  # the first may never be the larger
+        files[0], files[1] = files[1], files[0]  # the kernel refuses a first value above the second
     for path, value in files:
         if path.exists():
             path.write_text(value, encoding="ascii")
@@ -97,7 +97,7 @@ def weaker_caps(root: Path, name: str, caps: Caps) -> list[str]:
 
 
 def weaker_caps_if_visible(root: Path, container_id: str, caps: Caps) -> list[str]:
-    """The same for any container; empty if its cgroup is not visible."""
+    """Like :func:`weaker_caps` for any container; empty if its cgroup is not visible."""
     where = _where(root, container_id)
     return [] if where is None else _violations(root, where, caps)
 
@@ -204,7 +204,7 @@ def read(path: Path) -> str:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return os.read(descriptor, PAGESIZE).decode("ascii")  # the kernel gives such files in one piece
+            return os.read(descriptor, PAGESIZE).decode("ascii")  # the kernel returns the whole file in one read
         finally:
             os.close(descriptor)
     except OSError:  # removed with its container, or absent in this kernel

@@ -20,7 +20,7 @@ class Disks:
         self.trouble: list[str] = []
 
     def look(self) -> None:
-        """Check all disks; ``trouble`` then names each full disk with its free and its required bytes."""
+        """Check all disks; afterwards ``trouble`` names each full disk with its free and its required bytes."""
         self.trouble = [message for name, path in self._places().items() if (message := self._trouble_of(name, path))]
 
     def _trouble_of(self, name: str, path: Path) -> str | None:

@@ -1,8 +1,8 @@
 """Exit codes of processes with another parent, from the kernel.
 
 A container engine reports an end only after its clean-up, some 30 ms later. Since Linux 6.15 an open pidfd keeps the
-exit status of its process after that was reaped (``PIDFD_GET_INFO`` with ``PIDFD_INFO_EXIT``, see ``linux/pidfd.h``).
-Older kernels, and workers that do not share the host's process ids, ask the engine.
+exit status of its reaped process (``PIDFD_GET_INFO`` with ``PIDFD_INFO_EXIT``, see ``linux/pidfd.h``). On older
+kernels, and in a pid namespace other than the host's, the worker asks the engine.
 
 An unreaped process shows its exit status in ``/proc`` (see proc_pid_stat(5)).
 """
@@ -35,7 +35,7 @@ def unreaped_code(pid: int, pidfd: int, timeout_seconds: float) -> int | None:
         status = int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").split()[-1])
     except (FileNotFoundError, ProcessLookupError):
         return None
-    if poll.poll(0)[0][1] & select.POLLHUP:  # it was reaped, and the pid may be another's by now
+    if poll.poll(0)[0][1] & select.POLLHUP:  # the process was reaped, and the pid may belong to another process
         return None
     return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
 

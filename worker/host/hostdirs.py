@@ -39,14 +39,14 @@ root:x:0:
 nogroup:x:65534:
 sandbox:x:{uid}:
 """
-# Files that are the same in every sandbox. An engine would mount files of its own there, from its directory on the
+# Files that are the same in every sandbox. Without them an engine would mount its own files, from its directory on the
 # host's disk, and copy the host's name servers into one of them.
 NETWORK_FILES = {
     "hosts": b"127.0.0.1\tlocalhost sandbox\n::1\tlocalhost\n",
     "hostname": b"sandbox\n",
     "resolv.conf": b"",
 }
-LEAST_BYTES = 2**30  # free in it; that of most containers is smaller, and inputs would fill it
+LEAST_BYTES = 2**30  # free space required in memory; most containers' /dev/shm is smaller, and inputs would fill it
 
 
 def in_memory(root: Path, memory: Path = SHARED_MEMORY) -> Path:
@@ -72,7 +72,7 @@ def in_memory(root: Path, memory: Path = SHARED_MEMORY) -> Path:
 
 @dataclass(frozen=True)
 class HostDir:
-    """One lease: a uid and its directory. ``agent``: a second one, whose uid is the agent's."""
+    """One lease: a uid and its directory. ``agent`` is the second lease, for the agent's uid, if there is one."""
 
     uid: int
     path: Path
@@ -143,7 +143,7 @@ class HostDirs:
         root.mkdir(parents=True, exist_ok=True, mode=0o711)
 
     def lease(self, *, own_agent: bool = False) -> HostDir:
-        """A uid no live container on this host has, and with ``own_agent`` a second one for the container's agent.
+        """Lease a uid that no live container on this host has, and with ``own_agent`` a second uid for the agent.
 
         Raises :class:`RuntimeUnavailable` when all are taken.
         """
@@ -177,7 +177,7 @@ class HostDirs:
                 uid = self._first + (start + offset) % self._count
                 path = self._root / str(uid)
                 with self._lock:
-                    if path in self.mine:  # to be taken off again, it would be lost to its own lease
+                    if path in self.mine:  # otherwise a failed rename would forget an existing lease
                         continue
                     self.mine.add(path)
                 try:
@@ -214,7 +214,7 @@ class HostDirs:
             path.rename(gone)
             if owner is None or _owner(path, gone) == owner:
                 shutil.rmtree(gone)
-            else:  # another worker removed it, and a third has leased the uid since
+            else:  # another worker removed the lease, and a third worker has leased the uid since
                 gone.rename(path)
         except FileNotFoundError:
             if path.exists() or gone.exists():

@@ -5,10 +5,10 @@ takes CPU time, from the container's own quota and in competition with its other
 among 250 busy processes, the first process needs minutes. So the worker lifts the quota and kills all processes:
 
 * on cgroup v2 by one write to ``cgroup.kill`` (Linux 5.14);
-* on cgroup v1 the freezer stops all processes, so that none forks while the list is read. Each gets SIGKILL, which a
-  frozen process of v1 keeps pending, and dies when the freezer lets go: freeze, kill, thaw, in this order.
+* on cgroup v1 by the freezer, which keeps processes from forking while the worker reads their list. SIGKILL stays
+  pending in a frozen process of v1, which dies when the freezer thaws it: freeze, kill, thaw, in this order.
 
-A worker that may not write the container's cgroup (without root, or in a container of its own) can do neither, and
+A worker that may not write the container's cgroup (without root, or in a container of its own) can use neither way, and
 :func:`kill_all` returns ``False``: then only the engine's kill remains, which a program can delay.
 """
 
@@ -26,15 +26,15 @@ from worker.host.cgroups import SHARES, WEIGHT, find, is_unified, read
 
 KILL_SECONDS = 1.0
 FREEZE_SECONDS = 0.1  # an unthrottled process reaches the freezer within a tick of the scheduler
-PAUSE_SECONDS = 0.001  # no file announces that a cgroup has become empty on v1
-PIDFDS = 64  # open at a time
-V1_CONTROLLERS = ("freezer", "pids", "memory", "cpu")  # by preference: each lists the same processes
+PAUSE_SECONDS = 0.001  # between looks at a cgroup of v1, which does not announce that it is empty
+PIDFDS = 64  # the number open at a time
+V1_CONTROLLERS = ("freezer", "pids", "memory", "cpu")  # in order of preference: each lists the same processes
 
 
 def kill_all(
     root: Path, container: str, timeout_seconds: float = KILL_SECONDS, between: Callable[[], object] = lambda: None
 ) -> bool:
-    """SIGKILL every process of a container; whether none is left within that time.
+    """Send SIGKILL to every process of a container. Returns whether all have died within that time.
 
     ``between`` is called while processes die, to read the cgroup's counters as late as possible. Also ``False`` if the
     cgroup is gone, not visible or not writable.
@@ -79,7 +79,7 @@ def directories(root: Path, container: str) -> list[Path]:
 
 
 def removed(root: Path, container: str, timeout_seconds: float) -> bool:
-    """Kill the processes of a container; whether its cgroups are removed within that time. Raises ``OSError``."""
+    """Kill a container's processes. Returns whether its cgroups were removed within that time. Raises ``OSError``."""
     deadline = time.monotonic() + timeout_seconds
     lift_cpu(root, container)
     while left := directories(root, container):
@@ -126,7 +126,7 @@ def _send(place: Path) -> bool:
         for pid in pids[start : start + PIDFDS]:
             with suppress(OSError):  # gone, or 0
                 opened[pid] = os.pidfd_open(pid)
-        listed = set(_pids(place))  # a pid that is not listed any more may be another process's by now
+        listed = set(_pids(place))  # a pid that is no longer listed may belong to another process
         for pid, pidfd in opened.items():
             try:
                 if pid in listed:

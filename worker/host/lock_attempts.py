@@ -4,8 +4,8 @@ The kernel's list of locks has no refused attempt, and no lock that was released
 points ``filelock:flock_lock_inode`` and ``filelock:fcntl_setlk`` fire for each. The worker opens them with
 ``perf_event_open``, one event for each processor, with a filter that the kernel evaluates: only attempts on the given
 devices wake the worker. The events end with the worker's process, also if it is killed, so they leave nothing on the
-host. That takes CAP_PERFMON (or root) and ``tracefs``, which gives the trace points' numbers; it is mounted under no
-name if the host has not mounted it. Without them ``LockAttempts`` finds nothing.
+host. They need CAP_PERFMON (or root) and ``tracefs``, which gives the trace points' numbers; if the host has not
+mounted ``tracefs``, this module makes a mount without a path. Without these rights ``LockAttempts`` finds nothing.
 
 Formats: ``perf_event_open(2)``, and ``include/uapi/linux/perf_event.h``.
 """
@@ -62,7 +62,7 @@ class LockAttempts:
         return bool(self._buffers)
 
     def wait(self, seconds: float) -> set[int]:
-        """The threads of attempts since the last call; the call waits for one, at most so long."""
+        """The threads with attempts since the last call. Waits up to that time for an attempt."""
         if not any(buffer[HEAD_AT:TAIL_AT] != buffer[TAIL_AT : TAIL_AT + 8] for buffer in self._buffers):
             self._poll.poll(seconds * 1000)
         return {thread for buffer in self._buffers for thread in _samples(buffer)}
@@ -84,7 +84,7 @@ class LockAttempts:
             try:
                 file = _called(call, attributes, ANY_PROCESS, processor, NO_GROUP, CLOEXEC)
             except OSError:
-                if processor:  # which is not there or off; the first always is
+                if processor:  # the processor is absent or offline; the first is always there
                     return
                 raise
             self._files.append(file)
@@ -132,7 +132,7 @@ def _numbered(described: str, devices: Collection[tuple[int, int]]) -> tuple[int
 def _samples(buffer: mmap.mmap) -> Iterator[int]:
     """Take the threads out of a buffer, which the kernel fills."""
     head, tail = (int.from_bytes(buffer[at : at + 8], "little") for at in (HEAD_AT, TAIL_AT))
-    data = buffer[mmap.PAGESIZE :] * 2  # a record may continue at the beginning
+    data = buffer[mmap.PAGESIZE :] * 2  # a record may wrap around to the beginning
     while tail < head:
         at = tail % BUFFER_BYTES
         kind, _, size = HEADER.unpack_from(data, at)

@@ -3,21 +3,21 @@
 Theory of operation
 ===================
 All event descriptors of a host (epoll, eventfd, timerfd, …) have one inode, and the name spaces that containers share
-(user, time) have one each. A lock on such an inode reaches from one sandbox to another. No filter can tell which file a
-call is for; but a lock has one owner. So the worker has them, as long as it lives:
+(user, time) have one each. A lock on such an inode affects other sandboxes. A filter cannot see which file a call is
+for; but an exclusive lock has one owner. So the worker holds these locks as long as it lives:
 
-* an exclusive ``flock``: a program's own, exclusive or shared, fails with EAGAIN or waits for ever;
+* an exclusive ``flock``: a program's ``flock``, exclusive or shared, fails with EAGAIN or waits for ever;
 * a range lock from byte 0 to the end, by ``F_OFD_SETLK``: unlike a POSIX lock it belongs to the open file, so that no
   close of another descriptor in this process releases it. On event descriptors it is exclusive, and a program's own
   range, exclusive or shared, fails. ``F_GETLK`` shows each program the worker's lock and nothing else.
 
-The file of a name space cannot be opened for writing, which an exclusive range needs: there the worker's range is a
-shared one. A program can still set a shared range beside it, for which :mod:`worker.host.locks` ends it, but can learn
-of no other program's: ``F_GETLK`` shows the first range that is in the way, and the worker's stands before all that
-were set later.
+The file of a namespace cannot be opened for writing, which an exclusive range needs: there the worker's range is
+shared. A program can still set a shared range beside it, for which :mod:`worker.host.locks` ends the program. But the
+program cannot see another program's range: ``F_GETLK`` shows the first conflicting range, and the worker's range
+precedes all that were set later.
 
-Of several workers of one host the first has the exclusive locks; the others try again while programs run, and have them
-as soon as the first has ended.
+Of several workers on one host the first holds the exclusive locks; the others try again while programs run, and get
+the locks as soon as the first worker has ended.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ RANGE = struct.Struct("hhqqi4x")  # struct flock: type, whence, start, length (0
 
 
 def shared_files() -> list[int]:
-    """A descriptor of each shared inode, opened for writing where that can be done."""
+    """A descriptor of each shared inode, opened for writing where possible."""
     descriptors = [os.eventfd(0, os.EFD_CLOEXEC)]
     for name in NAMESPACES:
-        with suppress(FileNotFoundError):  # a kernel without such name spaces
+        with suppress(FileNotFoundError):  # a kernel without such namespaces
             descriptors.append(_opened(f"/proc/self/ns/{name}"))
     return descriptors
 
@@ -50,7 +50,7 @@ class LockHolder:
         self._missing: list[tuple[Callable[[int], None], int]] = []
 
     def take(self) -> bool:
-        """Take the locks that are not held yet, and do not wait; whether all are held."""
+        """Take the missing locks without waiting. Returns whether all are held."""
         if self._files is None:
             self._files = list(self._open())
             self._missing = [(lock, file) for file in self._files for lock in (_lock_whole, _lock_range)]
@@ -74,7 +74,7 @@ def _opened(path: str) -> int:
 def _taken(lock: Callable[[int], None], file: int) -> bool:
     try:
         lock(file)
-    except BlockingIOError:  # another worker has it, or a program, which is ended for it
+    except BlockingIOError:  # another worker holds the lock, or a program, which is ended for that
         return False
     return True
 

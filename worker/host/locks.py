@@ -2,16 +2,16 @@
 
 Theory of operation
 ===================
-Linux counts file locks for no cgroup, and on inodes that all of the host share they reach from one sandbox to another.
-The worker has those locks itself
-(:mod:`worker.host.lock_holder`). One thread watches for all other locks, as long as programs run. The kernel
-wakes it for each attempt to lock a shared inode, also a refused attempt
-(:mod:`worker.host.lock_attempts`). The thread also reads ``/proc/locks``, the kernel's list for the whole host,
-for programs that have or wait for a lock on a shared inode (where the kernel reports no attempts to this worker), and
-programs with more locks than any needs. Both are after the fact: a lock stands until the program is ended for it.
+Linux charges file locks to no cgroup, and a lock on an inode that the whole host shares affects other sandboxes. The
+worker holds those locks itself (:mod:`worker.host.lock_holder`). One thread watches for all other locks while programs
+run. The kernel wakes the thread for each attempt to lock a shared inode, also for a refused attempt
+(:mod:`worker.host.lock_attempts`). The thread also reads ``/proc/locks``, the kernel's list for the whole host. In the
+list it looks for programs that have or wait for a lock on a shared inode (where the kernel reports no attempts to this
+worker), and for programs with too many locks. Both ways detect a lock after the fact: the lock stands until its program
+is ended.
 
-Both name the process by its number. The uid of an ended process can no longer be read: the attempt of a child that
-ended and was waited for within that moment is logged once and not attributed. POSIX locks end with their process.
+Both ways name the process by its pid. The uid of an ended process can no longer be read: the attempt of a child that
+ends and is reaped at once is logged, once, without an attribution. POSIX locks end with their process.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from worker.host.lock_holder import LockHolder
 LOCKS = Path("/proc/locks")
 LOOK_SECONDS = 0.02
 ATTEMPTS_SECONDS = 0.002  # between reading attempts: a program can cause a million a second until it has ended
-PRIORITY = -20  # of the thread, which has to read the uid of a process before that has ended
-LOOK_SHARE = 0.05  # of one processor, unless the list is so long that looks would come too seldom
+PRIORITY = -20  # of the thread, which must read the uid of a process before the process ends
+LOOK_SHARE = 0.05  # of one processor for looks at the list, unless pauses would exceed the longest pause
 LONGEST_PAUSE_SECONDS = 0.1
-MAX_LOCKS = 2000  # of one program; 1,024 files of a process can be locked whole, and databases lock a dozen ranges
-MAX_LINES = 20_000  # that are read at a time; reading more takes the kernel time that grows with their square
+MAX_LOCKS = 2000  # of one program; a process can lock 1,024 files whole, and databases lock a dozen ranges
+MAX_LINES = 20_000  # read at a time; the kernel's time for more lines grows with their square
 LINE = re.compile(rb"\d+:(?:\s*->)?\s+\S+\s+\S+\s+\S+\s+(\d+) ([0-9a-f]+):([0-9a-f]+):\d+ ")
 UID = re.compile(r"^Uid:\t(\d+)", re.MULTILINE)
 GONE = -1
@@ -77,7 +77,7 @@ class LockWatch:
         self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
 
     def start(self) -> None:
-        """Hold the locks on shared inodes, and begin to look, unless this kernel has no list of locks."""
+        """Take the locks on shared inodes; start the thread if this kernel has a list of locks."""
         held_all = self._holder.take()
         self._attempts = LockAttempts(self._shared)
         log.info("locks.held", all=held_all, attempts_reported=self._attempts.available)
@@ -85,7 +85,7 @@ class LockWatch:
             self._thread.start()
 
     def close(self) -> None:
-        """End the thread, and let go of the locks."""
+        """End the thread, and release the locks."""
         self._stopped.set()
         self._needed.set()
         if self._thread.ident is not None:
@@ -95,7 +95,7 @@ class LockWatch:
         self._holder.close()
 
     def need(self) -> None:
-        """Wake the thread, since a program runs."""
+        """Wake the thread, since a program has started."""
         self._needed.set()
 
     def look(self, uids: Collection[int]) -> None:
@@ -111,7 +111,7 @@ class LockWatch:
                     self._on_abuse(uid, "many_locks")
 
     def _report_shared(self, pids: Collection[int], uids: Collection[int]) -> dict[int, int]:
-        """Report those of the uids that these processes have, for a lock on a shared inode; each process's uid."""
+        """Report the uids of these processes for a lock on a shared inode; returns the uid of each process."""
         owners = {pid: uid_of(pid) for pid in pids}
         if GONE in owners.values() and not self.unattributed:
             self.unattributed = True
@@ -121,7 +121,7 @@ class LockWatch:
         return owners
 
     def _run(self) -> None:
-        with suppress(OSError):  # a worker without the right
+        with suppress(OSError):  # a worker without the right to raise its priority
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), PRIORITY)
         look_at = 0.0
         while not self._stopped.is_set():
@@ -141,7 +141,7 @@ class LockWatch:
 
 
 def pause_after(cpu_seconds: float) -> float:
-    """Seconds between two looks, of which the last took so much CPU time."""
+    """The seconds until the next look, after a look that took so much CPU time."""
     return min(max(LOOK_SECONDS, cpu_seconds / LOOK_SHARE), LONGEST_PAUSE_SECONDS)
 
 

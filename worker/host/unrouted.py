@@ -38,7 +38,7 @@ class Unrouted:
             for name in (*FILES, *SOCKET_FILES):
                 with suppress(FileNotFoundError):  # a kernel without IPv6
                     files[name] = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             return None
         finally:
             os.close(process)
@@ -71,7 +71,7 @@ def no_routes(table: str) -> int:
 
 
 def in_use(table: str) -> int:
-    """The sockets of each protocol but ``sockets:``, which are all: rows as ``TCP: inuse 4 orphan 0``."""
+    """The sum of the sockets of each protocol, from rows such as ``TCP: inuse 4 orphan 0``; ``sockets:`` is skipped."""
     rows = (line.split() for line in table.splitlines())
     return sum(int(row[2]) for row in rows if row[1:2] == ["inuse"])
 

@@ -5,8 +5,8 @@ environment's default limits, without an execution. If the trial fails too, no e
 until a later trial succeeds, with growing pauses. So a program's limits cannot stop a worker, and a broken host does
 not use up the attempts of all queued executions.
 
-A library of retries (stamina) would not be less: it repeats a call, and a breaker makes none; it answers when the next
-trial is due.
+A retry library (stamina) would not make this module shorter: such a library repeats a call, whereas the breaker makes
+no calls and decides when the next trial is due.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """The number of warm containers to keep of each kind. Pure: no clock, no thread, no container.
 
-The rule: of a kind, the number taken within the busiest second of the last five minutes; at least its floor, at most
-the ceiling; and of all kinds together no more than fit into the memory budget, where floors come first and the rest
-shrinks in proportion. Making the next containers may take a second; a busy hour is remembered for five minutes.
+The rule: for each kind, the number taken within the busiest second of the last five minutes; at least the kind's floor,
+at most the ceiling. All kinds together must fit into the memory budget: floors come first, and the additions to them
+shrink in proportion. A second is the unit because making the next containers may take a second.
 
-With several tenants, a tenant that takes more than the others does not get the last waiting container: its flood would
-take each new container, and make all other tenants start cold.
+With several tenants, a tenant that takes more than the others does not get the last waiting container: otherwise a
+flood of one tenant would take each new container, and make all other tenants start cold.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Demand:
 
     def __init__(self) -> None:
         self._second, self._count = 0, 0
-        self._peaks: deque[tuple[int, int]] = deque()  # (second, count), the higher the earlier
+        self._peaks: deque[tuple[int, int]] = deque()  # (second, count): counts fall, seconds rise
         self._recent: deque[tuple[float, str]] = deque()  # the takes within ``SHARED_SECONDS``
-        self._taken: Counter[str] = Counter()  # how many of those are whose
-        self._last: dict[str, float] = {}  # by tenant, the earliest first
+        self._taken: Counter[str] = Counter()  # their number by tenant
+        self._last: dict[str, float] = {}  # the time of each tenant's last take, the earliest first
 
     def yields(self, now: float, tenant: str) -> bool:
         """Whether a tenant must leave the last container to others, since it has just taken more than its share."""

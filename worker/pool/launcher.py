@@ -71,7 +71,7 @@ class Lease:
     def discard_during(self, kill: Callable[[], None]) -> None:
         """Kill the sandbox, and in gVisor discard its output at the same time.
 
-        In gVisor a process that is blocked on the pipe ends only when the pipe is read, and the engine waits for that.
+        In gVisor a process that is blocked on the pipe ends only when the pipe is read, and the engine waits for it.
         """
         if self.isolation == "standard":
             kill()
@@ -127,8 +127,8 @@ class Launcher:
     def refresh(self) -> None:
         """Ask the engine for its runtimes and images again; missing images are loaded.
 
-        Raises :class:`RuntimeUnavailable` while the engine does not answer. An environment without an image is logged
-        and not offered.
+        Raises :class:`RuntimeUnavailable` while the engine does not answer. Logs each environment without an image,
+        which is then not offered.
         """
         with self._refresh_lock:
             self._runtimes = self.driver.runtimes()
@@ -151,9 +151,9 @@ class Launcher:
         ahead: bool = False,
         loopback: bool = False,
     ) -> Lease:
-        """A sandbox whose agent waits for a program; made ``ahead``, the program's interpreter waits too.
+        """A sandbox whose agent waits for a program; if made ``ahead``, the program's interpreter waits too.
 
-        Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then no container or directory is left.
+        Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then no container or directory remains.
         """
         try:
             lease = self._launch(environment, isolation, limits, ahead, loopback)
@@ -177,7 +177,7 @@ class Launcher:
         runtime = self._runtimes.get(isolation) or self.driver.runtimes().get(isolation)
         if runtime is None:
             raise RuntimeUnavailable(f"This host has no runtime for isolation {isolation!r}.")
-        starting = limits  # with next to no processor the sandbox itself would not start in any time
+        starting = limits  # a sandbox with almost no CPU time would not start within the deadline
         if limits.cpu_cores < SLOW_CORES:
             starting = limits.model_copy(update={"cpu_cores": STARTING_CORES})
         host_dir = self._host_dirs.lease(own_agent=isolation == "hardened")
@@ -207,7 +207,7 @@ class Launcher:
                 if starting is not limits:
                     sandbox.adjust(limits)
                 counts_cpu = sandbox.counters().cpu_seconds is not None  # finds the cgroup before an execution needs it
-                # gVisor takes time that its threads spend waiting for a processor for CPU time of the program.
+                # gVisor counts the time that its threads wait for a processor as CPU time of the program.
                 lease.host_counts_cpu = isolation == "hardened" and counts_cpu
                 if ahead:
                     lease.prepare(environment)

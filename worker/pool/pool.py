@@ -5,9 +5,9 @@ Theory of operation
 ``take`` runs in a slot's thread and never waits for a container: if none is ready it starts a cold container itself.
 Background threads do the rest:
 
-* *makers*, one for every core, start missing containers. Making a container costs more CPU than a short program, so
-  while other containers wait the makers begin shortly after the end of the execution that took one, or later if it goes
-  on;
+* *makers*, one for every core, start missing containers. Making a container costs more CPU than a short program. So
+  while other containers wait, the makers replace a leased container shortly after the end of its execution, or after
+  a pause if the execution is longer;
 * *the keeper* destroys used containers, and checks waiting containers every few seconds: it retires dead, old, surplus
   and outdated containers (of another image or runtime than this host has now), and measures their memory.
 
@@ -37,10 +37,10 @@ from worker.pool.targets import Targets
 
 RETRY_SECONDS = 2.0
 COURTESY_SECONDS = 0.1
-BREATH_SECONDS = 0.01  # in which a waiting client gets its result
+BREATH_SECONDS = 0.01  # the time for a waiting client to get its result
 LOOK_SECONDS = 2.0
-# The limits that can be set on a waiting container. A tmpfs keeps the size it was mounted with, and of gVisor's sandbox
-# nothing can be changed from outside. The agent and the worker apply the others themselves.
+# The limits that can be set on a waiting container. A tmpfs keeps the size it was mounted with, and the pool changes no
+# limit of a waiting gVisor container. The agent and the worker apply the other limits themselves.
 ADJUSTABLE: dict[Isolation, tuple[str, ...]] = {"standard": ("memory_bytes", "cpu_cores", "processes"), "hardened": ()}
 SOFT = ("wall_seconds", "cpu_seconds", "output_bytes")
 log = structlog.get_logger()
@@ -68,7 +68,7 @@ class Pool:
         self._missing, self._removal = threading.Condition(self._lock), threading.Condition(self._lock)
         self._closed = threading.Event()
         self._not_before = self._retry_at = 0.0  # monotonic: when the next container may be made
-        self._taken: Counter[bool] = Counter()  # warm, or not
+        self._taken: Counter[bool] = Counter()  # by whether the sandbox was warm
         makers = len(os.sched_getaffinity(0))
         self._threads = [
             threading.Thread(target=self._keep, name="pool-keeper", daemon=True),
@@ -147,7 +147,7 @@ class Pool:
                 lease.sandbox.restore_cpu_weight()
                 if any(getattr(limits, name) != getattr(defaults, name) for name in ADJUSTABLE[kind.isolation]):
                     lease.sandbox.adjust(limits)
-            except MayflyError as error:  # such as more memory in use than the new limit, as in the next container
+            except MayflyError as error:  # for example, the new limit is below the memory in use, as in any container
                 log.warning("pool.adjust_failed", container=lease.name, detail=error.message)
                 self._retire(lease, "adjust")
                 return None
@@ -160,7 +160,7 @@ class Pool:
             waiting = self._waiting[kind]
             lease = waiting.popleft() if len(waiting) > kept else None
             self._report(kind)
-            # Without a pause if the next execution would start cold: that costs the same, and the execution waits.
+            # No pause if the next execution would start cold: that costs the same CPU time, and the execution waits.
             self._not_before = time.monotonic() + COURTESY_SECONDS if waiting else 0.0
             self._missing.notify()
             return lease
@@ -174,7 +174,7 @@ class Pool:
             return "runtime"
         if time.monotonic() - lease.born > self._settings.pool_age_seconds:
             return "age"
-        # A waiting agent sends nothing: bytes mean a fault, the stream's end a dead agent.
+        # A waiting agent sends no bytes: bytes indicate a fault, the stream's end a dead agent.
         return None if lease.sandbox.receive(0) is None else "dead"
 
     def _retire(self, lease: Lease, why: str) -> None:
@@ -253,7 +253,7 @@ class Pool:
         except MayflyError as error:
             log.warning("pool.launch_failed", environment=kind.environment, detail=error.message)
             if isinstance(error, WeakContainer) and kind not in self._found_weak:
-                self._found_weak.add(kind)  # reported once until a launch succeeds
+                self._found_weak.add(kind)  # report the kind once until a launch succeeds
                 self._on_weak(error.message)
             return None
         self._found_weak.discard(kind)
@@ -278,6 +278,6 @@ class Pool:
 
 
 def fits(isolation: Isolation, defaults: Limits, limits: Limits) -> bool:
-    """Whether a container made with ``defaults`` has or can get ``limits``."""
+    """Whether a container made with the limits ``defaults`` has ``limits``, or can get them."""
     able = {*ADJUSTABLE[isolation], *SOFT}
     return all(limit == getattr(defaults, name) for name, limit in limits if name not in able)

@@ -11,11 +11,11 @@ from orchestrator.settings import Settings
 from worker.pool.demand import Demand, Kind, sizes, wish
 from worker.pool.launcher import Launcher
 
-HARDENED_BYTES = 64 * 2**20  # gVisor's own, until one has been measured
+HARDENED_BYTES = 64 * 2**20  # an estimate of gVisor's own memory, until a container has been measured
 
 
 class Targets:
-    """The targets of one pool, which calls every method under its lock."""
+    """The targets of one pool. The pool calls every method under its lock."""
 
     def __init__(self, launcher: Launcher, environments: Environments, settings: Settings) -> None:
         self._launcher, self._environments, self._settings = launcher, environments, settings
@@ -23,7 +23,7 @@ class Targets:
         self._measured_bytes: dict[Kind, int] = {}
 
     def take(self, kind: Kind, tenant: str) -> bool:
-        """Record a taken container; whether this tenant must leave the last waiting one to others."""
+        """Record a taken container. Returns whether this tenant must leave the last waiting container to others."""
         demand, now = self._demand[kind], time.monotonic()
         yields = demand.yields(now, tenant)
         demand.note(now, tenant)

@@ -15,8 +15,8 @@ from worker.sandbox.arguments import SOL_SOCKET, classes
 from worker.sandbox.seccomp import NO_EFFECT
 from worker.sandbox.syscalls import number_of
 
-# Calls for which libraries and tools have another way, which they take on this answer only; with EPERM they give up.
-# Calls in no group have no such way, take that way after any error (mlock, ioprio_set), or point to an attack.
+# Calls for which libraries and tools have a fallback, which they use after this error only; with EPERM they give up.
+# Calls in no group have no fallback, have a fallback after any error (mlock, ioprio_set), or point to an attack.
 ANSWERS: dict[int, dict[str, str]] = {
     errno.ENOTSUP: {
         "attributes and ACLs: install, cp, mv and sed accept file systems without them": "setxattr "
@@ -43,8 +43,8 @@ ANSWERS: dict[int, dict[str, str]] = {
         "giving back a killed process's memory early": "process_mrelease",
     },
 }
-# The same for calls that are allowed with some arguments only: for the other ones, the answer of a kernel, file system
-# or device that does not have the feature. Of socket options, those of SOL_SOCKET; other levels are EPERM.
+# The same for calls that are allowed with some arguments only: other arguments get the error of a kernel, file system
+# or device without the feature. Of the socket options only those of SOL_SOCKET; other levels get EPERM.
 OTHER_ARGUMENTS: dict[str, int] = {
     "fcntl": errno.EINVAL,
     "ioctl": errno.ENOTTY,
@@ -65,9 +65,9 @@ HIGHEST_NUMBER = 471  # rseq_slice_yield; later calls of the kernel answer ENOSY
 def answer_filter(architecture: str) -> bytes:
     """A classic BPF program (an array of struct sock_filter) that returns the error codes of ``ANSWERS``.
 
-    The agent installs it before it makes the program's process: of filters that refuse a call, the latest gives the
-    error. The filter uses call numbers, so it does not depend on the names known to the engine's libseccomp. It allows
-    nothing: the container's filter still decides about every other call.
+    The agent installs it before it makes the program's process: if several filters refuse a call, the kernel uses the
+    error of the latest. The filter uses call numbers, so it does not depend on the names known to the engine's
+    libseccomp. It grants nothing: the container's filter still decides about every other call.
     """
     ask = bpf.INSTRUCTION.pack
     answers = list(ANSWERS)
@@ -77,7 +77,7 @@ def answer_filter(architecture: str) -> bytes:
         for name in " ".join(groups.values()).split()
         if (number := number_of(name, architecture)) is not None
     ]
-    length = len(numbers) + 1  # of the tests, followed by the permission, and then each answer
+    length = len(numbers) + 1  # of the tests, which precede the permission and the answers
     tests = [
         (bpf.JUMP_AT_LEAST, HIGHEST_NUMBER + 1, errno.ENOSYS),
         *((bpf.JUMP_EQUAL, *one) for one in numbers),
@@ -105,7 +105,7 @@ def _by_arguments(architecture: str) -> Iterator[bytes]:
         if number is None:
             continue
         usual = [one.conditions for one in allowed if name in one.calls]
-        if name.endswith("sockopt"):  # of the other levels, by their options
+        if name.endswith("sockopt"):  # other levels, by their options
             body = [
                 ask(bpf.LOAD, 0, 0, bpf.ARGUMENTS + 8),
                 ask(bpf.JUMP_EQUAL, 1, 0, SOL_SOCKET),
@@ -117,6 +117,6 @@ def _by_arguments(architecture: str) -> Iterator[bytes]:
             usual += [conditions for which, conditions in NO_EFFECT.items() if which == name]
         body += bpf.answered(tuple(usual), bpf.RET_ALLOW)
         body.append(ask(bpf.RETURN, 0, 0, bpf.RET_ERRNO | error))
-        yield ask(bpf.JUMP_EQUAL, 1, 0, number)  # the bodies are longer than a conditional jump reaches
+        yield ask(bpf.JUMP_EQUAL, 1, 0, number)  # a conditional jump cannot skip the long bodies
         yield ask(bpf.JUMP, 0, 0, len(body))
         yield from body

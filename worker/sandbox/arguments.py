@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-Condition = tuple[int, int, int]  # argument, mask, value: they hold if the argument under the mask is the value
+Condition = tuple[int, int, int]  # argument, mask, value: true if (argument & mask) == value
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 SOCK_STREAM, SOCK_DGRAM, SOCK_TYPE = 1, 2, 0xF  # the last is the mask: above it are SOCK_NONBLOCK and SOCK_CLOEXEC
 CLONE_NEW_ANY = 0x7E020000  # every CLONE_NEW* flag
@@ -23,8 +23,8 @@ RLIMIT_CORE, RLIMIT_COUNT = 4, 16
 SETTABLE_LIMITS = tuple(number for number in range(RLIMIT_COUNT) if number != RLIMIT_CORE)
 SOL_SOCKET = 1
 PRIO_PROCESS = 0
-AGENT = 1  # its process number, in every sandbox
-PID_BITS = 22  # of the highest process number that Linux can have
+AGENT = 1  # the agent's pid in every sandbox
+PID_BITS = 22  # of Linux's highest possible pid
 F_SETFL, F_SETLEASE = 4, 1024
 OPEN_DESCRIPTION_LOCKS = (36, 37, 38)  # F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW
 MADV_MERGEABLE, POSIX_FADV_DONTNEED = 12, 4
@@ -36,8 +36,8 @@ IN_READING = 0x31  # IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN
 RWF_KNOWN = 0x1F  # HIPRI, DSYNC, SYNC, NOWAIT, APPEND; not NOAPPEND, ATOMIC and DONTCACHE
 
 # Options of SOL_SOCKET. Left out are, among others, filters (26, 27, 44, 50 to 52: compiled into memory of the host's
-# kernel that no cgroup counts, against one limit for all), time stamps (which switch code of the whole kernel), what
-# takes a capability, marks, devices, and zero copy.
+# kernel that no cgroup counts, against one limit for all), time stamps (which switch code of the whole kernel), options
+# that need a capability, marks, devices, and zero copy.
 SET_AND_GET: dict[str, int] = {
     "SO_REUSEADDR": 2, "SO_DONTROUTE": 5, "SO_BROADCAST": 6, "SO_SNDBUF": 7, "SO_RCVBUF": 8, "SO_KEEPALIVE": 9,
     "SO_OOBINLINE": 10, "SO_LINGER": 13, "SO_REUSEPORT": 15, "SO_PASSCRED": 16, "SO_RCVLOWAT": 18,
@@ -57,8 +57,8 @@ FCNTL: dict[str, int] = {
     "F_SETPIPE_SZ": 1031, "F_GETPIPE_SZ": 1032, "F_GET_SEALS": 1034,
 }  # fmt: skip
 
-# Queries of a descriptor or of this sandbox's own network, which make no object. Left out is everything of terminals
-# but the usual requests (which find that there is none), of disks, name spaces, devices, and watch queues.
+# Queries of a descriptor or of this sandbox's own network, which create no object. Left out are requests to disks,
+# namespaces, devices and watch queues, and those to terminals except the usual queries (which find no terminal).
 IOCTL: dict[str, int] = {
     "TCGETS": 0x5401, "TCSETS": 0x5402, "TCSETSW": 0x5403, "TCSETSF": 0x5404, "TIOCGPGRP": 0x540F,
     "TIOCSPGRP": 0x5410, "TIOCGSID": 0x5429, "TIOCOUTQ": 0x5411, "TIOCGWINSZ": 0x5413, "FIONREAD": 0x541B,
@@ -80,8 +80,8 @@ FADVISE: dict[str, int] = {
     "NORMAL": 0, "RANDOM": 1, "SEQUENTIAL": 2, "WILLNEED": 3, "NOREUSE": 5,
 }  # fmt: skip
 
-# (argument, mask, value) that hold together. With a loopback also TCP and UDP sockets can be made, by their own
-# protocol only: no raw ones, no ping, SCTP or MPTCP, and still no netlink (getaddrinfo does without it).
+# (argument, mask, value) that must all be true. With a loopback programs can also make TCP and UDP sockets, with these
+# two protocols only: no raw sockets, no ping, SCTP or MPTCP, and still no netlink (getaddrinfo does without).
 LOOPBACK_SOCKETS: tuple[tuple[Condition, ...], ...] = tuple(
     ((0, LOW_WORD, family), (1, SOCK_TYPE, kind), (2, LOW_WORD, protocol))
     for family in (AF_INET, AF_INET6)
@@ -154,8 +154,8 @@ def _processes() -> Iterator[ArgumentClass]:
     for group, options in PRCTL.items():
         for option in options:
             yield _one("prctl", group.partition(":")[0], (0, LOW_WORD, option))
-    # Not the agent, which has the same uid and has to end what the program leaves: neither by number, nor by group or
-    # user. Programs name themselves by 0 or by their number, which a filter does not know.
+    # The agent is excluded, by pid, group and user: it has the program's uid, and must end the processes that the
+    # program leaves. Programs name themselves by 0 or by their pid, which a filter does not know.
     for others in _not_the_agent(1):
         yield _one("setpriority", "a process other than the agent", (0, LOW_WORD, PRIO_PROCESS), others)
     for others in _not_the_agent(0):
@@ -175,9 +175,10 @@ def _limits() -> Iterator[ArgumentClass]:
 
 
 def _files(direct: int) -> Iterator[ArgumentClass]:
-    """``direct`` is excluded: past the page cache a program could read the shared disk without bound. Pipes of the
-    kernel's notifications (watch queues) are counted for no sandbox. The files of namespaces (``/proc/self/ns``) are
-    the same for the whole host, so a watch of readers would show other sandboxes' accesses.
+    """``O_DIRECT`` is excluded: it bypasses the page cache, so a program could read the shared disk without bound.
+
+    Pipes of kernel notifications (watch queues) are charged to no sandbox. The files of namespaces (``/proc/self/ns``)
+    are the same for the whole host, so a watch for reads would show other sandboxes' accesses.
     """
     yield _one("open", "without O_DIRECT", (1, direct, 0))
     yield _one("openat", "without O_DIRECT", (2, direct, 0))
@@ -202,7 +203,7 @@ def _one(calls: str, name: str, *conditions: Condition) -> ArgumentClass:
 
 
 def _not_the_agent(argument: int) -> Iterator[Condition]:
-    """Every pid but 1, each by at least one condition: 0, or a set bit other than the lowest."""
+    """Conditions that together match every pid except 1: the pid is 0, or has a set bit other than the lowest."""
     yield argument, LOW_WORD, 0
     for bit in range(1, PID_BITS):
         yield argument, 1 << bit, 1 << bit

@@ -48,7 +48,7 @@ from worker.sandbox.syscalls import number_of
 TIOCLINUX, TIOCSTI = 0x541C, 0x5412
 PR_SET_SECCOMP = 22
 
-# (argument, comparison, constants, whether a match is denied); other names are denied with any arguments
+# (argument, comparison, constants, whether a match is denied); calls that are not listed are denied with any arguments
 CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
     "socketpair": (0, JUMP_EQUAL, (AF_UNIX,), False),
     "personality": (0, JUMP_EQUAL, (0, 0xFFFFFFFF), False),
@@ -63,9 +63,9 @@ CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
     ),
 }
 
-# The same for calls that are denied if all conditions of an alternative are true. ``which`` of setpriority is a
-# process, a group or a user, and that of ioprio_set the same from 1 on; the caller's own (0) group and user have the
-# agent too.
+# The same for calls that are denied if all conditions of an alternative are true. The argument ``which`` of setpriority
+# is a process, a group or a user; ioprio_set counts the same from 1. The caller's own group and user (0) include the
+# agent.
 ATTEMPTS: dict[str, tuple[tuple[Condition, ...], ...]] = {
     "setsockopt": tuple(((1, LOW_WORD, SOL_SOCKET), (2, LOW_WORD, option)) for option in SOCKET_FILTERS),
     "setpriority": (((1, LOW_WORD, AGENT),), ((0, LOW_WORD, 1),), ((0, LOW_WORD, 2),)),
@@ -73,9 +73,9 @@ ATTEMPTS: dict[str, tuple[tuple[Condition, ...], ...]] = {
 }
 
 # Sockets that are not logged, allowed or denied: Unix sockets, and sockets by which programs look for the machine's
-# interfaces. The latter are NETLINK_ROUTE's (getifaddrs, getaddrinfo), which reaches no network, and datagram sockets
-# without close-on-exec, as libuuid and old C programs make them for an ioctl. Runtimes and resolvers that want to send
-# a datagram set close-on-exec, so they are reported; a C program that does not is denied all the same, unreported.
+# interfaces. The latter are sockets of NETLINK_ROUTE (getifaddrs, getaddrinfo), which reach no network, and datagram
+# sockets without close-on-exec, as libuuid and old C programs make them for an ioctl. Runtimes and resolvers set
+# close-on-exec on sockets for datagrams, so these are reported; a C program without close-on-exec is denied unreported.
 SILENT_SOCKETS: tuple[tuple[tuple[int, int, int], ...], ...] = (
     ((0, LOW_WORD, AF_UNIX),),
     ((0, LOW_WORD, AF_NETLINK), (2, LOW_WORD, 0)),
@@ -88,11 +88,11 @@ def log_filter(architecture: str, loopback: bool = False) -> bytes:
     """A classic BPF program that answers EPERM to the calls of ``TELLING``, except TCP and UDP sockets with
     ``loopback``.
 
-    The agent installs it before it makes the program's process, with SECCOMP_FILTER_FLAG_LOG. Of filters with the same
-    answer the kernel uses the latest and its flag, so it writes an audit record (type 1326, ``sig=0``) for denials that
-    the engine's filter does not log. Apart from ``seccomp`` the filter denies only calls that the container's filter
-    denies too. A call by another entry kills the process: an engine's filter kills only the calling thread, so that a
-    program with several threads would hang, or continue.
+    The agent installs it before it makes the program's process, with SECCOMP_FILTER_FLAG_LOG. If several filters give
+    the same answer, the kernel uses the latest and its flag, so the kernel writes an audit record (type 1326,
+    ``sig=0``) for denials that the engine's filter does not log. Apart from ``seccomp`` the filter denies only calls
+    that the container's filter denies too. A call by another architecture's entry kills the process: an engine's filter
+    kills only the calling thread, so that a program with several threads would hang, or continue.
     """
     ask = INSTRUCTION.pack
     program = [*native(architecture), ask(LOAD, 0, 0, NUMBER)]
@@ -106,7 +106,7 @@ def log_filter(architecture: str, loopback: bool = False) -> bytes:
         if name in CONDITIONS:
             argument, compare, constants, denied = CONDITIONS[name]
             answers = (RET_ALLOW, RET_EPERM) if denied else (RET_EPERM, RET_ALLOW)
-            # A match skips the tests that are left, and the first answer.
+            # A match skips the remaining tests and the first answer.
             tests = [ask(compare, len(constants) - at, 0, constant) for at, constant in enumerate(constants)]
             body = [ask(LOAD, 0, 0, ARGUMENTS + 8 * argument), *tests, *(ask(RETURN, 0, 0, one) for one in answers)]
         elif name == "socket":
@@ -119,5 +119,5 @@ def log_filter(architecture: str, loopback: bool = False) -> bytes:
 
 
 def has_usual_arguments(name: str) -> bool:
-    """Whether a logged call was denied for its arguments, while other arguments are allowed."""
+    """Whether the call is allowed with other arguments, so that a denial is due to its arguments."""
     return name in CONDITIONS or name in ATTEMPTS

@@ -15,41 +15,42 @@ from orchestrator.models import MIN_CPU_CORES, Isolation, Limits
 from worker.sandbox import seccomp
 
 AGENT_PROCESSES = 2  # the agent, and the thread that keeps a Python program's output live
-# gVisor's kernel enforces the program's number of processes (RLIMIT_NPROC). The host counts the threads of
-# that kernel: some 45 at rest and, on two cores, up to 10 for each process in it. Below 100 it does not start at all,
-# and at the bound it dies, so this one is only the outer wall.
+# gVisor's kernel enforces the program's number of processes (RLIMIT_NPROC). The host counts the threads of that kernel:
+# some 45 at rest and, on two cores, up to 10 for each process in it. With a bound below 100 gVisor does not start, and
+# at the bound it dies, so the host's bound is only a backstop.
 HARDENED_THREADS = 256
 HARDENED_THREADS_PER_PROCESS = 16
-# With which a container of gVisor starts, as root of that kernel, and which of them its agent keeps for itself.
+# The capabilities with which a container of gVisor starts, as root of that kernel, and those that its agent keeps.
 START_CAPABILITIES = ("CAP_KILL", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
 AGENT_CAPABILITIES = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, CAP_SETUID (linux/capability.h)
 ROOT = 0
 INODES_PER_TMPFS = 16384
 OPEN_FILES = 1024
 
-# Of a TCP socket's buffers: smallest, usual, largest. Unix sockets have the last by themselves. Closed connections in
-# TIME_WAIT are charged to no cgroup, so their number is bounded. Measurements of addresses would go into one table of
-# the whole host, so they are not kept.
+# Sizes of a TCP socket's buffers: smallest, default, largest. Unix sockets have the largest size as their default.
+# Closed connections in TIME_WAIT are charged to no cgroup, so their number is bounded. TCP metrics of addresses would
+# go into one table of the whole host, so they are not kept.
 LOOPBACK_SYSCTLS = {
     "net.ipv4.tcp_rmem": "4096 16384 212992",
     "net.ipv4.tcp_wmem": "4096 16384 212992",
     "net.ipv4.tcp_max_tw_buckets": "4096",
     "net.ipv4.tcp_no_metrics_save": "1",
 }
-# Of all sockets together, where the kernel charges them to no container: 64 MB, and 20 KB for each socket beyond.
+# The bound on the buffers of all sockets together, where the kernel charges them to no container: 64 MB, and 20 KB for
+# each further socket.
 LOOPBACK_BUFFER_BYTES = 64 * 2**20
-# The agent sits below the program, which raises its own score to 1000: the kernel takes the program first.
+# The agent's score is below the program's, which is raised to 1000, so the kernel kills the program first.
 OOM_SCORE = 500
 
-# Among them objects that all containers share with the host: its number of terminals, triggers on its pressure, and a
-# list of everybody's open file description locks, whose ranges one program can write and every other read.
+# Among them objects that all containers share with the host: the number of terminals, pressure triggers, and the list
+# of all open file description locks, whose ranges one program can write and all others can read.
 MASKED_PATHS = (
     "/dev/pts", "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs",
     "/proc/interrupts", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg",
     "/proc/latency_stats", "/proc/locks", "/proc/modules", "/proc/pressure", "/proc/sched_debug", "/proc/scsi",
     "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 )  # fmt: skip
-READONLY_PATHS = ("/proc/sys", "/sys/fs/cgroup")  # on cgroup v1 crun mounts a directory there that all may write
+READONLY_PATHS = ("/proc/sys", "/sys/fs/cgroup")  # on cgroup v1 crun mounts a world-writable directory there
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Tmpfs:
 class SandboxProfile:
     """The profile of one container. Sizes in bytes; ``binds`` are host paths, mounted read-only.
 
-    The program's processes have the ``uid``. So has the agent, unless it has a uid of its own (``agent_uid``, always in
-    gVisor, where one uid would let the program reach it). A container made ``ahead`` of its program has a low CPU
+    ``uid`` is the uid of the program's processes, and of the agent unless there is an ``agent_uid`` (always in gVisor,
+    where a shared uid would let the program reach the agent). A container made ``ahead`` of its program has a low CPU
     weight until the driver restores the usual weight.
     """
 
@@ -104,7 +105,7 @@ class SandboxProfile:
 
     @property
     def start_uid(self) -> int:
-        """The uid with which its first process starts: an engine gives capabilities to no other than root."""
+        """The uid with which its first process starts: an engine gives capabilities only to root."""
         return self.uid if self.agent_uid is None else ROOT
 
     @property
@@ -114,7 +115,7 @@ class SandboxProfile:
 
     @property
     def start_directory(self) -> str | None:
-        """The directory in which its first process starts, unless it is the image's own; /work is the program's."""
+        """The directory in which its first process starts; ``None`` for the image's own. /work is the program's."""
         return None if self.agent_uid is None else "/"
 
 
@@ -190,12 +191,12 @@ def shm_bytes(environment: Environment, isolation: Isolation, limits: Limits) ->
 def ulimits(isolation: Isolation, limits: Limits, shm_bytes: int) -> dict[str, int]:
     """Soft and hard resource limits of every process in the sandbox."""
     bounds = {
-        "core": 1,  # no file is so small, and this one value keeps the kernel from starting a crash handler
+        "core": 1,  # no core file fits, and exactly this value keeps the kernel from starting a crash handler
         "fsize": max(limits.disk_bytes, shm_bytes),  # the mounts' own sizes bound files
         "nofile": OPEN_FILES,
         "memlock": 0,
         "msgqueue": 0,
         "rtprio": 0,
     }
-    # In the other tier the cgroup counts processes exactly, and counts refused forks.
+    # In the standard tier the cgroup counts processes exactly, and counts refused forks.
     return bounds | {"nproc": limits.processes + AGENT_PROCESSES} if isolation == "hardened" else bounds

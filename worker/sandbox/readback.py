@@ -16,7 +16,7 @@ from worker.sandbox.profile import AGENT_CAPABILITIES, SandboxProfile
 
 SECCOMP_FILTER = 2
 NO_CAPABILITIES = {"CapInh": 0, "CapPrm": 0, "CapEff": 0, "CapBnd": 0}
-# By the kernel's names; gVisor has no ambient capabilities.
+# Capability sets by the kernel's names; gVisor has no ambient set.
 CAPABILITIES = {
     "standard": {**NO_CAPABILITIES, "CapAmb": 0},
     "hardened": {**NO_CAPABILITIES, "CapPrm": AGENT_CAPABILITIES, "CapEff": AGENT_CAPABILITIES},
@@ -48,7 +48,7 @@ def _differences(profile: SandboxProfile, report: dict[str, Any]) -> Iterator[st
             yield "seccomp"
         if report.get("no_new_privs") != 1:
             yield "no_new_privs"
-    elif report.get("kernel") in (None, os.uname().release):  # then the host's, under any name of the runtime
+    elif report.get("kernel") in (None, os.uname().release):  # the host's kernel, whatever the runtime is named
         yield "kernel"
     yield from _mounts(profile, report.get("mounts"))
     yield from _limits(profile, report.get("limits"))

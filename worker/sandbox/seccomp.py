@@ -5,11 +5,11 @@ EPERM for some refused calls (``answers.py``); the second makes the kernel log r
 closes ``seccomp``, which the agent needed. Without both filters no program starts. The second filter also kills the
 whole process for a call by another entry, where an engine's filter kills only the calling thread.
 
-Each group has its reason. Calls in no group answer EPERM: an ordinary program may try them and carry on. Calls that are
-allowed with certain arguments only are in ``arguments.py``. A tripwire is a call that only an attacker makes: it kills
-the process, and the kernel logs that. The lists contain the observed calls of CPython 3.11, Node 24, bash, coreutils
-and tcc from Debian 12, the rest of each family where libc picks a call by version or argument, and the calls of runc
-and crun between installing the filter and executing the agent.
+Each group has its reason. Calls in no group fail with EPERM: an ordinary program may try them and continue. Calls that
+are allowed with certain arguments only are in ``arguments.py``. A tripwire is a call that only an attacker makes: it
+kills the process, and the kernel logs the kill. The lists contain the observed calls of CPython 3.11, Node 24, bash,
+coreutils and tcc from Debian 12, the rest of each family where libc picks a call by version or argument, and the calls
+of runc and crun between installing the filter and executing the agent.
 
 Two properties of the engines shape the rules. Architectures other than the native one are closed, so calls by the
 32-bit entry (``int 0x80``), whose numbers a 64-bit filter would misread, and x32 calls are killed. Conditions of one
@@ -70,16 +70,16 @@ ALLOW: dict[str, str] = {
     "for the agent, whose logging filter then closes it to the program": "seccomp",
 }
 
-# Answered with success, without effect. A program's writes lie in memory, so there is no disk to wait for;
-# the kernel would flush the disk of the host, where the image lies. Whether pages of the image stay in memory is not
-# for one program to decide: all containers read them. The values are conditions on arguments.
+# Answered with success, without effect. A program's files are in memory, so there is no disk to wait for; the kernel
+# would flush the disk of the host, where the image lies. One program must not evict the image's pages from memory,
+# since all containers read them. The values are conditions on arguments.
 NO_EFFECT: dict[str, tuple[Condition, ...]] = {
     **dict.fromkeys(("fsync", "fdatasync", "sync", "syncfs"), ()),
     "fadvise64": ((3, LOW_WORD, POSIX_FADV_DONTNEED),),
 }
-# Calls whose arguments lie in memory, where a filter does not see them; libraries take their older form on ENOSYS.
-# Every Node.js asks for a ring at its start and continues without; there is none, so what uses one (TRIPWIRES) is an
-# attack.
+# Calls whose arguments lie in memory, where a filter cannot see them; on ENOSYS libraries use the older form. Node.js
+# requests an io_uring at its start and continues without; a sandbox has no ring, so a call that uses one (TRIPWIRES) is
+# an attack.
 HIDDEN_ARGUMENTS = ("clone3", "openat2", "io_uring_setup")
 
 TRIPWIRES: dict[str, str] = {
@@ -95,8 +95,8 @@ TRIPWIRES: dict[str, str] = {
     "segments of the processor": "modify_ldt",
 }
 
-# Families that programs ask for in good faith (getifaddrs, Node) answer EPERM: unspecified, IPv4, IPv6 and netlink, and
-# what the kernel will have beyond AF_MCTP. Every other one is a tripwire.
+# Families that ordinary programs request (getifaddrs, Node) fail with EPERM: unspecified, IPv4, IPv6 and netlink, and
+# future families beyond AF_MCTP. Every other family is a tripwire.
 GOOD_FAITH_FAMILIES = {
     0: "AF_UNSPEC",
     AF_UNIX: "AF_UNIX",

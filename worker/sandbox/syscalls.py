@@ -1,8 +1,8 @@
 """Numbers and names of system calls, for the architectures with a filter.
 
-The table is ``syscalls.txt``: a name, then its number on x86_64 and on aarch64, ``-`` where it has none. It comes from
-the kernel's own tables by way of the package ``system-calls``; ``python -m tests.unit.worker.sandbox.test_syscalls``
-regenerates it, and a test compares it with that package, which the worker itself does not need.
+The table is ``syscalls.txt``: a name, then its number on x86_64 and on aarch64, or ``-`` without a number. The package
+``system-calls`` supplies the numbers from the kernel's own tables; the worker itself does not need that package.
+``python -m tests.unit.worker.sandbox.test_syscalls`` regenerates the table, and a test compares both.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Admission of this host: a worker takes no work on a host that cannot keep a promise, except with ``--accept-weaker``.
 
-Checks that need neither engine nor Redis run first; the others each time the engine returns, since it may be another
-engine. Until then the worker takes no executions.
+Checks that need neither engine nor Redis run first. The others run each time the engine returns, since it may be
+another engine; until they have run, the worker takes no executions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Admission:
     def check_all(self) -> None:
         """Run all checks, and report accepted findings.
 
-        Raises :class:`Refused`, and :class:`MayflyError` when the engine or Redis cannot be asked.
+        Raises :class:`Refused`, and :class:`MayflyError` when the engine or Redis does not answer.
         """
         settings = self._settings
         begun = time.monotonic()

@@ -1,10 +1,10 @@
 """The worker's own view of its lease: whether other workers may presume it dead.
 
-A heartbeat gives the worker ``lease_seconds`` in Redis, counted from its receipt; here they are counted from before it
-was sent, so the lease ends here first. After that other workers may take its executions and destroy its containers, and
-later observations prove nothing about a program. So a dedicated thread calls ``on_lost`` at that moment, even if other
-threads hang at Redis or the engine; a later heartbeat begins a new lease only after that call. The clock continues
-while the host sleeps.
+A heartbeat gives the worker ``lease_seconds`` in Redis, counted from the heartbeat's receipt; here they are counted
+from the time before it was sent, so the lease ends here first. Afterwards other workers may take this worker's
+executions and destroy its containers, so later observations prove nothing about a program. So a dedicated thread calls
+``on_lost`` at the end of the lease, even if other threads hang at Redis or the engine; a later heartbeat begins a new
+lease only after that call. The clock continues while the host sleeps.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ def boot_seconds() -> float:
 
 
 class WorkerLease:
-    """The time until which others presume this worker alive. :class:`Heartbeat` renews it, any thread may read it."""
+    """The end of this worker's lease. :class:`Heartbeat` renews the lease; any thread may read it."""
 
     def __init__(self, lease_seconds: float, clock: Callable[[], float] = boot_seconds) -> None:
         self._seconds, self._clock = lease_seconds, clock
-        self._until: float | None = None  # None: there is no lease
+        self._until: float | None = None  # None without a lease
 
     def now(self) -> float:
         """The time by the lease's clock."""
@@ -41,11 +41,11 @@ class WorkerLease:
         return left is not None and left > 0
 
     def renew(self, sent: float) -> None:
-        """A heartbeat that was sent at that time has been answered."""
+        """Renew the lease: a heartbeat that was sent at that time has been answered."""
         self._until = sent + self._seconds
 
     def end(self) -> None:
-        """There is no lease any more."""
+        """End the lease."""
         self._until = None
 
 

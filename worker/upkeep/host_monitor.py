@@ -22,7 +22,7 @@ from worker.pool.launcher import Launcher
 from worker.upkeep.admission import Admission, Refused
 from worker.upkeep.reaper import reap
 
-CARE_SECONDS = 1.5  # between checks of the engine and of orphans
+CARE_SECONDS = 1.5  # between two checks of the engine and of orphans
 log = structlog.get_logger()
 
 
@@ -74,7 +74,7 @@ class HostMonitor:
     def look_at_engine(self) -> None:
         """Probe the engine and check admission; concurrent callers share the result of one probe.
 
-        So all slots that cannot launch while the engine hangs wait for the same answer.
+        So all slots whose launch failed while the engine hangs wait for the same answer.
         """
         before = self._looks
         with self._looking:
@@ -86,7 +86,7 @@ class HostMonitor:
         try:
             self._launcher.refresh()
             engine = self._driver.version()
-            if self.engine is None:  # it may be another one than before
+            if self.engine is None:  # it may be another engine than before
                 self._admission.check_all()
         except Refused as refused:
             self.refused = refused

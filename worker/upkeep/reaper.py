@@ -1,8 +1,8 @@
 """Destroys orphans: containers, and host directories with their uids.
 
-A container of this installation belongs to the worker its label names. It may be destroyed if that worker is this
-worker and no longer has it, or if that worker's lease has expired. Containers without the installation's label are
-never touched.
+A container of this installation belongs to the worker that its label names. The reaper destroys a container of this
+worker that is no longer in use, and a container of a worker whose lease has expired. It never touches containers
+without the installation's label.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ log = structlog.get_logger()
 def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, alive: Callable[[], set[str]]) -> int:
     """Destroy orphans; returns their number. ``alive`` returns the workers with a valid lease.
 
-    Leases and containers are listed before the live workers and this worker's containers, so a container that is just
-    being made, even by a new worker, is never taken for an orphan. Containers are destroyed first, and directories only
-    after all of them, since a directory is the lease of a uid. A container that cannot be destroyed blocks no other;
-    the order is random, so that concurrent reapers do not all start with the same container. Raises
-    :class:`RuntimeUnavailable` if the engine does not answer or a container is left, and whatever ``alive`` raises.
+    Leases and containers are listed before the live workers and this worker's containers, so a container in the making,
+    even by a new worker, is never taken for an orphan. Directories are destroyed only after all containers, since a
+    directory is the lease of a uid. A container that cannot be destroyed does not stop the others; the order is random,
+    so that concurrent reapers do not all start with the same container. Raises :class:`RuntimeUnavailable` if the
+    engine does not answer or a container is left, and the exceptions of ``alive``.
     """
     leases = host_dirs.leases()
     containers = list(driver.owned())

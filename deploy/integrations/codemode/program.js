@@ -14,7 +14,7 @@ export function nameProblem(names) {
   return null;
 }
 
-// Every call goes to one tool, `call`, with its namespace and method: names of methods are free, tools' are not.
+// Every call goes to one tool, `call`, with its namespace and method: method names may be any, tool names may not.
 export const TOOL = {
   name: "call",
   description: "Calls a function of a namespace.",

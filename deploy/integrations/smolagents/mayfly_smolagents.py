@@ -9,9 +9,9 @@
     agent = CodeAgent(tools=[...], model=model, executor=MayflyExecutor([], AgentLogger()))
 
 The agent's code runs in Mayfly; its tools run in this process, and the program calls them through the execution's
-stream (``docs/caller-tools.md``). Between steps nothing runs: what a step leaves is a file of imports, definitions and
-pickled variables, which the next step's container is given. Only containers unpickle it. Variables that cannot be
-pickled are dropped, and the next step's output says so.
+stream (``docs/caller-tools.md``). Between steps no container runs: a step leaves a file of imports, definitions and
+pickled variables, which the next step's container gets. Only containers unpickle the file. Variables that cannot be
+pickled are dropped, which the step's output reports.
 """
 
 from __future__ import annotations
@@ -150,12 +150,12 @@ class MayflyExecutor(RemotePythonExecutor):
         self._tools = given
 
     def send_variables(self, variables: Mapping[str, Any]) -> None:
-        """Give variables to the next step. Raises ``SerializationError`` for what JSON cannot have."""
+        """Give variables to the next step. Raises ``SerializationError`` for values that JSON cannot represent."""
         self._variables.update(variables)
         SafeSerializer.dumps(self._variables)
 
     def install_packages(self, additional_imports: list[str]) -> list[str]:
-        """Nothing is installed: what can be imported is the environment's."""
+        """Install nothing: only the environment's packages can be imported."""
         return additional_imports
 
     def run_code_raise_errors(self, code: str) -> CodeOutput:

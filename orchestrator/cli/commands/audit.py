@@ -51,21 +51,22 @@ def verify_log(
         typer.Option(
             "--head",
             metavar="POSITION:HEAD",
-            help="A head from a log line (audit.sealed) or a backup, to be in the chain.",
+            help="A head from a log line (audit.sealed) or a backup, which the chain must contain.",
         ),
     ] = None,
     public_key: Annotated[
-        str | None, typer.Option("--public-key", help="The key to verify with, instead of the API's word for it.")
+        str | None,
+        typer.Option("--public-key", help="The public key to verify with, instead of the key that the API gives."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Prove that no entry was removed, changed or inserted. Exits with 1 if an entry was."""
+    """Verify that no entry was removed, changed or inserted. Exits with 1 if an entry was."""
     known = None if head is None else _head(head)
     with connect() as client:
         first = client.audit_seals(limit=1)
         key = public_key or first["public_key"]
         base = Seal(**first["base"]) if first["base"] else None
-        sealed = list(seals(client))  # before the entries: an entry that comes meanwhile is not sealed in this list
+        sealed = list(seals(client))  # read before the entries: these seals do not cover entries appended meanwhile
         links = (Link(item["position"], item["stored"].encode()) for item in entries(client))
         found = verify(base, sealed, links, key, known)
     if json:
@@ -77,12 +78,12 @@ def verify_log(
 
 
 def entries(client: Client, since: str | None = None) -> Iterator[Document]:
-    """Every entry there is, page by page."""
+    """Every entry, page by page."""
     return _pages(lambda cursor: client.audit(cursor=cursor, since=since))
 
 
 def seals(client: Client) -> Iterator[Seal]:
-    """Every seal there is, page by page."""
+    """Every seal, page by page."""
     return (Seal(**item) for item in _pages(lambda cursor: client.audit_seals(cursor=cursor)))
 
 

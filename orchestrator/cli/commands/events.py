@@ -16,7 +16,7 @@ from orchestrator.logs import printable
 
 PATIENCE_SECONDS = 300.0  # a follower must survive an upgrade of the API
 DURATION = re.compile(r"(\d{1,5})([smhd])", re.ASCII)
-TELLING = ("process", "syscall", "family", "path", "why", "count")  # fields that a general sentence may omit
+TELLING = ("process", "syscall", "family", "path", "why", "count")  # fields that an event's sentence may omit
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -59,7 +59,7 @@ def events(
 
 
 def begin(since: str) -> str:
-    """A time in the API's format: durations are subtracted from now, other text is passed on for the API to check."""
+    """A time in the API's format: a duration is subtracted from now; the API checks any other text."""
     ago = duration(since)
     if ago is None:
         return since

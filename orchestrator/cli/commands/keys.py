@@ -22,7 +22,7 @@ DEFAULT_SCOPES = ["executions:write", "executions:read", "blobs:write", "mcp"]
 def create(
     name: Annotated[str, typer.Argument(help="Description of the key.")],
     scope: Annotated[list[str] | None, typer.Option("--scope", help="Scope of the key. May be repeated.")] = None,
-    tenant: Annotated[str | None, typer.Option("--tenant", help="Whose executions it sees.")] = None,
+    tenant: Annotated[str | None, typer.Option("--tenant", help="Tenant whose executions it sees.")] = None,
     service_account: Annotated[
         str | None, typer.Option("--service-account", help="Service account that owns the key.")
     ] = None,
@@ -35,7 +35,7 @@ def create(
     mount: Annotated[list[str] | None, typer.Option("--mount", help="Only these mounts.")] = None,
     json: Json = False,
 ) -> None:
-    """Make a key and print its secret, which is shown this once."""
+    """Make a key and print its secret, which is shown only once."""
     allowed = {"environments": environment, "isolation": isolation, "tools": tool, "mounts": mount}
     wanted = {
         "service_account": service_account,

@@ -38,7 +38,7 @@ def set_(
     values: Annotated[list[str], typer.Argument(metavar="NAME=VALUE…", help="Values are JSON; null: no bound.")],
     tenant: Tenant = None,
     key: Key = None,
-    replace: Annotated[bool, typer.Option("--replace", help="Forget the quotas that are not named.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Remove the quotas that are not named.")] = False,
     json: Json = False,
 ) -> None:
     """Set quotas, in force with the next submission. Needs the scope admin."""

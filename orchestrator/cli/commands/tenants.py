@@ -14,7 +14,7 @@ accounts = typer.Typer(cls=Commands, no_args_is_help=True, help="Service account
 tenants.add_typer(accounts, name="accounts")
 Id = Annotated[str, typer.Argument(metavar="TENANT", help="The tenant's name.")]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The service account's name.")]
-Of = Annotated[str | None, typer.Option("--tenant", help="Whose account. Default: the key's own tenant.")]
+Of = Annotated[str | None, typer.Option("--tenant", help="Tenant of the account. Default: the key's own.")]
 Description = Annotated[str, typer.Option("--description", help="Words for people.")]
 
 
@@ -42,7 +42,7 @@ def create(id: Id, description: Description = "", json: Json = False) -> None:
 
 @tenants.command()
 def disable(id: Id) -> None:
-    """Refuse a tenant's keys and tokens from now on. What was accepted continues."""
+    """Refuse a tenant's keys and tokens from now on. Accepted executions continue."""
     _set_state(id, "disabled")
 
 

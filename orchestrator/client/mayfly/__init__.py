@@ -114,11 +114,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "AsyncClient":
-        from mayfly.asynchronous import AsyncClient  # not above: a program that blocks does without asyncio
+        from mayfly.asynchronous import AsyncClient  # imported here: a program that blocks does without asyncio
 
         return AsyncClient
     if name in ("Tool", "Tools", "tool"):
-        from mayfly.caller_tools import definition  # not above: most programs call no tools
+        from mayfly.caller_tools import definition  # imported here: most programs call no tools
 
         return getattr(definition, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

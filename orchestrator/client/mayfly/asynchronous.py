@@ -1,8 +1,8 @@
 """The client for asyncio: :class:`AsyncClient`, and the driver of calls behind it, over httpx2.
 
-URL, proxies, TLS and what is written on the wire are those of :mod:`mayfly.client`; only how steps wait differs. One
-thing is weaker: where a server resets a connection before it has read a body, asyncio drops an answer that came
-before, and :class:`mayfly.ApiUnreachable` is raised. Mayfly's API reads on.
+URL, proxies, TLS and the bytes on the wire are those of :mod:`mayfly.client`; only the way in which steps wait differs.
+One case is weaker: if a server resets a connection before it has read the body, asyncio drops an answer that arrived
+earlier, and :class:`mayfly.ApiUnreachable` is raised. Mayfly's API continues to read the body.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class AsyncClient:
             headers={**exchange.headers, "Accept-Encoding": "identity"},
             verify=self._server.tls() or False,
             proxy=httpx2.Proxy(f"http://{proxy.host}:{proxy.port}", headers=proxy.headers) if proxy else None,
-            trust_env=False,  # Server has read the variables that count
+            trust_env=False,  # Server has read the environment variables
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=MAX_IDLE),  # for 5 s, as IDLE_SECONDS
         )
         self._calls = Calls(exchange)
@@ -178,10 +178,10 @@ class AsyncClient:
 
 
 class Driver:
-    """Does the steps of one call, and awaits meanwhile."""
+    """Performs the steps of one call, and awaits each."""
 
     def __init__(self, http: httpx2.AsyncClient, server: Server, *, beside: bool = False) -> None:
-        """``beside``: it does the steps of a call beside another, whose functions may take as long as they like."""
+        """``beside``: the call runs beside another, and its functions may take any time."""
         self._work = _in_thread if beside else asyncio.to_thread
         self._http, self._server, self._prefix = http, server, server.origin + server.base
         self._answer: httpx2.Response | None = None
@@ -272,7 +272,7 @@ class Driver:
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
-    """Call a function in a thread of its own. Asyncio's are few, and the end of its loop waits for each."""
+    """Call a function in a thread of its own: asyncio's threads are few, and the end of its loop waits for each."""
     loop, context = asyncio.get_running_loop(), contextvars.copy_context()
     future: asyncio.Future[T] = loop.create_future()
 

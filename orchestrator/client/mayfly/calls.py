@@ -1,4 +1,4 @@
-"""Every call of the API, each written once as a coroutine without I/O: :mod:`mayfly.steps` has the theory.
+"""Every call of the API, each written once as a coroutine without I/O: :mod:`mayfly.steps` explains how.
 
 The docstrings are those of the methods of :class:`mayfly.Client` and :class:`mayfly.AsyncClient`. Every call may raise
 :class:`mayfly.ApiUnreachable` and :class:`mayfly.Refused`; further exceptions are named.
@@ -123,7 +123,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
         return execution
 
     async def follow(self, id: str, after: str | None = None) -> AsyncGenerator[StreamEvent, None]:
-        """Every event of an execution as it happens, until it has ended; with ``after`` those behind that event's id.
+        """Every event of an execution as it happens, until its end; with ``after`` only events behind that id.
 
         A broken connection is resumed behind the last received event, without loss or repetition. Raises
         :class:`mayfly.StreamBroken`.
@@ -133,7 +133,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
                 yield event
 
     async def _followed(self, id: str, after: str | None, until: float | None) -> AsyncGenerator[StreamEvent, None]:
-        """The same, no longer than until a time of the exchange's clock."""
+        """The same events, at most until a time of the exchange's clock."""
         pause, deadline = FIRST_PAUSE_SECONDS, None
         while until is None or self._exchange.now() < until:
             began, last = self._exchange.now(), after
@@ -170,7 +170,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
             async for piece in self._exchange.pieces(request, retry=False, deadline=until):
                 for sse in parser.feed(piece):
                     yield StreamEvent.parse(sse.id, sse.event, sse.data)
-        except ConnectionLost as error:  # an event beyond its bound
+        except ConnectionLost as error:  # an event is larger than its bound
             raise ApiUnreachable(self._exchange.url, error) from error
 
     async def executions(
@@ -178,7 +178,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
     ) -> AsyncGenerator[Execution, None]:
         """Every execution, newest first, without output; pages are fetched as they are needed.
 
-        ``label`` has ``name:value`` pairs that all must hold.
+        ``label`` has ``name:value`` pairs; an execution must have all of them.
         """
         cursor = None
         while True:
@@ -205,7 +205,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
         return Page.read(document, items=items(document, Execution.from_document))
 
     async def cancel(self, id: str) -> Execution:
-        """Ask for an execution's end. Raises :class:`mayfly.Conflict`, ``already_finished``, if it has ended."""
+        """Request an execution's end. Raises :class:`mayfly.Conflict`, ``already_finished``, if it has ended."""
         return Execution.from_document(await self._exchange.json(Send("POST", execution_path(id, "cancel"))))
 
     async def delete(self, id: str) -> None:
@@ -245,7 +245,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
     async def watch(
         self, *, kind: str | None = None, since: str | None = None, follow: bool = True
     ) -> AsyncGenerator[Event, None]:
-        """Every security event there is; with ``follow`` also those still to come, until the iteration is left."""
+        """Every security event; with ``follow`` also future events, until the iteration is left."""
         cursor = None
         while True:
             wait = LONG_POLL_SECONDS if follow and cursor else 0
@@ -267,7 +267,7 @@ class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
     async def create_key(
         self, name: str, scopes: list[str], tenant: str | None = None, options: Document | None = None
     ) -> Key:
-        """A new API key; ``secret`` is shown this once. Options are ``service_account``, ``expires_in``, ``quotas``."""
+        """A new API key; only this answer has ``secret``. Options: ``service_account``, ``expires_in``, ``quotas``."""
         body = {"name": name, "scopes": scopes, **({"tenant": tenant} if tenant else {}), **(options or {})}
         request = Send("POST", f"{API}/api-keys", json=body, headers={"Idempotency-Key": os.urandom(16).hex()})
         return Key.from_document(await self._exchange.json(request))

@@ -25,9 +25,9 @@ PATIENCE_SECONDS = 15.0
 
 
 def address(url: str | None, token: Token | None) -> tuple[str, Token]:
-    """URL and API key: those that are given, else ``MAYFLY_URL`` and ``MAYFLY_TOKEN``.
+    """URL and API key: the given values, else ``MAYFLY_URL`` and ``MAYFLY_TOKEN``.
 
-    The key of the environment goes to the URL of the environment alone.
+    The key of the environment variable is sent only to the URL of the environment variable.
     """
     own_url = os.environ.get("MAYFLY_URL") or DEFAULT_URL
     url = own_url if url is None else url
@@ -72,10 +72,9 @@ def _iterating(
 class Client:
     """A client of one API. Safe to share between threads.
 
-    ``url`` and ``token`` are ``MAYFLY_URL`` and ``MAYFLY_TOKEN`` where they are not given. A function as ``token`` is
-    called for each request, and gives a token that is valid then; it may be called in several threads.
-    ``patience_seconds`` bounds how long a call is tried again while the API is away or busy (429, 502, 503, 504).
-    Raises :class:`mayfly.InvalidConfiguration`.
+    The defaults of ``url`` and ``token`` are ``MAYFLY_URL`` and ``MAYFLY_TOKEN``. A function as ``token`` is called for
+    each request, possibly in several threads, and returns a valid token. ``patience_seconds`` bounds the retries of a
+    call while the API is unavailable or busy (429, 502, 503, 504). Raises :class:`mayfly.InvalidConfiguration`.
     """
 
     def __init__(
@@ -165,7 +164,7 @@ class Client:
 
 
 class Driver:
-    """Does the steps of one call, and blocks meanwhile."""
+    """Performs the steps of one call, and blocks for each."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -191,7 +190,7 @@ class Driver:
             case Work(function):
                 return function()
             case Await(value):
-                import asyncio  # not above: most programs that block do without
+                import asyncio  # imported here: most programs that block do without
 
                 return asyncio.run(_awaited(value))
             case Spawn(call):

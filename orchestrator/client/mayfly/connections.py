@@ -21,7 +21,7 @@ from mayfly.steps import PATH_CHARACTERS, ConnectionLost, NotConnected, Send
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 CONNECT_SECONDS = 5.0
-IDLE_SECONDS = 5.0  # a connection unused for longer is not used again
+IDLE_SECONDS = 5.0  # after which an idle connection is not used again
 MAX_IDLE = 20
 PIECE_BYTES = 64 * 1024
 
@@ -68,7 +68,7 @@ class Server(NamedTuple):
         return cls(parts.scheme == "https", host, port, quote(parts.path, safe=PATH_CHARACTERS), proxy)
 
     def tls(self) -> ssl.SSLContext | None:
-        """The system's authorities; ``None`` without TLS, since to load them takes longer than a request."""
+        """The TLS context with the system's authorities; ``None`` without TLS, since loading takes a request's time."""
         return ssl.create_default_context() if self.secure else None
 
 
@@ -158,7 +158,7 @@ class Connections:
         try:
             connection.request(method, target, content, dict(headers))
         except (BrokenPipeError, ConnectionResetError):
-            sent = False  # a refusal may have come before all of the body was sent
+            sent = False  # a refusal may have arrived before all of the body was sent
         response = connection.getresponse()
         if _is_cut(response):
             response.close()
@@ -169,7 +169,7 @@ class Connections:
         while self._idle:
             try:
                 since, connection = self._idle.pop()
-            except IndexError:  # another thread was quicker
+            except IndexError:  # another thread was faster
                 break
             if time.monotonic() - since < IDLE_SECONDS and not _is_readable(connection):
                 return connection
@@ -208,7 +208,7 @@ def connect(connection: HTTPConnection) -> None:
 
 
 def _is_readable(connection: HTTPConnection) -> bool:
-    """Whether an idle connection has something to read, which can only be its end."""
+    """Whether an idle connection can be read, which means that it was closed."""
     poller = select.poll()
     poller.register(connection.sock, select.POLLIN)
     return bool(poller.poll(0))
@@ -221,8 +221,8 @@ def _is_cut(response: HTTPResponse) -> bool:
 
 
 def _proxy(scheme: str, address: str) -> Proxy | None:
-    """The proxy that the environment variables name. Raises ``ValueError`` for one of another kind."""
-    from base64 import b64encode  # not above: most APIs are on this host
+    """The proxy that the environment variables name. Raises ``ValueError`` for an unsupported proxy."""
+    from base64 import b64encode  # imported here: most APIs are on this host
     from urllib.request import getproxies, proxy_bypass
 
     proxies = getproxies()

@@ -4,21 +4,21 @@
 
     MayflyError
     ├── InvalidConfiguration     the client's URL, API key or proxy cannot be used; also a ValueError
-    ├── ApiUnreachable           no whole answer came
+    ├── ApiUnreachable           no complete answer arrived
     ├── StreamBroken             a stream breaks repeatedly before its execution has ended
-    ├── NotMayfly                what answers is not a Mayfly API
+    ├── NotMayfly                the server is not a Mayfly API
     ├── WaitTimeout              the execution has not ended in time; also a TimeoutError
     ├── ExecutionFailed          raised by Execution.check() alone: how a program ended is a result, not an exception
-    ├── UnsafeArtifact           an artifact's name or bytes are not what they should be; nothing was saved
+    ├── UnsafeArtifact           an artifact has an unsafe name or wrong bytes; nothing was saved
     └── Refused                  the API answered with a problem document (RFC 9457)
-        ├── InvalidRequest       400, 413, 422 and other 4xx: a mistake in what was asked
+        ├── InvalidRequest       400, 413, 422 and other 4xx: a mistake in the request
         │   └── PolicyViolation  422: the static policy refuses the program
         ├── Unauthenticated      401: no key, or one that is not valid
         ├── Forbidden            403: a scope that the key lacks
-        ├── NotFound             404: also for what belongs to another tenant
+        ├── NotFound             404: also for resources of another tenant
         ├── Conflict             409: the execution's state does not allow it
         ├── RateLimited          429: a rate or the tenant's share is used up
-        ├── Unavailable          502, 503, 504: for now
+        ├── Unavailable          502, 503, 504: temporary
         └── ServerError          other 5xx: a fault of Mayfly's
 
 A program should compare ``code``, which is stable, or the class; ``detail`` is for people.
@@ -74,7 +74,7 @@ class InvalidConfiguration(MayflyError, ValueError):
 
 
 class ApiUnreachable(MayflyError):
-    """No whole answer came from the API's address."""
+    """No complete answer came from the API's address."""
 
     code = "api_unreachable"
 
@@ -121,7 +121,7 @@ class ExecutionFailed(MayflyError):
 
 
 class UnsafeArtifact(MayflyError):
-    """An artifact's path leads out of its directory, or its bytes are not those that were announced."""
+    """An artifact's path leads out of its directory, or its bytes differ from the announced digest."""
 
     code = "unsafe_artifact"
 
@@ -147,7 +147,7 @@ class Forbidden(Refused):
 
 
 class NotFound(Refused):
-    """There is no such thing, or it belongs to another tenant."""
+    """The resource does not exist, or belongs to another tenant."""
 
 
 class Conflict(Refused):
@@ -159,15 +159,15 @@ class RateLimited(Refused):
 
 
 class Unavailable(Refused):
-    """The API cannot serve the request for now: full queues, or a part that is away."""
+    """The API cannot serve the request for now: a queue is full, or a component is unavailable."""
 
 
 class ServerError(Refused):
-    """A fault of Mayfly's; its log has more under ``request_id``."""
+    """A fault of Mayfly; its log has details under ``request_id``."""
 
 
 PASSING = (ApiUnreachable, RateLimited, Unavailable)
-"""Errors that a repetition of the call may not meet again."""
+"""Errors that may not recur when the call is repeated."""
 
 BY_CODE: Mapping[str, type[Refused]] = {"policy_violation": PolicyViolation}
 BY_STATUS: Mapping[int, type[Refused]] = {
@@ -185,7 +185,7 @@ BY_STATUS: Mapping[int, type[Refused]] = {
 def refused(
     asked: str, status: int, problem: Mapping[str, Any], request_id: str | None, retry_after_seconds: float | None
 ) -> Refused:
-    """The exception for an answer that is no success. ``asked``, the URL, stands in for a missing ``detail``."""
+    """The exception for a failed request's answer. ``asked``, the URL, replaces a missing ``detail``."""
     code = str(problem.get("code") or "bad_answer")
     fallback = ServerError if status >= SERVER_ERRORS else InvalidRequest
     kind = BY_CODE.get(code) or BY_STATUS.get(status, fallback)

@@ -25,8 +25,8 @@ MAX_PAUSE_SECONDS = 5.0
 class Exchange:
     """Requests to the API at ``url``. Safe to share between threads and tasks.
 
-    ``patience_seconds`` bounds how long a request is tried again. Raises :class:`InvalidConfiguration` for a key that
-    no header can have.
+    ``patience_seconds`` bounds the retries of a request. Raises :class:`InvalidConfiguration` for a key that cannot be
+    sent in a header.
     """
 
     def __init__(
@@ -35,22 +35,22 @@ class Exchange:
         self.url = url.rstrip("/")
         self.patience_seconds = patience_seconds
         self.now = clock
-        self._reached = False  # once it answered, silence is taken for a restart and waited out
+        self._reached = False  # once the API has answered, a lost connection counts as a restart and is retried
         self._token = None if isinstance(token, str) else token
         token = token if isinstance(token, str) else ""
         if not (token.isascii() and token.isprintable()):
             raise InvalidConfiguration(
-                "The API key has characters that no key has. Set MAYFLY_TOKEN to a key as `mayfly keys` printed it.",
+                "The API key has invalid characters. Set MAYFLY_TOKEN to a key as `mayfly keys` printed it.",
                 code="invalid_token",
             )
         self.headers = {"User-Agent": "mayfly"} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     async def json(self, request: Send, *, retry: bool = True) -> Document:
-        """The JSON object that a request is answered with. Raises as :meth:`answer` and :meth:`document` do."""
+        """The JSON object in a request's answer. Raises as :meth:`answer` and :meth:`document` do."""
         return self.document(await self.answer(request, retry=retry))
 
     def document(self, response: Response) -> Document:
-        """An answer's JSON object. Raises :class:`NotMayfly` when it is none."""
+        """An answer's JSON object. Raises :class:`NotMayfly` for any other answer."""
         try:
             return dict(json.loads(response.content))
         except (TypeError, ValueError) as error:
@@ -68,7 +68,7 @@ class Exchange:
     async def answer(self, request: Send, *, retry: bool = True) -> Response:
         """A successful answer. With ``retry``, lost connections and transient refusals are retried for a bounded time.
 
-        A pause is as long as ``Retry-After`` asks for; without it, twice the pause before. Raises
+        A pause is as long as ``Retry-After`` requests; without that header, twice the previous pause. Raises
         :class:`ApiUnreachable` and :class:`mayfly.errors.Refused`.
         """
         deadline = self.now() + self.patience_seconds
@@ -90,21 +90,21 @@ class Exchange:
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     async def _signed(self, request: Send) -> Send:
-        """The request with the token that is valid now, where the tokens end before the client does."""
+        """The request with a currently valid token, if the client has tokens that expire."""
         if self._token is None:
             return request
         return replace(request, headers={**request.headers, **await Work(self.authorization)})
 
     def authorization(self) -> dict[str, str]:
-        """The header with the token that is valid now; none where :attr:`headers` have it. May send a request."""
+        """The header with a currently valid token; empty if :attr:`headers` have the token. May send a request."""
         return {} if self._token is None else {"Authorization": f"Bearer {self._token()}"}
 
     async def pieces(
         self, request: Send, *, retry: bool = True, deadline: float | None = None
     ) -> AsyncGenerator[bytes, None]:
-        """The body of a ``streamed`` request's answer as it comes. A body that is cut is not tried again.
+        """The body of a ``streamed`` request's answer as it arrives. A truncated body is not retried.
 
-        ``deadline``: a time of :attr:`now` after which the body counts as cut. Raises as :meth:`answer` does.
+        ``deadline``: a time of :attr:`now` after which the body counts as truncated. Raises as :meth:`answer` does.
         """
         await self.answer(request, retry=retry)
         try:

@@ -30,7 +30,7 @@ NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def components(path: str) -> list[str]:
-    """The names a relative path consists of. Raises :class:`UnsafeArtifact` for any other."""
+    """The names of a plain relative path. Raises :class:`UnsafeArtifact` for any other path."""
     parts = path.split("/")
     if not path or "\0" in path or any(part in ("", ".", "..") for part in parts):
         raise UnsafeArtifact(f"{path!r} is not a plain relative path; it was not saved.")
@@ -38,15 +38,15 @@ def components(path: str) -> list[str]:
 
 
 class Destination:
-    """Where one artifact is written: ``path`` under ``directory``, which is made if need be.
+    """The destination of one artifact: ``path`` under ``directory``, which is made if necessary.
 
     Used in a ``with`` statement: :meth:`write` each piece, then :meth:`commit`, which replaces a file of that name.
-    Without the latter nothing is left behind. Raises :class:`UnsafeArtifact` when the path is not plain or crosses a
-    symbolic link, ``OSError`` when it cannot be written.
+    Without :meth:`commit` no file remains. Raises :class:`UnsafeArtifact` if the path is not plain or crosses a
+    symbolic link, ``OSError`` if the file cannot be written.
     """
 
     def __init__(self, directory: Path, path: str, sha256: str | None = None) -> None:
-        import hashlib  # not above: most programs leave nothing to save, and it takes as long as a request
+        import hashlib  # imported here: most programs leave nothing to save, and it takes as long as a request
 
         *parents, self._name = components(path)
         self._path, self._place, self._sha256 = path, directory / path, sha256
@@ -84,7 +84,7 @@ class Destination:
         self._file.write(piece)
 
     def commit(self) -> Path:
-        """Give the file its name; return where it is. Raises :class:`UnsafeArtifact` for other bytes than announced."""
+        """Give the file its name; return its path. Raises :class:`UnsafeArtifact` if the bytes have another digest."""
         if self._sha256 is not None and self._digest.hexdigest() != self._sha256:
             raise UnsafeArtifact(f"{self._path!r} arrived with another digest than announced; it was not saved.")
         self._file.flush()
@@ -118,11 +118,11 @@ class Transfers:
         return await self._save(id, artifact.path, Path(directory), artifact.path, artifact.sha256)
 
     async def save_artifacts(self, execution: Execution, directory: Path) -> list[Path]:
-        """Save every artifact of an execution as :meth:`save_artifact` does; return where they are."""
+        """Save every artifact of an execution as :meth:`save_artifact` does; return their paths."""
         return [await self.save_artifact(execution.id, artifact, directory) for artifact in execution.artifacts]
 
     async def download(self, id: str, path: str, to: Path) -> Path:
-        """Save an artifact as the file ``to``, which is replaced if it is there. Raises ``OSError``."""
+        """Save an artifact as the file ``to``, which replaces an existing file. Raises ``OSError``."""
         target = Path(to)
         return await self._save(id, path, target.parent, target.name, None)
 
@@ -147,9 +147,9 @@ class Transfers:
         await self._exchange.json(_chunk(id, data, offset, end=end), retry=False)
 
     async def feed(self, id: str, data: Iterable[bytes] | AsyncIterable[bytes]) -> None:
-        """Pass on bytes as the standard input of an execution that was submitted with ``stdin=STREAMED``, and end it.
+        """Stream bytes as the standard input of an execution submitted with ``stdin=STREAMED``, then end the input.
 
-        A full input is tried again, for as long as the program takes to read. Raises :class:`mayfly.Conflict` once the
+        While the input is full, the call retries until the program has read. Raises :class:`mayfly.Conflict` once the
         execution has ended.
         """
         source = aiter(data) if isinstance(data, AsyncIterable) else iter(data)

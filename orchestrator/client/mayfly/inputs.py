@@ -1,4 +1,4 @@
-"""From a call's arguments to the body of a submission. Files above a bound go ahead as blobs."""
+"""Turns a call's arguments into the body of a submission. Files above a bound are uploaded first, as blobs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Blob(NamedTuple):
 
 
 class Streamed:
-    """A standard input that comes while the program runs: see :meth:`mayfly.Client.feed`."""
+    """A standard input that is streamed while the program runs: see :meth:`mayfly.Client.feed`."""
 
 
 STREAMED = Streamed()
@@ -40,8 +40,9 @@ class Options(TypedDict, total=False):
     ``limits`` are by name: ``wall_seconds``, ``cpu_seconds``, ``cpu_cores``, ``memory_bytes``, ``processes``,
     ``disk_bytes``, ``output_bytes``. ``isolation`` is ``standard`` or ``hardened``, ``priority`` ``high``, ``default``
     or ``low``. ``artifacts`` are globs of the files to keep, ``mounts`` names of the operator's directories. Without
-    ``retry`` an execution that the platform spoils ends as ``errored``. ``loopback`` lets it be a server for itself.
-    With the ``mode`` ``cell`` the value of the last expression and open figures are results, as in a notebook.
+    ``retry`` an execution whose attempt fails by a fault of the platform ends as ``errored``. ``loopback`` lets the
+    program be a server for itself. With the ``mode`` ``cell`` the value of the last expression and open figures are
+    results, as in a notebook.
     ``tools`` are the tools of the program: functions of this process, tools, definitions and patterns (:data:`Tools`).
     ``extra`` has fields of the API that this version does not know.
     """

@@ -23,7 +23,8 @@ EMPTY: Document = MappingProxyType({})
 class Result:
     """Part of an answer: a frozen dataclass to programs and type checkers.
 
-    Not by :func:`dataclasses.dataclass`, whose generated code takes a twentieth of the start of the ``mayfly`` command.
+    It does not use :func:`dataclasses.dataclass`, whose generated code takes a twentieth of the ``mayfly`` command's
+    start.
     """
 
     document: Document = EMPTY
@@ -58,7 +59,7 @@ class Result:
 
     @classmethod
     def read(cls, document: Document, **converted: Any) -> Self:
-        """Read the fields that this class knows; ``converted`` go before. Raises :class:`NotMayfly` without ``id``."""
+        """Read this class's fields; ``converted`` take precedence. Raises :class:`NotMayfly` without ``id``."""
         known = {name: document[name] for name in cls.__match_args__ if name in document}
         try:
             result = cls(**known | converted)
@@ -69,7 +70,7 @@ class Result:
 
 
 class Limits(Result):
-    """Bounds as they applied."""
+    """The limits that applied."""
 
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -92,7 +93,7 @@ class Usage(Result):
 
 
 class Timings(Result):
-    """Where the time between submission and end went."""
+    """The phases of the time between submission and end."""
 
     queue_seconds: float = 0.0
     start_seconds: float = 0.0
@@ -119,7 +120,7 @@ class Artifact(Result):
 
 
 class RejectedArtifact(Result):
-    """A file that was left out: ``reason``, and the bound where one was exceeded."""
+    """A file that was left out, with the ``reason``, and the bound if a bound was exceeded."""
 
     path: str
     reason: str = ""
@@ -139,7 +140,7 @@ class CallRecord(Result):
 
 
 class OmittedResult(Result):
-    """The representation that a result lacks, and the reason."""
+    """A representation that a result lacks, with the reason."""
 
     media_type: str
     size_bytes: int = 0
@@ -147,7 +148,7 @@ class OmittedResult(Result):
 
 
 class ResultBundle(Result):
-    """A result: ``named``, a cell's last ``expression``, or a ``display``. ``data`` is by MIME type, and hostile."""
+    """A result: ``named``, a cell's last ``expression``, or a ``display``. ``data`` is by MIME type, and untrusted."""
 
     source: str = ""
     data: Document = EMPTY
@@ -165,7 +166,7 @@ class ResultBundle(Result):
 
     @property
     def png(self) -> bytes | None:
-        """The bytes of its image, ``None`` without one."""
+        """The bytes of its image, ``None`` without an image."""
         return base64.b64decode(self.data["image/png"]) if "image/png" in self.data else None
 
     @classmethod
@@ -176,9 +177,9 @@ class ResultBundle(Result):
 class Execution(Result):
     """One program, one container, one result.
 
-    ``state`` is ``queued``, ``starting``, ``running`` or one of :data:`TERMINAL`. ``reason`` says why it did not
-    succeed and ``fault`` whose fault that was: ``user``, ``policy`` or ``platform``. ``stdout`` and ``stderr`` are text
-    with invalid UTF-8 replaced, ``None`` in lists; :meth:`mayfly.Client.output` gives the exact bytes.
+    ``state`` is ``queued``, ``starting``, ``running`` or one of :data:`TERMINAL`. ``reason`` is the cause of a failure
+    and ``fault`` the responsible party: ``user``, ``policy`` or ``platform``. ``stdout`` and ``stderr`` are text with
+    invalid UTF-8 replaced, ``None`` in lists; :meth:`mayfly.Client.output` gives the exact bytes.
     ``security_events`` counts them; :meth:`mayfly.Client.events` lists them.
     """
 
@@ -242,7 +243,7 @@ class Execution(Result):
 
     @classmethod
     def from_document(cls, document: Document) -> Self:
-        """An execution as the API answers it. Raises :class:`NotMayfly` where ``id`` or ``state`` is missing."""
+        """An execution from the API's JSON. Raises :class:`NotMayfly` if ``id`` or ``state`` is missing."""
         many: dict[str, Any] = {"artifacts": Artifact, "artifacts_rejected": RejectedArtifact, "results": ResultBundle}
         many["tool_calls"] = CallRecord
         parts: dict[str, type[Result]] = {"compile": Compilation, "usage": Usage, "timings": Timings, "limits": Limits}
@@ -272,7 +273,7 @@ class Event(Result):
 
     @classmethod
     def from_document(cls, document: Document) -> Self:
-        """An event as the API answers it."""
+        """An event from the API's JSON."""
         return cls.read(document, time=_time(document.get("time")))
 
 
@@ -293,7 +294,7 @@ class Environment(Result):
 
     @classmethod
     def from_document(cls, document: Document) -> Self:
-        """An environment as the API answers it."""
+        """An environment from the API's JSON."""
         limits = {name: document.get(name) for name in ("default_limits", "maximal_limits")}
         return cls.read(
             document,
@@ -304,7 +305,7 @@ class Environment(Result):
 
 
 class Key(Result):
-    """An API key. ``secret`` is there once, when the key is made."""
+    """An API key. Only the answer that creates the key has ``secret``."""
 
     id: str
     name: str = ""
@@ -319,7 +320,7 @@ class Key(Result):
 
     @classmethod
     def from_document(cls, document: Document) -> Self:
-        """A key as the API answers it."""
+        """A key from the API's JSON."""
         times = {name: _time(document.get(name)) for name in cls.__match_args__ if name.endswith("_at")}
         return cls.read(document, scopes=tuple(document.get("scopes") or ()), **times)
 

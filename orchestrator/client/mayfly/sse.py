@@ -21,17 +21,17 @@ class ServerSentEvent(NamedTuple):
 
 
 class EventParser:
-    """Takes an answer's bytes piece by piece. An event that the end cuts off is dropped."""
+    """Parses an answer's bytes piece by piece. An incomplete last event is dropped."""
 
     def __init__(self, max_event_bytes: int) -> None:
         self._most = max_event_bytes
-        self._parts: list[bytes] = []  # of a line that has not ended
+        self._parts: list[bytes] = []  # of an incomplete line
         self._part_bytes, self._after_cr = 0, False
         self._data: list[str] = []
         self._id, self._event, self._seen, self._size = "", "", False, 0
 
     def feed(self, piece: bytes) -> Iterator[ServerSentEvent]:
-        """Each event whose blank line has come. Raises :class:`ConnectionLost` for an event that is too large."""
+        """Each event whose blank line has arrived. Raises :class:`ConnectionLost` for an event that is too large."""
         for line in self._lines(piece):
             self._size += len(line)
             if self._size > self._most:
@@ -73,7 +73,7 @@ class EventParser:
 
 class ToolCall(Result):
     """A program's call of a tool that its client fulfils. ``arguments`` are the program's choice: treat them as
-    hostile. They are ``None`` if they were large and the call has ended. After ``deadline`` (RFC 3339) it has failed.
+    hostile. They are ``None`` if they were large and the call has ended. A call fails at ``deadline`` (RFC 3339).
     """
 
     call_id: str
@@ -86,7 +86,7 @@ class StreamEvent(Result):
     """One event of an execution's stream: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``, ``security`` or
     ``done``.
 
-    ``output`` has the exact bytes of ``stdout`` and ``stderr``. From ``id`` on :meth:`mayfly.Client.follow` continues.
+    ``output`` has the exact bytes of ``stdout`` and ``stderr``. :meth:`mayfly.Client.follow` can continue after ``id``.
     """
 
     id: str
@@ -115,7 +115,7 @@ class StreamEvent(Result):
 
     @classmethod
     def parse(cls, id: str, type: str, text: str) -> Self:
-        """An event out of its name and JSON. Raises :class:`NotMayfly`."""
+        """An event from its name and JSON. Raises :class:`NotMayfly`."""
         output = b""
         try:
             data = json.loads(text) if text else {}

@@ -5,13 +5,14 @@ awaits a :class:`Step`::
 
     response = await Send("GET", "/api/versions")
 
-Awaiting hands the step out to whatever runs the coroutine, a driver, which does what the step asks and sends the result
-in, or throws in the exception that came of it. There are two drivers: :mod:`mayfly.client` blocks, and
-:mod:`mayfly.asynchronous` awaits the event loop. A test is a third one, which answers from a script. The model is h11:
-one conversation, any I/O; coroutines rather than generators, so that types hold and calls read like ordinary code.
+Awaiting passes the step to the driver that runs the coroutine. The driver performs the step, and sends the result or
+throws the exception into the coroutine. There are two drivers: :mod:`mayfly.client` blocks, and
+:mod:`mayfly.asynchronous` awaits the event loop. Tests have a third driver, which answers from a script. The model is
+h11: one conversation, any I/O. Calls are coroutines rather than generators, so that they have precise types and read
+like ordinary code.
 
-Both advance a call by :class:`Progress`. A call has at most one streamed response open. Sending again, or the call's
-end, closes it.
+All drivers advance a call by :class:`Progress`. A call has at most one streamed response open. The next request, or the
+call's end, closes the response.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 
 class ConnectionLost(Exception):
-    """The connection ended before a complete answer. Drivers throw it in from :class:`Send` and :class:`Read`."""
+    """The connection ended before a complete answer. Drivers throw it for :class:`Send` and :class:`Read`."""
 
 
 class NotConnected(ConnectionLost):
@@ -45,10 +46,10 @@ class Step(Generic[T]):
 
 
 class Progress(Generic[T]):
-    """A call in the hands of a driver: iterate over its steps, and do each in a ``with`` block.
+    """The progress of a call: a driver iterates over its steps, and performs each in a ``with`` block.
 
-    The block sets ``result``, which the call gets; an exception from the block is thrown into the call, which lets it
-    out of the iteration again unless it expected it. After the iteration, ``value`` is what the call returned.
+    The block sets ``result``, which the call gets. An exception from the block is thrown into the call, and leaves the
+    iteration unless the call catches it. After the iteration, ``value`` is the call's return value.
     """
 
     value: T
@@ -81,7 +82,7 @@ class Progress(Generic[T]):
 
 @dataclass(eq=False, repr=False)
 class Response:
-    """An answer; ``headers`` have lower-case names. ``content`` is empty where the body is streamed."""
+    """An answer; ``headers`` have lower-case names. ``content`` is empty if the body is streamed."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -89,7 +90,7 @@ class Response:
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is one of success."""
+        """Whether the status is a success."""
         return 200 <= self.status < 300
 
 
@@ -97,7 +98,7 @@ class Response:
 class Send(Step[Response]):
     """Send a request. ``timeout_seconds`` bounds how long the server may be silent.
 
-    With ``streamed`` a success comes back once its headers came, and :class:`Read` gives its body.
+    With ``streamed`` a success is returned once its headers have arrived, and :class:`Read` gives its body.
     """
 
     method: str
@@ -111,7 +112,7 @@ class Send(Step[Response]):
 
     @property
     def target(self) -> str:
-        """Path and query as HTTP has them."""
+        """Path and query of the request line."""
         if not self.params:
             return quote(self.path, safe=PATH_CHARACTERS)
         written = {
@@ -136,7 +137,7 @@ class Send(Step[Response]):
 class Read(Step[bytes]):
     """The next bytes of the streamed response; ``b""`` at its end.
 
-    ``timeout_seconds`` bounds the wait, where it is shorter than the request's own.
+    ``timeout_seconds`` bounds the wait, if it is shorter than the request's own time-out.
     """
 
     timeout_seconds: float | None = None
@@ -165,9 +166,9 @@ class Await(Step[T]):
 
 @dataclass(eq=False, repr=False)
 class Spawn(Step[None]):
-    """Run another call beside this one, which does not wait for it. That call raises nothing.
+    """Run another call beside this call, which does not wait for it. The other call raises nothing.
 
-    A driver that blocks runs it in a thread of its own; that of asyncio in a task, which ends with this call.
+    The blocking driver runs the other call in a thread of its own; asyncio's in a task, which ends with this call.
     """
 
     call: Coroutine[Any, Any, None]
@@ -175,6 +176,6 @@ class Spawn(Step[None]):
 
 @dataclass(eq=False, repr=False)
 class Next(Step[bytes | None]):
-    """The next bytes that the caller's iterator gives, however long that takes; ``None`` at its end."""
+    """The next bytes from the caller's iterator, without a time-out; ``None`` at its end."""
 
     source: Iterator[bytes] | AsyncIterator[bytes]

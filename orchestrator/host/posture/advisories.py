@@ -1,14 +1,14 @@
 """Known vulnerabilities of releases, as data.
 
-``fixed`` has the first good release of each patched branch, with ``~rc`` before the release itself; ``packages`` are
-distributions' versions that have the fix under an older number; ``since`` is the first bad release, where there were
-good ones before. ``reachable``: whether a program in one of Mayfly's sandboxes can reach the vulnerability; ``why``
-gives the reason. An unreachable vulnerability is worth an upgrade and breaks no promise; a reachable one breaks a
-promise.
+``fixed`` has the first fixed release of each patched branch, with ``~rc`` before the release itself; ``packages`` are
+distributions' versions that have the fix under an older number; ``since`` is the first vulnerable release, if earlier
+releases were not vulnerable. ``reachable``: whether a program in one of Mayfly's sandboxes can reach the vulnerability;
+``why`` gives the reason. An unreachable vulnerability deserves an upgrade and breaks no promise; a reachable
+vulnerability breaks a promise.
 
 Sources: the advisories of opencontainers/runc, containerd/containerd, moby/moby and containers/crun; kernel.org's CVE
 records with the stable releases they name; changelogs of the Debian packages; USN-6619-1. runsc's advisories name a
-commit only, so ``fixed`` is the day one was published: a release of that day has the fix for sure.
+commit only, so ``fixed`` is the day on which an advisory was published: a release of that day certainly has the fix.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ ADVISORIES = (
     Advisory("runc", "CVE-2025-52881", ("1.2.8", "1.3.3", "1.4.0~rc3"), False, NO_SHARED),
     Advisory("crun", "CVE-2019-18837", ("0.10.5",), False, OWN_IMAGE),
     Advisory("crun", "CVE-2022-27650", ("1.4.4",), False, NO_CAPABILITIES),
-    Advisory("crun", "CVE-2025-24965", ("1.20",), False, "it is in the krun handler, which Mayfly does not ask for"),
+    Advisory("crun", "CVE-2025-24965", ("1.20",), False, "it is in the krun handler, which Mayfly does not use"),
     Advisory("runsc", "CVE-2023-7258", ("20240515",), False, "an attack ends only the attacker's own sandbox"),
     Advisory("runsc", "CVE-2024-10026", ("20250130",), False, NO_NETWORK),
     Advisory("runsc", "CVE-2025-2713", ("20250328",), False, "the images hold no file that others may not read"),

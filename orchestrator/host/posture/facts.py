@@ -192,7 +192,7 @@ def socket_access(path: Path) -> tuple[int, str, str, list[str]] | None:
     try:
         group = grp.getgrgid(found.st_gid)
         name, members = group.gr_name, list(group.gr_mem)
-    except KeyError:  # a group of the host's, seen from within a container
+    except KeyError:  # the host's group, which is unknown inside a container
         name, members = str(found.st_gid), []
     members += [user.pw_name for user in pwd.getpwall() if user.pw_gid == found.st_gid]
     try:

@@ -22,7 +22,7 @@ def check_cgroups(info: Mapping[str, Any], swaps: Iterable[str]) -> list[Finding
     if missing:
         found = broken("cgroups", BOUNDS, f"version {version} without {', '.join(missing)}: no cap on it", boot)
     elif version == "1":
-        text = "version 1: every cap is there; version 2 also ends all processes at once, and is developed further"
+        text = "version 1: every cap works; version 2 also kills all processes at once, and is still developed"
         found = weak("cgroups", text, "boot with systemd.unified_cgroup_hierarchy=1")
     else:
         found = ok("cgroups", f"version {version} with memory, cpu and pids")
@@ -33,14 +33,14 @@ def check_counters(root: str, visible: bool, writable: bool) -> Finding:
     """Whether this worker can read the counters of programs in their cgroups, and kill by cgroup."""
     if visible and not writable:
         detail = (
-            f"cgroups are read at {root} and cannot be written: a kill goes through the engine, which reaches the "
-            "first process alone, and waits while a program leaves that process no CPU time"
+            f"cgroups at {root} can be read but not written: a kill goes through the engine, which signals only the "
+            "first process, and a program can delay that process's end by using all CPU time"
         )
         return weak("counters", detail, "run the worker as root of this host, where its cgroups are mounted writable")
     if visible:
         return ok("counters", f"cgroups are read at {root}")
     detail = (
-        f"there are no cgroups at {root}: no process outside of a sandbox counts its CPU seconds or checks its limits"
+        f"there are no cgroups at {root}: nothing outside of a sandbox measures its CPU seconds or checks its limits"
     )
     return broken("counters", BOUNDS, detail, "set MAYFLY_CGROUP_ROOT to the mount point of this host's cgroups")
 
@@ -82,39 +82,39 @@ def check_attribution(state: str, reason: str) -> Finding:
 
 
 def check_security_modules(options: Iterable[str]) -> Finding:
-    """A second wall behind the filter."""
+    """The security module, a second line of defence behind the filter."""
     there = sorted(_names(options) & {"apparmor", "selinux"})
     if there:
         return ok("security module", ", ".join(there))
     return weak(
-        "security module", "neither AppArmor nor SELinux stands behind the filter", "boot with security=apparmor"
+        "security module", "there is neither AppArmor nor SELinux behind the filter", "boot with security=apparmor"
     )
 
 
 def check_user_namespaces(options: Iterable[str]) -> Finding:
-    """Remapping of uids by the engine. Without it, too, each sandbox has its own unprivileged uid."""
+    """Remapping of uids by the engine. Each sandbox has its own unprivileged uid also without remapping."""
     names = _names(options)
     if "userns" in names:
         detail = "the engine remaps uids: sandboxes start only if its map has every uid of MAYFLY_UID_FIRST's range"
         return weak("user namespaces", detail, "take userns-remap out of the engine's daemon.json")
     if "rootless" in names:
-        return ok("user namespaces", "the engine has no root")
+        return ok("user namespaces", "the engine runs without root")
     return ok("user namespaces", "no remapping; each sandbox has a uid of its own and can make no user namespace")
 
 
 def check_core_pattern(pattern: str) -> Finding:
     """The handler of crashed programs' memory.
 
-    The limit on core files bounds a file. A pipe (``|``) is served at any limit other than exactly 1
-    (``fs/coredump.c``), so sandboxes have the limit 1, which no program can change. The behaviour of a socket (``@``)
-    is unknown.
+    The limit on core files bounds a file. The kernel starts the handler behind a pipe (``|``) at any limit other than
+    exactly 1 (``fs/coredump.c``), so sandboxes have the limit 1, which no program can change. The behaviour of a socket
+    (``@``) is unknown.
     """
     pattern = pattern.strip()
     if pattern[:1] != "@":
         return ok("core_pattern", f"{pattern!r} is not used for sandboxes: their limit on core files is 1")
     return broken(
         "core_pattern", BOUNDS,
-        f"{pattern.split()[0]!r}: each crash in a sandbox makes the host's root run this, outside of every cap, on "
+        f"{pattern.split()[0]!r}: at each crash in a sandbox the host's root runs this handler without any cap, on "
         "data that the program chose",
         "sysctl -w kernel.core_pattern=core",
     )  # fmt: skip
@@ -124,7 +124,7 @@ def check_sysctls(values: Mapping[str, str | None]) -> list[Finding]:
     """Settings that hide sandboxes from other users of the host; ``None`` if this kernel lacks the setting."""
     rows = (
         ("kernel.dmesg_restrict", 1, "every user of the host can read the kernel's log"),
-        ("kernel.yama.ptrace_scope", 1, "a process can trace any other of its uid"),
+        ("kernel.yama.ptrace_scope", 1, "a process can trace any other process of its uid"),
         ("kernel.unprivileged_bpf_disabled", 1, "every user of the host can load programs into the kernel"),
     )
     return [_sysctl(name, least, why, values.get(name)) for name, least, why in rows]
@@ -151,7 +151,7 @@ def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:
 def check_runtimes(strange: Iterable[str]) -> Finding:
     """Whether the vulnerabilities of the configured runtimes are known here."""
     if names := ", ".join(strange):
-        detail = f"{names}: neither runc, crun nor runsc, so its vulnerabilities are unknown and it was not tried"
+        detail = f"{names}: not runc, crun or runsc, so its vulnerabilities are unknown and it was not tried"
         return weak("runtimes", detail, "set MAYFLY_STANDARD_RUNTIME and MAYFLY_HARDENED_RUNTIME to one of the three")
     return ok("runtimes", "all runtimes in use are known")
 
@@ -173,7 +173,7 @@ def check_engine_address(url: str, mode: int | None, owner: str, group: str, mem
     others = sorted(set(members) - {"root"})
     if mode & 0o020 and others:
         detail = f"these users are root through {path}: {', '.join(others)} (group {group})"
-        return weak(name, detail, f"gpasswd --delete USER {group}, for all that need not be")
+        return weak(name, detail, f"gpasswd --delete USER {group}, for each user that does not need it")
     return ok(name, f"{path}, mode {mode:o}, owner {owner}, group {group}")
 
 

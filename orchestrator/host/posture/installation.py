@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from orchestrator.host.posture.finding import Finding, broken, ok, weak
 
 ONE_RESULT, SEPARATION, DATA, TENANTS = 2, 4, 6, 10
-INSTALLATION_LABEL = "dev.mayfly.installation"  # of a container: which installation made it
+INSTALLATION_LABEL = "dev.mayfly.installation"  # a container's label with the installation that made it
 MAX_UID = 2**31 - 1  # Docker Engine: "uids and gids must be in range 0-2147483647"
 
 
@@ -47,7 +47,7 @@ def check_secrets(secrets: Iterable[PathMode]) -> list[Finding]:
     """Files that only their owner may access."""
     found = []
     for name, path, mode, _ in secrets:
-        if mode & 0o027:  # others at all, or the group writing
+        if mode & 0o027:  # any access for others, or write access for the group
             detail = f"{path}, mode {mode:o}: others can {'write' if mode & 0o022 else 'read'} it"
             found.append(broken(name, DATA, detail, f"chmod 600 {path}, and replace its content"))
         elif mode & 0o050:
@@ -62,12 +62,12 @@ def check_directories(directories: Iterable[PathMode]) -> list[Finding]:
     found = []
     for name, path, mode, reachable in directories:
         if not reachable:
-            found.append(ok(name, f"{path}, mode {mode:o}, which others cannot get to"))
+            found.append(ok(name, f"{path}, mode {mode:o}, which other users cannot reach"))
         elif mode & 0o002:
             found.append(broken(name, SEPARATION, f"others can write {path} (mode {mode:o})", f"chmod o-w {path}"))
         elif mode & 0o025:
-            exposure = "its group can write it" if mode & 0o020 else "users of this host can look in"
-            found.append(weak(name, f"{path}, mode {mode:o}: {exposure}", "chmod 700 the directory that it lies in"))
+            exposure = "its group can write it" if mode & 0o020 else "other users of this host can list it"
+            found.append(weak(name, f"{path}, mode {mode:o}: {exposure}", "chmod 700 the directory above it"))
         else:
             found.append(ok(name, f"{path}, mode {mode:o}"))
     return found
@@ -79,7 +79,7 @@ def check_disk_space(spaces: Iterable[DiskSpace], least_bytes: int) -> list[Find
     for name, path, free in spaces:
         if free < least_bytes:
             detail = f"{path}, {free / 1e9:.2f} GB free, less than MAYFLY_DISK_FREE_BYTES: new work may be refused"
-            remedy = f"make {math.ceil((least_bytes - free) / 1e6)} MB of room there, or put it elsewhere"
+            remedy = f"free {math.ceil((least_bytes - free) / 1e6)} MB there, or use another disk"
             found.append(weak(f"disk of {name}", detail, remedy))
         else:
             found.append(ok(f"disk of {name}", f"{path}, {free / 1e9:.0f} GB free"))
@@ -108,12 +108,12 @@ def check_redis_address(url: str) -> Finding:
         detail = f"{detail} has no password: programs and results are open to its network"
         return broken(name, TENANTS, detail, "give Redis a password (requirepass) and set MAYFLY_REDIS_PASSWORD_FILE")
     if scheme.endswith("+sentinel") and "sentinel_password=" not in options:
-        detail = f"{detail} have no password: every client that reaches the Sentinels can name another Redis"
+        detail = f"{detail} have no password: any client that reaches the Sentinels can direct Mayfly to another Redis"
         return weak(name, detail, "give the Sentinels a password (requirepass) and add ?sentinel_password= to the URL")
     if not scheme.startswith("rediss"):
         secure = "rediss+sentinel://" if scheme.endswith("+sentinel") else "rediss://"
         return weak(
-            name, f"connections to {detail} are not encrypted", f"use {secure} where the network is not yours alone"
+            name, f"connections to {detail} are not encrypted", f"use {secure} unless the network is yours alone"
         )
     return ok(name, f"{detail}, with a password, encrypted")
 
@@ -132,7 +132,7 @@ def _redis_listeners(facts: RedisFacts) -> Finding:
     name, config = "redis listeners", facts.config
     if "bind" not in config:
         return weak(
-            name, "Redis does not say where it listens (CONFIG is refused)", "check bind and requirepass yourself"
+            name, "Redis does not report its listeners (CONFIG is refused)", "check bind and requirepass yourself"
         )
     beyond = [address for address in config["bind"].lstrip("-").split() if not _stays_here(address.lstrip("-"))]
     ports = [config[field] for field in ("port", "tls-port") if config.get(field, "0") != "0"]
@@ -142,7 +142,7 @@ def _redis_listeners(facts: RedisFacts) -> Finding:
         return ok(name, f"port {', '.join(ports)}, with a password")
     if (beyond or not config["bind"]) and config.get("protected-mode") != "yes":
         detail = (
-            f"it answers anyone, without a password, on {' '.join(beyond) or 'every address'} port {', '.join(ports)}"
+            f"it answers clients without a password on {' '.join(beyond) or 'every address'} port {', '.join(ports)}"
         )
         return broken(name, TENANTS, detail, "set bind 127.0.0.1, or requirepass and MAYFLY_REDIS_PASSWORD_FILE")
     detail = f"every process of its host may use port {', '.join(ports)} without a password"
@@ -158,8 +158,8 @@ def check_redis_eviction(info: Mapping[str, Any]) -> Finding:
     if policy == "noeviction":
         return ok(name, policy)
     if not info.get("maxmemory"):
-        return weak(name, f"{policy}, to which only the missing maxmemory never leads", remedy)
-    return broken(name, ONE_RESULT, f"{policy}: when it is full, accepted executions are dropped", remedy)
+        return weak(name, f"{policy}, which has no effect only as long as maxmemory is not set", remedy)
+    return broken(name, ONE_RESULT, f"{policy}: a full Redis drops accepted executions", remedy)
 
 
 def check_redis_memory(info: Mapping[str, Any]) -> Finding:
@@ -169,7 +169,7 @@ def check_redis_memory(info: Mapping[str, Any]) -> Finding:
         "set maxmemory to an amount that its host can spare; for the Redis of `mayfly up` MAYFLY_REDIS_MEMORY_BYTES"
     )
     if most is None:
-        return weak(name, "Redis does not say whether it has a maxmemory", remedy)
+        return weak(name, "Redis does not report its maxmemory", remedy)
     if not most:
         return weak(name, "no maxmemory: submissions are accepted until the kernel kills Redis", remedy)
     return ok(name, f"maxmemory {most / 1e6:.0f} MB, {info.get('used_memory', 0) / 1e6:.0f} MB used")
@@ -178,16 +178,16 @@ def check_redis_memory(info: Mapping[str, Any]) -> Finding:
 def _redis_durability(info: Mapping[str, Any]) -> Finding:
     name, enabled = "redis durability", info.get("aof_enabled")
     if enabled is None:
-        return weak(name, "Redis does not say whether it has an append-only file", "set appendonly yes")
+        return weak(name, "Redis does not report whether it has an append-only file", "set appendonly yes")
     if enabled:
         return ok(name, "append-only file")
     return broken(
-        name, ONE_RESULT, "no append-only file: a Redis that is killed forgets executions", "set appendonly yes"
+        name, ONE_RESULT, "no append-only file: a Redis that is killed loses executions", "set appendonly yes"
     )
 
 
 def check_api(host: str) -> Finding:
-    """The API speaks no TLS itself."""
+    """The API's address; the API itself does not encrypt."""
     if _stays_here(host):
         return ok("api", f"listens on {host}")
     detail = f"listens on {host or 'every address'} without encryption: keys and programs can be read in transit"
@@ -195,15 +195,15 @@ def check_api(host: str) -> Finding:
 
 
 def check_uids(first: int, count: int, users: Mapping[str, int], lent: Iterable[str]) -> Finding:
-    """Whether other accounts use the sandboxes' uids. ``lent`` are the lines of /etc/subuid."""
+    """Whether other accounts use the sandboxes' uids. ``lent`` has the lines of /etc/subuid."""
     last = first + count - 1
     remedy = "choose another MAYFLY_UID_FIRST"
     if last > MAX_UID:
-        return broken("uids", SEPARATION, f"{first} to {last} goes beyond {MAX_UID}", "lower MAYFLY_UID_FIRST")
+        return broken("uids", SEPARATION, f"{first} to {last} exceed {MAX_UID}", "lower MAYFLY_UID_FIRST")
     if names := sorted(name for name, uid in users.items() if first <= uid <= last):
         return broken("uids", SEPARATION, f"{first} to {last} also belong to {', '.join(names)}", remedy)
     if lines := [line for line in lent if _overlaps(line, first, last)]:
-        detail = f"{first} to {last} are also lent to containers of users: {', '.join(lines)} in /etc/subuid"
+        detail = f"{first} to {last} are also delegated to users' containers: {', '.join(lines)} in /etc/subuid"
         return weak("uids", detail, remedy)
     return ok("uids", f"{first} to {last} are used by no other account")
 
@@ -220,7 +220,7 @@ def check_neighbours(installation: str, first: int, count: int, containers: Iter
         and first <= int(uid) < first + count
     }
     if not theirs:
-        return ok("neighbours", "no other installation's containers have uids of ours")
+        return ok("neighbours", "containers of other installations have none of our uids")
     detail = ", ".join(f"{name} (uid {uid})" for name, uid in sorted(theirs.items()))
     return broken(
         "neighbours", SEPARATION, f"another installation uses our uids: {detail}", "choose another MAYFLY_UID_FIRST"

@@ -1,8 +1,8 @@
 """Compares releases with known vulnerabilities, in dpkg's order, because distributions patch old releases.
 
 Debian's runc ``1.1.5+ds1-1+deb12u1`` has the fix that upstream has in 1.1.12: only the whole version of the package
-shows that. A release that a distribution may have patched without a visible version is undetermined, and at most
-``weak``.
+shows that. If a distribution may have patched a release without changing its version, the finding is undetermined, and
+at most ``weak``.
 
 :func:`compare` and its helpers are 30 lines, and run where neither apt nor dpkg is (in the service image, on Red Hat).
 python-debian would replace them by a dependency that parses control files, changelogs and archives too.
@@ -21,9 +21,9 @@ from orchestrator.host.posture.finding import Finding, broken, ok, weak
 
 UPSTREAM = re.compile(r"v?(\d+(?:\.\d+)*(?:[~.-]?(?:rc|beta|alpha)[.-]?\d+)?)")
 GVISOR_DATE = re.compile(r"(20\d{6})")
-PACKAGE = re.compile(r"(?:\d+:)?\d[\w.+~]*-[\w.+~]+")  # a commit or a tag ("v1.1.12-0-g51d5e946") is none
+PACKAGE = re.compile(r"(?:\d+:)?\d[\w.+~]*-[\w.+~]+")  # not a commit or a tag ("v1.1.12-0-g51d5e946")
 BRANCH = re.compile(r"deb\d+|\d\d\.\d\d")
-SEPARATION = 4  # the promise that a way out of the sandbox breaks
+SEPARATION = 4  # the promise that an escape from the sandbox breaks
 Verdict = Literal["fixed", "affected", "unknown"]
 
 
@@ -66,10 +66,10 @@ def package_of(text: str) -> str:
 
 
 def kernel_release(release: str, build: str, signature: str = "") -> Release:
-    """The kernel's, from ``uname`` and Ubuntu's ``/proc/version_signature``.
+    """The kernel's release, from ``uname`` and Ubuntu's ``/proc/version_signature``.
 
-    Debian writes the stable release it is made from into ``build``; Ubuntu gives one that its kernel is not older than.
-    Red Hat's number does not show its patches.
+    Debian writes the stable release that its kernel is made from into ``build``; Ubuntu's signature names a stable
+    release that is at most as new as its kernel. Red Hat's number does not show its patches.
     """
     if debian := re.search(r"Debian (\d+\.\d+(?:\.\d+)?)", build):
         return Release("kernel", debian[1])
@@ -100,7 +100,7 @@ def verdict(release: Release, advisory: Advisory) -> Verdict:
 
 
 def check_releases(releases: Iterable[Release], used: Iterable[str]) -> list[Finding]:
-    """One finding for each component; one that Mayfly does not use can be weak at most."""
+    """One finding for each component; a component that Mayfly does not use is at most ``weak``."""
     used = set(used)
     return [_check(release, release.component in used) for release in releases]
 
@@ -126,8 +126,8 @@ def _check(release: Release, used: bool) -> Finding:
         names = ", ".join(advisory.cve for advisory in open_questions)
         reach = "one of them can be reached" if any(a.reachable for a in open_questions) else "none can be reached here"
         sentences.append(f"whether {shown} has the fix for {names} cannot be determined from its version ({reach})")
-        remedy = remedy or f"keep the distribution's {name} current, and look these up in its security tracker"
-    return weak(name, "; ".join(sentences), remedy) if sentences else ok(name, f"{shown}, nothing known against it")
+        remedy = remedy or f"keep the distribution's {name} current, and check the CVEs in its security tracker"
+    return weak(name, "; ".join(sentences), remedy) if sentences else ok(name, f"{shown}, no known vulnerability")
 
 
 def _described(advisories: list[Advisory]) -> str:
@@ -135,7 +135,7 @@ def _described(advisories: list[Advisory]) -> str:
 
 
 def _mended(version: str, advisory: Advisory) -> str:
-    """The first good release of a version's own branch, else the newest."""
+    """The first fixed release of a version's own branch, else the newest."""
     branch = version.split(".")[:2]
     return next((fix for fix in advisory.fixed if fix.split(".")[:2] == branch), max(advisory.fixed, key=ORDER))
 

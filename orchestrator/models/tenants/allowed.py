@@ -16,9 +16,9 @@ Owner = Literal["tenant", "key", "service account"]
 
 
 class Allowed(Frozen):
-    """Names that submissions and calls may use. Null allows every name, an empty list none.
+    """Names that submissions and calls may use. Null allows every name, an empty list no name.
 
-    ``tools`` are patterns: ``server.tool``, ``server.*`` or ``*``. Tools that the caller fulfils itself need none.
+    ``tools`` are patterns: ``server.tool``, ``server.*`` or ``*``. Tools that the caller fulfils need no pattern.
     """
 
     environments: tuple[Name, ...] | None = Field(
@@ -31,4 +31,4 @@ class Allowed(Frozen):
     )
 
 
-Bounds = Sequence[tuple[Owner, Allowed]]  # all of them hold
+Bounds = Sequence[tuple[Owner, Allowed]]  # a name must satisfy each

@@ -1,4 +1,4 @@
-"""Quotas of tenants and API keys. A quota that is null bounds nothing; the installation's own bounds always hold."""
+"""Quotas of tenants and API keys. A null quota is no bound; the installation's own bounds always apply."""
 
 from __future__ import annotations
 
@@ -48,6 +48,6 @@ class TenantQuotas(KeyQuotas):
 
 
 def overlaid(base: KeyQuotas, own: KeyQuotas | None) -> dict[str, object]:
-    """The fields of ``base``, with those that are set in ``own``, null included."""
+    """The fields of ``base``, replaced by the fields that are set in ``own``, also to null."""
     fields = {name: getattr(base, name) for name in type(base).model_fields}
     return fields | ({} if own is None else {name: getattr(own, name) for name in own.model_fields_set})

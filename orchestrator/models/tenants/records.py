@@ -11,8 +11,8 @@ from orchestrator.models import Name
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.tenants.allowed import Allowed
 
-DEFAULT_TENANT = "default"  # exists always, and is never disabled or deleted
-MOST_TENANTS, MOST_ACCOUNTS, MOST_KEYS = 10_000, 200, 1000  # of an installation; of a tenant
+DEFAULT_TENANT = "default"  # always exists, and is never disabled or deleted
+MOST_TENANTS, MOST_ACCOUNTS, MOST_KEYS = 10_000, 200, 1000  # of an installation; the other two of a tenant
 State = Literal["active", "disabled"]
 Description = Field("", max_length=200)
 
@@ -32,7 +32,7 @@ class TenantChange(Frozen):
 
 
 class Tenant(NewTenant):
-    """A tenant. One in state ``deleting`` is refused like a disabled one, until nothing of it is left."""
+    """A tenant. A tenant in state ``deleting`` is refused like a disabled tenant until all of its data is deleted."""
 
     state: Literal["active", "disabled", "deleting"] = "active"
     created_at: datetime | None = Field(None, description="Null of the default tenant.")

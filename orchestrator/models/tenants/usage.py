@@ -30,7 +30,7 @@ class UsageAmounts(Frozen):
 
 
 class UsageRow(UsageAmounts):
-    """The same of one day, key or environment."""
+    """Usage of one day, key or environment."""
 
     name: str = Field(
         description="The day (UTC), the key's id (empty: none), or the environment; `*`: further keys, together."

@@ -1,1 +1,1 @@
-"""Checks of values against the schemas of strangers, in bounded time."""
+"""Checks of values against untrusted schemas, in bounded time."""

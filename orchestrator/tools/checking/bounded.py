@@ -3,7 +3,7 @@
 The library ``jsonschema`` does the work. It is bounded here where a hostile schema would make it slow or make it leave
 this process:
 
-- ``pattern`` and ``patternProperties`` use RE2, which is linear. A pattern that RE2 does not have is not checked.
+- ``pattern`` and ``patternProperties`` use RE2, which is linear. A pattern that RE2 does not support is not checked.
 - ``uniqueItems`` compares canonical texts instead of all pairs.
 - Each evaluated keyword costs steps, by the size of its operands; references that double at each level, or refer to
   themselves, exhaust the steps.
@@ -41,7 +41,7 @@ from orchestrator.tools.checking.sizes import depth, nodes
 from orchestrator.tools.checking.steps import Steps, TooManySteps, steps_of_check
 
 MAX_SCHEMA_CHARACTERS = 256 * 1024
-MAX_DEPTH = 64  # of a schema; and of a value
+MAX_DEPTH = 64  # of schemas and of values
 MAX_PATTERN_CHARACTERS = 1000
 MAX_MESSAGE = 200
 NODES_A_STEP = 16
@@ -114,9 +114,9 @@ def _prepared(text: str) -> Validator:
         raise UnusableSchema(f"The schema is invalid at {place[:MAX_MESSAGE]}.")
     try:
         made = bounded(schema, registry=registry)
-        resolver = made._resolver  # the library's resolver would collect the anchors for each reference
+        resolver = made._resolver  # the library would otherwise collect the anchors for each reference
         validator: Validator = made.evolve(_resolver=attrs.evolve(resolver, registry=resolver._registry.crawl()))
-    except Exception as error:  # of any use of identifiers and anchors in an untrusted schema
+    except Exception as error:  # an untrusted schema may use identifiers and anchors in any way
         raise UnusableSchema("The schema has unusable identifiers.") from error
     return validator
 
@@ -179,7 +179,7 @@ def _matches(pattern: str, text: str) -> bool:
     found = _compiled(pattern)
     if found is None:
         return True
-    # RE2 is linear in text times program: up to 20 ns for each product, where its memory does not suffice.
+    # RE2's time is linear in text length times program size: up to 20 ns for each product if its memory is too small.
     _steps.get().take((len(text) + NODES_A_STEP) * found.programsize // PRODUCTS_A_STEP)
     return found.search(text) is not None
 
@@ -245,7 +245,7 @@ def _unchecked(validator: Any, expected: Any, value: Any, schema: Any) -> Iterat
     return iter(())
 
 
-EXTEND: Any = extend  # its types leave the values of keywords untyped
+EXTEND: Any = extend  # the library's annotation leaves the values of keywords untyped
 OWN: dict[str, Keyword] = {
     "pattern": _pattern,
     "patternProperties": _pattern_properties,

@@ -1,4 +1,4 @@
-"""The sizes of JSON values, counted up to just beyond a bound. Pure."""
+"""The sizes of JSON values; counting stops just beyond a bound. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The permitted steps of checks of untrusted values and schemas: of each check, or shared by several."""
+"""The bound on the steps of checks of untrusted values and schemas: for each check, or shared by several."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Steps:
         self.left = MAX_STEPS
 
     def take(self, count: int) -> None:
-        """Use steps. Raises :class:`TooManySteps` without remaining steps."""
+        """Use steps. Raises :class:`TooManySteps` if too few remain."""
         self.left -= count
         if self.left < 0:
             raise TooManySteps()

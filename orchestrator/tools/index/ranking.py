@@ -1,7 +1,7 @@
 """Ranks tools by BM25 over their names, descriptions and parameters.
 
 The parameters are those of Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009),
-with fields weighted before saturation (BM25F), so that a word in a tool's name counts more than one in a parameter.
+with fields weighted before saturation (BM25F), so that a word in a tool's name counts more than a parameter's word.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from orchestrator.tools.shapes import fields_of
 from orchestrator.tools.text import clean
 
 K1, B = 1.2, 0.6
-NAME, SERVER, SUMMARY, REST, PARAMETER, ABOUT_PARAMETER = 4.0, 2.0, 1.5, 0.7, 0.8, 0.3  # weights of a word there
-ALIKE = 0.35  # of a word's weight, for a word of the same meaning
+NAME, SERVER, SUMMARY, REST, PARAMETER, ABOUT_PARAMETER = 4.0, 2.0, 1.5, 0.7, 0.8, 0.3  # weights of a word by its field
+ALIKE = 0.35  # the factor on the weight of a synonym
 MOST_QUERY = 500  # characters
-MOST_WORDS = 40  # of a query
+MOST_WORDS = 40  # words of a query
 SUMMARY_CHARACTERS = 200
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 COMMON = """a an and are as at be by can do for from how i in into is it its me my of on or please that the them then
@@ -64,7 +64,7 @@ class Ranking:
                 self._having.setdefault(word, []).append(number)
 
     def ranked(self, query: str) -> list[Tool]:
-        """The tools that have a word of the query, the best first; equally good tools by name."""
+        """The tools that have a word of the query, the best first; equal ranks are sorted by name."""
         scores: dict[int, float] = {}
         for word, share in _asked(query).items():
             having = self._having.get(word, [])
@@ -83,7 +83,7 @@ def words(text: str) -> Iterator[str]:
 
 
 def _stem(word: str) -> str:
-    """A word without the commonest endings of English: enough for both sides to meet."""
+    """A word without the commonest endings of English, enough for words of queries and tools to match."""
     if len(word) > 4 and word.endswith("ies"):
         return f"{word[:-3]}y"
     for ending in ("ing", "ed", "es", "s", "e"):
@@ -96,7 +96,7 @@ MEANINGS = {word: set(group) for group in ([*words(line)] for line in SAME_MEANI
 
 
 def _asked(query: str) -> dict[str, float]:
-    """The words to look for, with their share: those of the query, and others of the same meaning."""
+    """The words to look for, with their weight: those of the query, and their synonyms."""
     found = [word for word in dict.fromkeys(words(query[:MOST_QUERY])) if len(word) > 1][:MOST_WORDS]
     shares = {alike: ALIKE for word in found for alike in MEANINGS.get(word, ())}
     return shares | dict.fromkeys(found, 1.0)

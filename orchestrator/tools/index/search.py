@@ -1,8 +1,8 @@
 """``search_tools``: the found tools as one text for a model, within a number of tokens.
 
 Three levels of detail: ``names``, grouped by server; ``signatures``, a line each with the first sentence of the
-description; ``definitions``, with all that the server says. Tools that do not fit are counted, never cut: only a first
-definition larger than the whole budget is replaced by less.
+description; ``definitions``, the server's whole definition. Tools that do not fit are counted, never cut: only a first
+definition larger than the whole budget is shown in less detail.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Detail = Literal["names", "signatures", "definitions"]
 Count = Callable[[str], int]
 DETAILS: tuple[Detail, ...] = ("names", "signatures", "definitions")
 LIMIT = 10
-MOST_SERVERS = 40  # that are named where nothing matches
-MOST_ECHOED = 60  # characters of a query
+MOST_SERVERS = 40  # listed if no tool matches
+MOST_ECHOED = 60  # characters of a query that are repeated
 MORE_TOKENS = 24  # room for the line that counts the rest
 NOT_SEEN: Mapping[str, Schema] = {}
 
@@ -44,7 +44,7 @@ class Query(Frozen):
 
 
 class Match(NamedTuple):
-    """One found tool as it is shown."""
+    """A found tool in the form in which it is shown."""
 
     tool: Tool
     spelt: str
@@ -52,7 +52,7 @@ class Match(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The tools that are shown, how many match in all, and the text with its tokens."""
+    """The shown tools, the number of all matches, and the text with its tokens."""
 
     matches: tuple[Match, ...]
     total: int
@@ -61,7 +61,7 @@ class Found(NamedTuple):
 
 
 class ToolIndex:
-    """The tools that a caller may use, to be searched as often as needed. Immutable."""
+    """An index of the tools that a caller may use. Immutable."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class ToolIndex:
         return None
 
     def matching(self, query: str, server: str | None = None) -> list[Tool]:
-        """All tools that match, the best first. An empty query matches every tool; a tool's name matches it alone."""
+        """All tools that match, the best first. An empty query matches every tool; a tool's name only that tool."""
         wanted = query.strip()
         exact = self.named(wanted) if wanted else None
         found = [exact] if exact else self._ranking.ranked(wanted) if wanted else list(self.tools)
@@ -116,14 +116,15 @@ class ToolIndex:
 
 
 def search(index: ToolIndex, wanted: Query, *, count: Count, max_tokens: int, language: Language = "python") -> Found:
-    """The best tools for a query, whose text has at most ``max_tokens``, as ``count`` counts them."""
+    """The best tools for a query, in a text of at most ``max_tokens``, counted by ``count``."""
     detail = wanted.detail
     found = index.matching(wanted.query, wanted.server)
     if not found:
         text = _nothing(index, wanted, count, max_tokens)
         return Found((), 0, text, count(text))
     best = found[: wanted.limit]
-    # Made as long as they fit: a definition may have half a megabyte, and its server's author chooses its size.
+    # Entries are made only while they fit: a definition may have half a megabyte, and the server's author chooses its
+    # size.
     shown = (Match(tool, index.spelt[tool.full_name], index.shown(tool, detail, language)) for tool in best)
     first = next(shown)
     fitting = _fitting(chain([first], shown), len(found), count, max_tokens)
@@ -135,7 +136,7 @@ def search(index: ToolIndex, wanted: Query, *, count: Count, max_tokens: int, la
 
 
 def _fitting(shown: Iterable[Match], number: int, count: Count, max_tokens: int) -> list[Match]:
-    """The first of all matches, as many as the budget has room for, and for the line that counts the rest."""
+    """The first matches that fit into the budget together with the line that counts the rest."""
     left = max_tokens - MORE_TOKENS
     fitting: list[Match] = []
     for match in shown:
@@ -149,7 +150,7 @@ def _fitting(shown: Iterable[Match], number: int, count: Count, max_tokens: int)
 def _smaller(
     index: ToolIndex, match: Match, number: int, detail: Detail, count: Count, max_tokens: int, language: Language
 ) -> list[Match]:
-    """The best match with less detail, and the tokens that the asked detail would take."""
+    """The best match in less detail, and the tokens that the requested detail would take."""
     note = f"(Its {detail.removesuffix('s')} has {count(match.text)} tokens: raise max_tokens.)"
     smaller: tuple[Detail, ...] = DETAILS[: DETAILS.index(detail)]
     for less in reversed(smaller):
@@ -175,7 +176,7 @@ def _grouped(matches: list[Match]) -> list[str]:
 
 
 def _nothing(index: ToolIndex, wanted: Query, count: Count, max_tokens: int) -> str:
-    """The names that there are instead, as far as the budget goes."""
+    """The existing names to suggest, as far as the budget permits."""
     servers = index.servers()
     near = similar(wanted.query.strip(), index.spelt.values())
     near = tuple(name for name in near if index.named(name))

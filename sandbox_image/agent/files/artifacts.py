@@ -38,9 +38,9 @@ def is_bad_name(path: list[str]) -> bool:
 
 
 def walk(directory: int, above: list[str], skips: Skips) -> Iterator[Entry]:
-    """Every entry below a directory except readable directories, sorted by name, as an ``Entry``.
+    """Every entry below a directory except searchable directories, sorted by name, as an ``Entry``.
 
-    A directory that cannot be searched is itself an entry: its names may be readable, but not its files.
+    A directory that cannot be searched is itself an entry: its names may be readable, but its files are not.
     """
     try:
         with os.scandir(directory) as found:
@@ -76,7 +76,7 @@ def walk(directory: int, above: list[str], skips: Skips) -> Iterator[Entry]:
 
 
 def have_same_bytes(file: int, path: str) -> bool:
-    """Whether an opened file has the bytes of the file at ``path``, in which no directory is a link."""
+    """Whether an opened file has the bytes of the file at ``path``; no directory of the path may be a link."""
     try:
         other = os.open(path, FILE_FLAGS)
     except OSError:
@@ -91,7 +91,7 @@ def have_same_bytes(file: int, path: str) -> bool:
 
 
 class Collection:
-    """The files that leave a sandbox, from one directory after another, within one bound on bytes and number."""
+    """The files that leave a sandbox, from one directory after another, under a common bound on bytes and number."""
 
     def __init__(self, send: Send, globs: list[Glob], bytes_left: int, files_left: int) -> None:
         self._send = send

@@ -1,8 +1,8 @@
-"""Matches paths against globs, in a time that grows with the path and not with the pattern's possible meanings.
+"""Matches paths against globs without backtracking, in a time that grows with the path alone.
 
-A path is matched name by name, and a name character by character. The possible positions in the pattern are a set: of
-the pattern's names as a set, of one name's characters as the bits of an integer, so that a character costs two
-operations however many stars there are.
+A path is matched name by name, and a name character by character. The match keeps every possible position in the
+pattern: a set of positions among the pattern's names, and the bits of an integer for the positions in one name, so that
+a character costs two operations for any number of stars.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ CUT = "text/plain"  # of which the beginning is sent; other types are complete o
 def opened(name: str, above: int | None = None) -> int:
     """The descriptor of a directory. Raises ``OSError`` for anything else, such as a link to a directory.
 
-    In gVisor O_DIRECTORY has a link followed despite O_NOFOLLOW; no process is left that could make it one meanwhile.
+    In gVisor O_DIRECTORY follows a link despite O_NOFOLLOW; but no process is left that could replace the directory.
     """
     if not stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
         raise NotADirectoryError(name)
@@ -51,7 +51,7 @@ def send(send: Send, directory: str, bounds: dict[str, Any]) -> None:
         try:
             below = opened(name, root)
         except OSError:
-            continue  # no directory: nothing that a program names
+            continue  # not a directory, so not a named result
         for media_type, most_bytes in bounds["types"].items():
             try:
                 file = os.open(media_type.replace("/", "."), artifacts.FILE_FLAGS, dir_fd=below)

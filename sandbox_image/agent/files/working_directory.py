@@ -1,7 +1,7 @@
 """The program's working directory: copies inputs into it, and distinguishes the program's files from them.
 
-All functions except :func:`is_no_result` run before the program, so they follow no path that a program chose. A compile
-step, which a submission's variables may influence, has run before :func:`known`.
+All functions except :func:`is_no_result` run before the program, so the program has chosen none of their paths. But a
+compile step, which a submission's variables may influence, has run before :func:`known`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def place(inputs: str, work: str, room_bytes: int) -> Known:
 
     Returns the copies, like :func:`known`.
 
-    The copies are dated a second or two back, so that a file changed at once by the program has a different time,
+    The copies get times a second or two in the past: so a file that the program changes at once has a different time,
     although the clock of the file system ticks only every few milliseconds.
     """
     found = sorted((about.st_size, path) for path, about in files(inputs))

@@ -1,9 +1,9 @@
 """The package ``mayfly`` of programs: ``result(x)`` names a value for the caller, ``display(x)`` shows a value beside
 it, ``tools`` are the tools that the program may call (``tools.py``), which is loaded when it is first used.
 
-A result is a directory with one file for each MIME type in :data:`DIRECTORY`. It appears by rename, complete or not at
-all, and stays where it is: the agent sends the files once the program has ended, the worker checks and bounds them.
-It imports little, and ``typing`` not at all: a program's start waits for it.
+A result is a directory with one file for each MIME type in :data:`DIRECTORY`. The directory appears by rename, complete
+or not at all, and stays there: the agent sends the files once the program has ended, and the worker checks and bounds
+them. This module imports little, and not ``typing``, since a program's start waits for the imports.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def representations(value: Any, quoted: bool) -> dict[str, bytes]:
 
 
 def called(value: object, name: str) -> Any:
-    """The result of a method that shows a value; ``None`` without the method, or if it fails, which stderr reports."""
+    """The result of a method that shows a value; ``None`` without the method, or if it fails (reported on stderr)."""
     method = getattr(type(value), name, None)
     if method is None or isinstance(value, type):
         return None
@@ -123,7 +123,7 @@ def as_bytes(media_type: str, content: Any) -> bytes | None:
 
 
 def is_figure(value: object) -> bool:
-    """Whether a value is a figure of matplotlib, which has been imported then."""
+    """Whether a value is a figure of matplotlib; if so, matplotlib has been imported."""
     module: Any = sys.modules.get("matplotlib.figure")
     return module is not None and isinstance(value, module.Figure)
 
@@ -138,7 +138,7 @@ def png(figure: Any) -> bytes:
 
 
 def display_open_figures() -> None:
-    """Display the figures that are open and were not displayed."""
+    """Display the open figures that were not displayed yet."""
     pyplot: Any = sys.modules.get("matplotlib.pyplot")
     for number in pyplot.get_fignums() if pyplot is not None else ():
         figure = pyplot.figure(number)

@@ -56,7 +56,7 @@ function representations(value, quoted) {
   return parts;
 }
 
-// Whether a value is plain JSON: what JSON.stringify would leave out or change makes it something else.
+// Whether a value is plain JSON, which JSON.stringify neither changes nor shortens.
 function isJson(value, depth) {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return true;
   if (typeof value === 'number') return Number.isFinite(value);

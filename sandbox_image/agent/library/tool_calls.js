@@ -8,7 +8,7 @@ const { isMainThread } = require('worker_threads');
 
 const [CALLS, ANSWERS] = [14, 15];
 const DIRECTORY = '/tools';
-const LENGTHS = 8; // two of four bytes, of a message's header and body
+const LENGTHS = 8; // bytes of two lengths, of a message's header and body
 const NO_TOOLS = 'This execution has no tools. Name those that it may call in `tools` when you submit it.';
 const NOT_FIRST = "Only the main thread of the program's first process can call tools. Pass the results on.";
 const ENDED = 'The host has closed the line for tools.';
@@ -23,7 +23,7 @@ class ToolError extends Error {
   }
 }
 
-let socket = null; // of the answers, once a tool was called
+let socket = null; // for the answers, after the first call
 let broken = '';
 let atOnce = 8;
 let requestBytes = 2 ** 20;
@@ -112,7 +112,7 @@ function receive(data) {
   }
   [pieces, size] = [[received], received.length];
   while (waiting.length && open.size < atOnce && !broken) send(waiting.shift());
-  if (open.size === 0) socket.unref(); // nothing keeps the process from ending
+  if (open.size === 0) socket.unref(); // without open calls the process may end
 }
 
 function settle({ seq: answered, ok }, body) {

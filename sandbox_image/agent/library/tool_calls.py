@@ -3,14 +3,14 @@
 Theory of operation
 ===================
 A call is one message on the first pipe, its answer one message on the second: two lengths of four bytes (big endian), a
-header and a body of JSON. The header's ``seq`` tells the program's calls apart. Calls go out whole and one after the
-other, at most ``at_once`` without their answer; further ones wait here.
+header and a body of JSON. The header's ``seq`` identifies the call. Calls are sent whole and one after the other, at
+most ``at_once`` without their answer; further calls wait here.
 
-Any number of threads may call. One of those that wait reads for all of them (``_reading``), so a program has no thread
-that it has not started. While no thread reads, event loops do, each for the time in which it has calls open.
+Any number of threads may call. One of the waiting threads reads for all of them (``_reading``), so a program has only
+threads that it has started itself. While no thread reads, event loops read, each while it has open calls.
 
-A child made by fork has no line: it closes its copies of the pipes, as an executed program finds them closed. A process
-that was interrupted while it wrote or read a message has none either, since the rest would be misread.
+A child made by fork has no line: it closes its copies of the pipes; an executed program finds them closed. A process
+that was interrupted while it wrote or read a message has no line either, since the next message would be misread.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def unavailable(message: str) -> ToolError:
 
 
 class Call:
-    """One call. ``notify`` is called, with the line's lock, once its answer is there."""
+    """One call. ``notify`` is called, with the line's lock, once the answer has arrived."""
 
     def __init__(self, header: dict[str, str], body: bytes, notify: Callable[[], object] | None) -> None:
         self.header, self.body, self.notify = header, body, notify
@@ -110,7 +110,7 @@ class Line:
         return call.result()
 
     async def call_async(self, server: str, tool: str, arguments: dict[str, Any]) -> Any:
-        """The same, in an event loop."""
+        """Call a tool and await its result in an event loop. Raises :class:`ToolError`."""
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -177,7 +177,7 @@ class Line:
             raise unavailable(self._broken)
 
     def _is_over(self, call: Call) -> bool:
-        """Whether the call has its answer, or none will come; if not, this thread is to read."""
+        """Whether the call has its answer, or will get none; if not, this thread must read."""
         with self._changed:
             while call.answer is None and not self._broken and self._reading:
                 self._changed.wait()
@@ -201,7 +201,7 @@ class Line:
         self._broken = ""
 
     def _receive(self, in_loop: bool = False) -> None:
-        """Receive the answers that have arrived. An event loop leaves that to a thread that reads."""
+        """Receive the answers that have arrived, unless a thread reads already."""
         with self._changed:
             if self._broken or (in_loop and self._reading):
                 return
@@ -242,7 +242,7 @@ class Line:
             call.notify()
 
     def _end(self, why: str) -> None:
-        """No answer comes any more."""
+        """Fail the open calls, since no further answer will arrive."""
         self._broken = why
         for call in (*self._open.values(), *self._waiting):
             self._give(call, None)

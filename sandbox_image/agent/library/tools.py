@@ -1,8 +1,8 @@
 """``from mayfly import tools``: ``tools.github.list_issues(repo="x")`` calls a tool and returns its result.
 
 The module is replaced by an object, so that each of its attributes is a tool server, whatever its name. Names that are
-none in Python are spelt with ``_`` (``/tools/INDEX`` shows them), or given as they are: ``tools["my-server"]["a.b"]``.
-``tools.aio`` has the same servers, whose tools are called with ``await``.
+not identifiers of Python are spelt with ``_`` (``/tools/INDEX`` lists them), or given as keys:
+``tools["my-server"]["a.b"]``. ``tools.aio`` has the same servers, whose tools are called with ``await``.
 """
 
 from __future__ import annotations

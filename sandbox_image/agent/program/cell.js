@@ -12,7 +12,7 @@ const vm = require('vm');
 
 const HEAD = '(async function (exports, require, module, __filename, __dirname) {'; // a line before the first
 const LOADER = vm.constants.USE_MAIN_CONTEXT_DEFAULT_LOADER;
-const UNSETTLED = 13; // as Node.js itself exits when a top-level await is never settled
+const UNSETTLED = 13; // Node.js's exit code for a top-level await that never settles
 const FLAGS = {
   ecmaVersion: 'latest',
   allowAwaitOutsideFunction: true,
@@ -70,7 +70,7 @@ async function evaluate(acorn, mayfly, filename, module) {
   return body.call(module.exports, module.exports, require, module, filename, directory);
 }
 
-// Have Node.js warn, unheard, that this loader of `import` is experimental; it warns once.
+// Trigger, and suppress, Node.js's single warning that this loader of `import` is experimental.
 function warnOfLoader() {
   const { emitWarning } = process;
   process.emitWarning = () => {};
@@ -81,7 +81,7 @@ function warnOfLoader() {
   }
 }
 
-// The source with its imports as calls, and its last expression as what the function returns.
+// The source with its imports as calls, and its last expression as the function's return value.
 function transformed(acorn, source) {
   let tree;
   try {

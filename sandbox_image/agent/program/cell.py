@@ -1,7 +1,7 @@
 """Runs a program as a cell, as a notebook does: its last expression's value is a result, its open figures are images.
 
 The agent's fork of a warm interpreter calls :func:`run` (``program.py``); elsewhere ``python3 cell.py program
-arguments`` does. Tracebacks have the program's own frames only. No byte code of what is loaded here is written: see
+arguments`` does. Tracebacks have the program's own frames only. The modules loaded here write no byte code: see
 ``fresh.py``.
 """
 
@@ -95,7 +95,7 @@ async def awaited(parts: list[types.CodeType], namespace: dict[str, Any]) -> Any
 
 
 def show_only(parts: list[types.CodeType]) -> None:
-    """Have the exception that ends the program printed without the frames around these codes."""
+    """Hide the frames around these codes in the traceback of the exception that ends the program."""
     hook = sys.excepthook
 
     def shown(kind: type[BaseException], error: BaseException, traceback: types.TracebackType | None) -> None:
@@ -112,7 +112,7 @@ def show_only(parts: list[types.CodeType]) -> None:
 
 
 def beyond(traceback: types.TracebackType | None) -> types.TracebackType | None:
-    """The rest of a traceback behind the frames that show a value: the program's own, in ``__repr__`` for example."""
+    """The program's own frames of a traceback, after the frames that show a value: in ``__repr__``, for example."""
     while traceback is not None and traceback.tb_frame.f_code.co_filename == bundles.__file__:
         traceback = traceback.tb_next
     return traceback

@@ -28,14 +28,14 @@ LAST = "the end"  # in the namespace of ``sys``: the last thing that the interpr
 
 
 class End:
-    """Ends the process, by the C library's ``exit``, when this object goes."""
+    """Ends the process, by the C library's ``exit``, when this object is destroyed."""
 
     def __del__(self) -> None:
         interpreter.libc("exit", 0)
 
 
 class Interrupted:
-    """Ends the process by SIGINT when this object goes, as ``python3`` does after an uncaught ``KeyboardInterrupt``."""
+    """Ends the process by SIGINT when this object is destroyed, as ``python3`` does on ``KeyboardInterrupt``."""
 
     def __del__(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -64,7 +64,7 @@ def keep(value: object) -> None:
 
 
 def flushed() -> bool:
-    """Flush the program's output; whether it could be written."""
+    """Flush the program's output. Returns whether all was written."""
     try:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,8 +1,8 @@
 """``python3 fresh.py program arguments`` behaves like ``python3 program arguments``, with live output.
 
 It serves programs that cannot be forked from the agent's interpreter: their environment variables take effect at an
-interpreter's start, or a module beside them has the name of a module that the agent has loaded. Without ``__future__``,
-and without byte code of what is loaded here: with PYTHONPYCACHEPREFIX a program would find both in a place of its own.
+interpreter's start, or a module beside them has the name of a module that the agent has loaded. This module does not
+import ``__future__``, and its imports write no byte code: with PYTHONPYCACHEPREFIX a program would see both.
 """
 
 import atexit
@@ -29,7 +29,7 @@ TOOL_ENDS = (14, 15)  # see program.py
 
 
 def main(program: list[str]) -> main_program.Leaving:
-    """Have the program run once this module has ended with the exception given."""
+    """Have the program run once this module has ended with the given exception."""
     path = program[0]
     for end in TOOL_ENDS:
         try:  # noqa: SIM105 - contextlib would have to be loaded
@@ -44,7 +44,7 @@ def main(program: list[str]) -> main_program.Leaving:
     interpreter.renew_main_module()
     interpreter.set_command_line(path, program, [sys.orig_argv[0], *program])
     live_output.prepare()
-    live_output.begin()  # the agent cannot: it shares no memory with another interpreter
+    live_output.begin()  # the agent cannot wake the thread: it shares no memory with another interpreter
     return main_program.prepare(path, stream)
 
 

@@ -38,7 +38,7 @@ def libc(name: str, *arguments: int | bytes) -> int:
 
 
 def load_while_idle(names: Iterable[str], start_pipe: int, idle_seconds: float) -> bool:
-    """Import these modules while ``start_pipe`` has no data; whether it had none after ``idle_seconds``."""
+    """Import these modules while ``start_pipe`` has no data. Returns whether it had none after ``idle_seconds``."""
 
     def silent(seconds: float) -> bool:
         return not select.select([start_pipe], [], [], seconds)[0]
@@ -51,7 +51,7 @@ def load_while_idle(names: Iterable[str], start_pipe: int, idle_seconds: float) 
 
 def load(names: Iterable[str], go_on: Callable[[], bool] = lambda: True) -> None:
     """Import these modules and exclude them from garbage collection, so that a fork keeps sharing their pages."""
-    gc.disable()  # no garbage worth a look comes of it
+    gc.disable()  # imports leave almost no garbage
     for name in names:
         if not go_on():
             break

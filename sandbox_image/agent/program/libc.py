@@ -1,4 +1,4 @@
-"""Functions of the C library, without ``ctypes``: all of that would take a tenth of the agent's start."""
+"""Functions of the C library, without ``ctypes``, whose import would take a tenth of the agent's start."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class Pointer(_ctypes._SimpleCData):  # type: ignore[type-arg]
 
 
 class ForInteger(_ctypes.CFuncPtr):
-    """A function that gives an ``int``."""
+    """A function that returns an ``int``."""
 
     _flags_ = CDECL
     _restype_ = Integer
 
 
 class ForPointer(_ctypes.CFuncPtr):
-    """A function that gives a pointer: an integer, or ``None``."""
+    """A function that returns a pointer: an integer, or ``None``."""
 
     _flags_ = CDECL
     _restype_ = Pointer
 
 
 def address(name: str) -> int:
-    """Where a function lies, also one of the interpreter."""
+    """The address of a function of the C library or of the interpreter."""
     return _ctypes.dlsym(_ctypes.dlopen(None, 0), name)  # type: ignore[arg-type]

@@ -5,16 +5,15 @@ the line if it is killed. Flushing at each ``print`` would cost a system call ea
 output. It is no thread of the ``threading`` module, and waits in a loop of C, so the program sees no frame of it; the
 operating system counts it.
 
-The thread wakes up only if the program runs for a whole period: to wake it earlier would take two threads' turns at
-the interpreter's lock, out of the time of a program that has ended by then. So it sleeps on a semaphore which the agent
-lets go, a period after the program's start, in memory that the agent shares with its forks. The only token of a second
-semaphore decides: if the agent takes it (:func:`begin`) the thread wakes up, if the program's end takes it
-(:func:`end`) the thread sleeps for ever. What a program writes to that memory can only change when its own thread wakes
-up (``semaphores.py``).
+The thread wakes up only if the program runs for a whole period: an earlier wake-up would cost a short program two
+switches of the interpreter's lock. So the thread sleeps on a semaphore in memory that the agent shares with its forks;
+the agent releases the semaphore a period after the program's start. The only token of a second semaphore decides: if
+the agent takes the token (:func:`begin`), the thread wakes up; if the program's end takes it (:func:`end`), the thread
+sleeps for ever. A program that writes to that memory can only change when its own thread wakes up (``semaphores.py``).
 
-A lock keeps its flushes, during which it has locked the stream, from coinciding with a fork, whose child would find the
-stream locked for ever. At the program's end an awake thread ends first: a thread that the interpreter stops during its
-own end needs a library and a descriptor, which the program may have used up.
+A flush locks the stream, and a child forked meanwhile would find the stream locked for ever, so a lock keeps flushes
+and forks apart. At the program's end an awake thread ends first: a thread that the interpreter stops during its own end
+needs a library and a descriptor, which the program may have used up.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ PERIOD_SECONDS = 0.05
 _due, _may_begin = semaphores.shared(0, 1)
 _flushing, _program_ended, _thread_ended = (_thread.allocate_lock() for _ in range(3))
 _threads: list[int] = []  # at most one; none in a forked child
-_streams: list[tuple[Callable[[], None], Callable[[], None]]] = []  # what flushes each one's bytes, and its text
+_streams: list[tuple[Callable[[], None], Callable[[], None]]] = []  # for each stream: flush of bytes, of text
 
 
 def prepare() -> None:
@@ -65,7 +64,7 @@ def begin() -> None:
 
 
 def end() -> None:
-    """The program has ended: from now on the interpreter flushes the streams itself, at last when it frees them."""
+    """Stop flushing: the program has ended, and the interpreter flushes the streams itself, at last on freeing them."""
     if _threads:
         if _may_begin.try_wait() != 0:
             _program_ended.release()
@@ -78,8 +77,8 @@ def _flush(_: object) -> None:
     with _flushing:
         for flushes in _streams:
             try:
-                # The bytes first, and the text directly after them, without a step of Python's in between: so no other
-                # thread has the bytes locked when the text leaves its own buffer, and could go before it.
+                # The bytes first, and the text directly afterwards, without a step of Python in between: otherwise
+                # another thread could lock the bytes, and write before the text leaves its own buffer.
                 deque(map(call, flushes), maxlen=0)
             except (OSError, ValueError):
                 continue  # closed, detached, or broken, as the program's own next write finds

@@ -7,7 +7,7 @@ in CPython's ``pythonrun.c``). :class:`Stage` takes the place of ``sys.stderr`` 
 ``flush``, the very C function that ``python3 file`` calls. Decoding, syntax errors and ``__main__`` are exact for the
 same reason.
 
-The exception that ends the agent's module is a ``SystemExit`` whose code is set once the file has run.
+The agent's module ends with a ``SystemExit``, whose code is set once the file has run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ else:
     import ending
     import libc
 
-# Where they lie: looked up before any program is there.
+# Addresses of functions, looked up before any program runs.
 FOPEN, FMEMOPEN, RUN_FILE, LEAVE_LEVEL = map(
     libc.address, ("fopen", "fmemopen", "PyRun_SimpleFileExFlags", "Py_LeaveRecursiveCall")
 )
@@ -73,12 +73,12 @@ class Leaving(SystemExit):
 
 
 def opened(path: str) -> int:
-    """The C library's stream (``FILE *``) of a file to read; 0 where it cannot be opened."""
+    """The C library's stream (``FILE *``) of a file to read; 0 if it cannot be opened."""
     return libc.ForPointer(FOPEN)(os.fsencode(path), b"rb") or 0
 
 
 def opened_text(source: bytes) -> int:
-    """The C library's stream of a source that must live as long as the stream; 0 where there is no memory for it."""
+    """The C library's stream of a source, which must live as long as the stream; 0 without memory for it."""
     return libc.ForPointer(FMEMOPEN)(source, libc.Pointer(len(source)), b"rb") or 0
 
 

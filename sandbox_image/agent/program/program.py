@@ -51,23 +51,24 @@ class Some:
 for number in range(2):
     print(Some().text(number), [number], file=out, flush=True)
 """
-# Read once, when an interpreter or a preloaded library starts: a program that sets one of these gets a new process.
+# Variables that an interpreter or a preloaded library reads only at its start: a program that sets one gets a new
+# process.
 START_ONLY_VARIABLES = (
     *("PYTHON", "LANG", "LC_", "LD_", "GLIBC_", "MALLOC_", "OPENBLAS_", "OMP_", "MPL", "NPY_", "NUMPY_", "PANDAS_"),
     *("NODE", "UV_", "ICU_", "OPENSSL", "SSL_"),
 )
-# With one of these an interpreter prints each of its steps: such a program gets a new interpreter.
+# Variables with which an interpreter prints each of its steps: such a program gets a new interpreter.
 VISIBLE_AT_START = ("LD_DEBUG", "PYTHONINSPECT", "PYTHONMALLOCSTATS", "PYTHONPROFILEIMPORTTIME", "PYTHONVERBOSE")
 
 
 class Byte(_ctypes._SimpleCData):  # type: ignore[type-arg]
-    """As in ``ctypes``, which would be loaded for it; ``array`` imports ``collections``."""
+    """A replacement for that of ``ctypes``, whose import is too slow; ``array`` imports ``collections``."""
 
     _type_ = "B"
 
 
 class BecomeProgram(BaseException):
-    """Unwinds a forked child out of the agent; carries the program's path, and its file as the C library opened it."""
+    """Unwinds a forked child out of the agent, with the program's path and the file that the C library opened."""
 
     def __init__(self, path: str, stream: int) -> None:
         self.path, self.stream = path, stream
@@ -91,7 +92,7 @@ class Ahead:
         self.forked, self._start_pipe = forked[:-1], forked[-1]
 
     def takes(self, start: dict[str, Any]) -> bool:
-        """Whether it can run the program; it is ended if a new process would behave differently."""
+        """Whether it can run the program. If it would behave differently from a new process, it is ended."""
         named = ("entrypoint", "run") if start["fork"] else ()  # of another, the command line names its program
         only = tuple(name for name in ("cell", "tools") if start.get(name))
         self._message = channel.encode({name: start[name] for name in ("args", "env", *only, *named)})
@@ -109,7 +110,7 @@ class Ahead:
         return taken
 
     def _is_waiting(self) -> bool:
-        """Whether the process has not ended. One that ended during the rehearsal has been reaped there."""
+        """Whether the process still runs. If it ended during the rehearsal, it was reaped there."""
         try:
             return os.waitpid(self.forked[0], os.WNOHANG) == (0, 0)
         except ChildProcessError:
@@ -159,7 +160,7 @@ def await_start(prepared: dict[str, Any], ends: tuple[int, ...], tool_ends: tupl
     rehearse(prepared)
     interpreter.become_python()
     if interpreter.load_while_idle(prepared["preload"], 3, prepared["idle_seconds"]):
-        interpreter.become_python()  # anew: the collector no longer looks at what there was
+        interpreter.become_python()  # again, so that the collector ignores the new objects too
     live_output.prepare()
     fields = b""
     while data := os.read(3, PIPE_BYTES):
@@ -238,7 +239,7 @@ def leave_agent(start: dict[str, Any], ends: tuple[int, ...], tool_ends: tuple[i
         os.closerange(len(ends), TOOL_ENDS[0])
     os.closerange(TOOL_ENDS[-1] + 1 if tool_ends else len(ends), highest)
     identity.become_program()
-    interpreter.libc("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)  # only now: no descriptor of the agent is left to be found
+    interpreter.libc("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0)  # only now that the agent's descriptors are closed
     os.setsid()
     signal.set_wakeup_fd(-1)
     for signum in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
@@ -261,10 +262,10 @@ class Unfiltered(OSError):
 class Filters:
     """The seccomp filters that the program's process inherits from the agent, installed at most once.
 
-    They apply in addition to the container's own filter. Of filters that refuse a call the kernel uses the latest one's
-    error and log flag: the first filter answers some calls like a kernel without them, the second makes the kernel log
-    some silent denials, and keeps the program from installing filters. The agent needs none of the refused calls, so it
-    has both filters too: if one cannot be installed the agent fails, and no program starts.
+    They apply in addition to the container's own filter. If several filters refuse a call, the kernel uses the error
+    and the log flag of the latest: the first filter answers some calls like a kernel without them, the second makes the
+    kernel log some silent denials, and keeps the program from installing filters. The agent needs none of the refused
+    calls, so it has both filters too. If a filter cannot be installed, the agent fails, and no program starts.
     """
 
     NAMES = ("answers", "denial_log")
@@ -285,7 +286,7 @@ class Filters:
             for instructions, flags in zip(wanted, (0, SECCOMP_FILTER_FLAG_LOG), strict=True):
                 install_filter(instructions, flags)
         elif wanted != self._installed:
-            raise Unfiltered("other filters are installed than those that the program is to have")
+            raise Unfiltered("the installed filters are not those that the program must have")
 
 
 def install_filter(instructions: bytes, flags: int) -> None:

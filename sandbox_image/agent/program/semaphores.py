@@ -1,9 +1,8 @@
-"""POSIX semaphores that this process shares with those it forks.
+"""POSIX semaphores that this process shares with its forks.
 
-One of those may be hostile and write to them what it likes. Of the C library's operations only ``sem_trywait`` may
-then be called by a process that matters: ``sem_post`` takes from the semaphore itself which operation of the kernel
-wakes the process that waits, so a wrong one makes the caller wait for ever, or abort. :meth:`Semaphore.let_go` reads
-nothing.
+A fork may be hostile, and write anything to the semaphores. So of the C library's operations the agent may call only
+``sem_trywait``: ``sem_post`` reads from the semaphore which operation of the kernel wakes the waiting process, so a
+forged semaphore makes the caller wait for ever, or abort. :meth:`Semaphore.let_go` reads nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ FUTEX_WAKE = 1  # of any process that shares the memory
 
 
 class Semaphore:
-    """A semaphore at an address. Its operations are C functions, which leave no frame; each returns 0, or -1 on
-    failure.
+    """A semaphore at an address. Its operations are C functions, which leave no frame of Python; each returns 0, or -1
+    on failure.
     """
 
     def __init__(self, address: int, value: int) -> None:
@@ -36,12 +35,12 @@ class Semaphore:
         libc.ForInteger(libc.address("sem_init"))(place, 1, value)
         self.wait: Callable[[], int] = partial(libc.ForInteger(libc.address("sem_wait")), place)
         self.try_wait: Callable[[], int] = partial(libc.ForInteger(libc.address("sem_trywait")), place)
-        self._value = libc.Integer.from_address(address)  # of the library's structure the first member
+        self._value = libc.Integer.from_address(address)  # the first member of the library's structure
         number = SYS_FUTEX[os.uname().machine]
         self._wake = partial(libc.ForInteger(libc.address("syscall")), number, place, FUTEX_WAKE, 1)
 
     def let_go(self) -> None:
-        """Wake one waiting process, or let the next pass without waiting: for a semaphore that is released once."""
+        """Wake a waiting process, or let the next pass without waiting; for a semaphore that is released only once."""
         self._value.value = 1
         self._wake()
 

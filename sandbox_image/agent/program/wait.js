@@ -1,9 +1,9 @@
 // Loaded before a program (node --require): waits for its request, then Node.js continues as usual.
 //
-// Node.js has started by now and is about to run the file that its command line names. One JSON object comes on
-// descriptor 3: further arguments, the environment variables, whether the file is a cell, which cell.js runs, and
-// whether it has tools: otherwise the pipes for their calls and answers are closed. The program must see no trace of
-// this, also not in its worker threads, which load this file too.
+// Node.js has started, and is about to run the file that its command line names. One JSON object arrives on descriptor
+// 3: further arguments, the environment variables, whether the file is a cell (which cell.js runs), and whether it has
+// tools; without tools the pipes for their calls and answers are closed. The program must see no trace of this file,
+// also in its worker threads, which load this file too.
 'use strict';
 
 if (require('worker_threads').isMainThread) {

@@ -16,18 +16,18 @@ program of its environment needs (``preload``), sends READY and blocks. Then it 
      │ ─── BYE (if it is to wait for it) ────▶ │ exits with the program's code
 
 *The pipe.* Frames travel on the agent's fd 0 and fd 1: one byte of type, four bytes of length (big endian), the
-payload. Where the program has the agent's uid, three things keep it off that pipe: its own fds 0 to 2 are other pipes;
-the agent is not dumpable, which closes ``/proc/1/fd``, its memory and ptrace to its uid; and it ignores signals. In
-gVisor that does not hold, so there the agent has another uid (``identity.py``). A program can still waste its own
-sandbox; then the host sees a dead agent.
+payload. If the program has the agent's uid, three measures keep it off that pipe: the program's fds 0 to 2 are other
+pipes; the agent is not dumpable, which closes ``/proc/1/fd``, its memory and ptrace to its uid; and the agent ignores
+signals. In gVisor these measures fail, so there the agent has another uid (``identity.py``). A program can still ruin
+its own sandbox; then the host sees a dead agent.
 
 *One loop* (``execution.py``) waits in poll(2) for frames from the host, output, room in the program's stdin, room in fd
 1, SIGCHLD, and the next deadline. Output is read only while no frame waits to be written: a host that reads slowly
 slows the program down, and the agent buffers at most two reads of output.
 
-*Calls of tools* (``process.ToolPipes``). A program with tools, and no other, has two pipes more, for its calls and for
-their answers. The agent passes their bytes on and understands none. It reads a call only while the host has room for
-it, and the host sends no more of the answers than the program takes.
+*Calls of tools* (``process.ToolPipes``). Only a program with tools has two more pipes, for its calls and for their
+answers. The agent passes their bytes on unparsed. It reads calls only while the host has room for them, and the host
+sends answers only as the program takes them.
 
 *The end.* When the main process ends, or is stopped by a soft limit or STOP, every other process first gets SIGKILL and
 is reaped. Then the content of the pipes is bounded, and ``/output`` (``artifacts.py``) no longer changes.
@@ -52,16 +52,16 @@ like every program's process, and waits for its request on a fourth pipe (``prog
 interpreter, or another interpreter (``wait.js``). A program that such a process cannot run gets a new process, or the
 waiting process executes a new interpreter.
 
-*Idle imports.* A fork that has waited for a while imports the modules that many programs need. Containers that are used
-as soon as they are made spend no CPU time on modules that their programs may not need. For the same reason the agent
-itself imports little, and no module that imports ``re``.
+*Idle imports.* A fork that has waited for a while imports the modules that many programs need. A container that is used
+as soon as it is made spends no CPU time on modules that its program may not need. For the same reason the agent itself
+imports little, and no module that imports ``re``.
 
-*Rehearsals.* After that fork agent and process share all pages, and each one's first write to a page costs a fault: two
-hundred in an execution. So each rehearses its work once, unless a program has arrived (``rehearse``).
+*Rehearsals.* After that fork the agent and the process share all pages, and the first write of either to a page costs a
+fault: two hundred in an execution. So each rehearses its work once, unless a program has arrived (``rehearse``).
 
 *Faults.* End of file on fd 0 means that the host is gone: kill all processes, exit 125. The agent's own errors: one
-line on fd 2, exit 125, or 123 if the kernel rejects the program's seccomp filters. Stopped by a limit or STOP:
-124. Otherwise the program's code, or 128 + its signal.
+line on fd 2, exit 125, or 123 if the kernel rejects the program's seccomp filters. Stopped by a limit or STOP: exit
+124. Otherwise the program's exit code, or 128 + its signal.
 """
 
 # ruff: noqa: E402 - the collector is off before anything is loaded
@@ -111,7 +111,7 @@ PATHS = {"inputs": "/inputs", "identity": "/run/identity", "work": "/work", "tmp
 
 
 def main(settings_path: str) -> NoReturn:
-    """The agent's life. In the forked child, :class:`program.BecomeProgram` comes out of it."""
+    """The agent's life. In the forked child it raises :class:`program.BecomeProgram`."""
     protect()
     with open(settings_path, "rb") as file:
         settings = channel.decode(file.read())
@@ -236,7 +236,7 @@ def rehearse(prepared: dict[str, Any]) -> None:
 
 
 def protect() -> None:
-    """Close the agent to a uid that it shares, and its ears to signals."""
+    """Protect the agent from processes of its own uid, and ignore signals."""
     try:
         with open("/proc/self/loginuid", "w") as file:  # which all that it starts inherits, and nothing may set again
             file.write(str(os.getuid()))
@@ -273,7 +273,7 @@ def describe() -> dict[str, Any]:
 
 
 def counted(names: Iterable[str]) -> int:
-    """The sum of these counters of the kernel's network, such as ``Ip.OutNoRoutes``, less those with a ``-``.
+    """The sum of these counters of the kernel's network, such as ``Ip.OutNoRoutes``, minus those with a ``-``.
 
     At least 0. A missing counter counts as 0.
     """

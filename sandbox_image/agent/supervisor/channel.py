@@ -26,8 +26,8 @@ READ_BYTES = 2**16  # more than that the C library would map for each read, and 
 
 
 class Plain:
-    """Plain JSON by the half of ``json`` that is written in C; the other half imports ``re``, and both take a fifth of
-    the agent's start.
+    """Plain JSON by the part of ``json`` that is written in C. The other part imports ``re``; both together take a
+    fifth of the agent's start.
     """
 
     strict, object_hook, object_pairs_hook = True, None, None
@@ -55,7 +55,7 @@ def frame(kind: bytes, payload: bytes | dict[str, Any] = b"") -> bytes:
 
 
 class Input:
-    """Bytes for a pipe of the program, such as its standard input: the buffered ones, and whether more will arrive
+    """Bytes for a pipe of the program, such as its standard input: the buffered bytes, and whether more will arrive
     (``streamed``).
     """
 
@@ -69,7 +69,7 @@ class Input:
         return not self.unfed and not self._more
 
     def add(self, data: bytes) -> None:
-        """Add a frame of the host, empty for the last. The host sends no more than the window allows."""
+        """Add a frame of the host; an empty frame is the last. The host sends no more than the window allows."""
         if not data:
             self._more = False
         elif self._more:
@@ -121,7 +121,7 @@ class Channel:
                 self.write()
 
     def ready(self) -> bool:
-        """Whether the host has sent something more."""
+        """Whether the host has sent further bytes."""
         return bool(self._inbox or select.select([self.source], [], [], 0)[0])
 
     def write(self) -> None:
@@ -168,7 +168,7 @@ class Channel:
         return one
 
     def linger(self, seconds: float) -> None:
-        """Wait for BYE, the end of the pipe, or the deadline, after which no sent frame is still unread."""
+        """Wait for BYE, the end of the pipe, or the deadline, so that the host has read every sent frame."""
         deadline = time.monotonic() + seconds
         try:
             while select.select([self.source], [], [], max(0.0, deadline - time.monotonic()))[0]:

@@ -66,7 +66,7 @@ def full(paths: list[str]) -> list[str]:
 
 
 def live_cpu_seconds(session: int) -> float:
-    """CPU time of every live process that the program started, and of the children those have reaped."""
+    """CPU time of every live process that the program started, and of the children that these have reaped."""
     ticks = 0
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == AGENT_PID:
@@ -124,10 +124,10 @@ class Execution:
         live: bool = False,
         tools: process.ToolPipes | None = None,
     ) -> None:
-        """Run a forked process to its end, or stop it. Then nothing that it started is left, and its output is sent.
+        """Run a forked process to its end, or stop it. Afterwards all its processes are dead, and its output is sent.
 
-        ``go`` is called as the last step before the first wait: the process that it wakes may get the agent's
-        processor, and an agent with work left would read the output only when the process gives the processor back.
+        ``go`` is called as the last step before the first wait: the process that it wakes may take the agent's
+        processor, and an agent with work left would read the output only when the process yields the processor.
         ``live``: the process may be a fork of this interpreter, whose thread for live output is woken here.
         """
         main = process.Process(forked, stdin, kinds, tools)
@@ -145,7 +145,7 @@ class Execution:
         self._judge(ended[main.pid] if status is None else status)
 
     def rehearse(self, stand_in: process.Process, stop: Callable[[], object]) -> None:
-        """Go through the steps of :meth:`run_process` for pipes without a process, until ``stop`` has it stopped."""
+        """Rehearse the steps of :meth:`run_process` with pipes but without a process, until ``stop`` ends it."""
         self._supervise(stand_in, stop)
         self._judge(0)
 
@@ -161,7 +161,7 @@ class Execution:
             self.exit_code = 128 + killed_by if killed_by else os.WEXITSTATUS(status)
 
     def _supervise(self, main: process.Process, go: Callable[[], object] | None) -> int | None:
-        """Move bytes until the process ends (its wait status) or is to be stopped (None, and ``stopped`` is set)."""
+        """Move bytes until the process ends (returns its wait status) or must be stopped (None; ``stopped`` is set)."""
         self._plan_cpu_check(sum(self.reaped_cpu_seconds()), at_least=0.0)
         source, sink = self.channel.source, self.channel.sink
         while True:

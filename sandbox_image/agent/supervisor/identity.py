@@ -1,15 +1,17 @@
 """The two users of a sandbox in gVisor: the agent's and the program's.
 
-There a process reaches every other process of its uid, also one that is not dumpable. So the agent has a uid of its
-own, and gives the program another (``/run/identity/passwd`` names both). A container engine gives capabilities only to
-root, so the agent starts as the root of gVisor's kernel, with four of them. Before it meets any program it is its own
-user, and keeps three: to become the program's user (CAP_SETUID, CAP_SETGID), and to end what that user runs (CAP_KILL).
-The fourth, CAP_SETPCAP, is needed once, to empty the bounding set. The program's process has none in any set.
+In gVisor a process reaches every other process of its uid, also a process that is not dumpable. So the agent has a uid
+of its own, and gives the program another (``/run/identity/passwd`` names both). A container engine gives capabilities
+only to root, so the agent starts as the root of gVisor's kernel, with four capabilities. Before any program runs, the
+agent becomes its own user, and keeps three of them: to become the program's user (CAP_SETUID, CAP_SETGID), and to kill
+that user's processes (CAP_KILL). The fourth, CAP_SETPCAP, is needed once, to empty the bounding set. The program's
+process has no capability in any set.
 
-The agent's files and pipes for the program are the program's (:class:`AsProgram`): with its effective uid the agent can
-be signalled and opened no more than without, and it has that only while no process of the program runs.
+The agent makes the program's files and pipes with the program's effective uid (:class:`AsProgram`), so that the program
+owns them. That uid does not make the agent's process easier to signal or open, and the agent has it only while no
+process of the program runs.
 
-In a sandbox without an agent's user, all of this does nothing.
+In a sandbox without an agent's user, these functions do nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ _program = -1  # the uid of its user, where that is not the agent's
 
 
 def take(accounts: str) -> None:
-    """Be the agent's user from now on, if the file of accounts has one. Raises ``OSError``."""
+    """Become the agent's user for good, if the file of accounts has one. Raises ``OSError``."""
     global _program
     try:
         with open(accounts) as file:
@@ -53,32 +55,32 @@ def take(accounts: str) -> None:
 
 
 def become(uid: int) -> None:
-    """Have only this user and its group."""
+    """Become this user, with its group as the only group."""
     os.setgroups([])
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
 
 
 def keep(capabilities: int) -> None:
-    """Have just these capabilities, and none that an executed program would inherit. Raises ``PermissionError``."""
+    """Keep only these capabilities, and none for executed programs. Raises ``PermissionError``."""
     header = struct.pack("Ii", CAPABILITY_VERSION, 0)
     if interpreter.libc("capset", header, struct.pack("6I", capabilities, capabilities, 0, 0, 0, 0)) != 0:
         raise PermissionError("the kernel does not take a set of capabilities")
 
 
 def become_program() -> None:
-    """In a forked child: be the program's user for good, without a capability. Raises ``OSError``."""
+    """In a forked child: become the program's user for good, without a capability. Raises ``OSError``."""
     if _program < 0:
         return
     become(_program)
     keep(0)
-    # Neither the agent counts here nor this process, which gVisor counts by the uid that it was forked with.
+    # The limit counts neither the agent nor this process, which gVisor counts by the uid at its fork.
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[1] - NOT_COUNTED
     resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
 
 
 class AsProgram:
-    """Within, the agent has the program's user: the program owns its new files. May be nested."""
+    """A context in which the agent has the program's user, so that the program owns new files. May be nested."""
 
     def __enter__(self) -> None:
         self._before = os.getegid(), os.geteuid()

@@ -1,8 +1,8 @@
 """A process of the program, and the agent's ends of its pipes.
 
-``agent.py`` has the theory of operation. A program with tools has two more pipes than its standard ones
-(:class:`ToolPipes`). The agent never waits for the program to read or to write them, and understands nothing of what
-they carry: ``README.md`` describes that under "Calls of tools".
+``agent.py`` has the theory of operation. A program with tools has two pipes in addition to its standard pipes
+(:class:`ToolPipes`). The agent never waits for the program to read or to write them, and passes their bytes on
+unparsed; ``README.md`` describes the messages under "Calls of tools".
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ EXIT_AGENT_FAILED = 125
 def fork(
     enter: Callable[[tuple[int, ...], tuple[int, ...]], None], start_pipe: bool = False, tools: bool = False
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Start a process: its pid with our ends of its stdin, stdout, stderr and, with ``start_pipe``, of a fourth pipe;
-    and with ``tools`` our ends of the pipes of its calls and their answers.
+    """Start a process. Returns its pid, and our ends of its stdin, stdout, stderr and, with ``start_pipe``, of a fourth
+    pipe; with ``tools`` also our ends of the pipes of its calls and their answers.
 
-    ``enter`` turns the forked child into the program; it gets the child's ends, those for tools apart.
+    ``enter`` turns the forked child into the program; it gets the child's ends, and separately the ends for tools.
     """
     outward = [False, True, True, *([False] if start_pipe else []), *([True, False] if tools else [])]
     with identity.AsProgram():  # which may open its ends anew
@@ -61,7 +61,7 @@ class Inlet:
         """The descriptor to poll, with its events."""
         if self._end < 0:
             return {}
-        return {self._end: select.POLLOUT if self.source.unfed else 0}  # then for an error alone: no reader
+        return {self._end: select.POLLOUT if self.source.unfed else 0}  # only for an error: without a reader
 
     def feed(self, ready: dict[int, int] | None = None) -> None:
         """Write as much as fits, and close the pipe at the end of the bytes or without a reader."""
@@ -88,8 +88,8 @@ class Inlet:
 class ToolPipes:
     """The agent's ends of the pipes of a program's calls and of their answers.
 
-    It reads no more of the calls than the host has room for (``room_bytes`` of all since the start), so a program that
-    calls too much waits in its own write.
+    It reads calls only as far as the host has room for them (``room_bytes`` since the start), so a program that makes
+    too many calls waits in its own write.
     """
 
     def __init__(self, ends: tuple[int, ...], room_bytes: int) -> None:
@@ -107,7 +107,7 @@ class ToolPipes:
         return waited
 
     def read(self, ready: dict[int, int]) -> bytes:
-        """The bytes of calls that the program has written and the host has room for, possibly none."""
+        """The written bytes of calls for which the host has room, possibly none."""
         if self._calls not in ready:
             return b""
         try:
@@ -121,7 +121,7 @@ class ToolPipes:
         return data
 
     def taken_bytes(self) -> int | None:
-        """The bytes of answers in the program's pipe, unless the host has this number."""
+        """The number of answer bytes in the program's pipe, unless the host already has this number."""
         if self.answers.source.taken_bytes == self._acknowledged_bytes:
             return None
         self._acknowledged_bytes = self.answers.source.taken_bytes

@@ -30,7 +30,7 @@ ENTRIES = {
     "an x32 program": ("SIGSYS", "missing"),  # few kernels execute them
 }
 DENIED = (
-    "system call number {}, which no program may: it came by the entry for {}, which is closed; the process was killed"
+    "system call number {}, which is forbidden: it came by the entry for {}, which is closed; the process was killed"
 )
 EACH_DENIED = tuple(
     DENIED.format(number, entry) for number, entry in ((252, "i386"), (1, "i386"), (231, "x32"), (545, "x32"))

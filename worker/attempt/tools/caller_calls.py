@@ -25,7 +25,7 @@ class CallerCalls:
 
 
 def checked(specification: Specification, call: ToolCall) -> ToolCall | ToolFailure:
-    """The call with the arguments that were checked; or why it is not made. Takes up to a second of CPU time."""
+    """The call with the checked arguments, or its failure. Takes up to a second of CPU time."""
     own = [own_tool(tool) for tool in specification.tools if isinstance(tool, CallerTool)]
     tool = next((tool for tool in own if tool.name == call.tool), None)
     if tool is None:

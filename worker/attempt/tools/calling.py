@@ -6,13 +6,13 @@ The session's thread passes on the frames of the line; the thread that reads out
 Both only check and queue them. One thread for each attempt, started with its first call, does the rest, so that neither
 Redis nor a program that does not read its answers delays output, or another attempt.
 
-*Bounds.* The agent sends no more of the line than it has room for: ``CALL_WINDOW_BYTES`` beyond what was parsed.
-Nothing is parsed while ``at_once`` calls are open, so further calls wait in the program. Answers are sent only as the
-program takes them. A call beyond another bound is answered with its failure; a line with bytes that are no calls, or
-with far more calls than allowed, is no longer read.
+*Bounds.* The agent sends at most ``CALL_WINDOW_BYTES`` beyond the parsed bytes of the line. Parsing pauses while
+``at_once`` calls are open, so further calls wait in the program. Answers are sent only as the program takes them. A
+call beyond another bound is answered with its failure. The worker stops reading a line with malformed bytes, or with
+far more calls than allowed.
 
-*Trust.* Nothing in a call is believed: the worker makes its id, and tenant, execution and attempt are its own. The
-broker permits or refuses the call by the signed specification.
+*Trust.* The worker does not trust the content of a call: the worker makes the call's id, and takes tenant, execution
+and attempt from its own claim. The broker permits or refuses the call by the signed specification.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from worker.attempt.incidents import Incidents
 from worker.attempt.tools.ledger import Bounds, Ledger, OpenCall
 
 BUILT_IN = "mayfly"  # the server of calls that the worker answers itself
-LATE_SECONDS = 1.0  # after a call's deadline, until which its broker is to settle it
+LATE_SECONDS = 1.0  # after a call's deadline, in which its broker may still settle the call
 DENIED = ("tool_unknown", "tool_denied")
 OVER = ToolFailure(code="tool_cancelled", message="The execution has ended.")
 TIMED_OUT = ToolFailure(code="tool_timed_out", message="The call has no outcome within its deadline.")
@@ -59,7 +59,7 @@ class Door(Protocol):
 
     def submit(self, call: ToolCall, on_outcome: Callable[[ToolOutcome], None]) -> None:
         """Submit a call. Raises :class:`StaleAttempt`, :class:`StoreUnavailable`, :class:`StoreFull`, and
-        ``ValueError`` for arguments that are no JSON.
+        ``ValueError`` for arguments that are not JSON.
         """
 
     def built_in(self, tool: str, arguments: str) -> ToolOutcome:
@@ -93,16 +93,16 @@ class Calling:
         self._stream, self._ledger = CallStream(bounds.request_bytes), Ledger(bounds, keeps_arguments)
         self._received_bytes, self._room_bytes = 0, CALL_WINDOW_BYTES
         self._sent_bytes = self._acknowledged_bytes = self._taken_bytes = 0
-        self._submitted: dict[str, ToolCall] = {}  # without outcome
+        self._submitted: dict[str, ToolCall] = {}  # submitted calls without an outcome
         self._answers: deque[tuple[OpenCall, memoryview]] = deque()
         self._readable, self._closed = True, False
 
     def receive(self, frame: Frame) -> None:
-        """Process a frame of the line. Raises :class:`FrameError` for a frame that no agent sends."""
+        """Process a frame of the line. Raises :class:`FrameError` for a frame that an agent never sends."""
         if frame.kind is FromAgent.CALL_DATA:
             self._received_bytes += len(frame.payload)
             if self._received_bytes > self._room_bytes:
-                raise FrameError(f"CALL_DATA beyond the {self._room_bytes} bytes for which there is room")
+                raise FrameError(f"CALL_DATA beyond the {self._room_bytes} bytes that CALL_ROOM permits")
             self._events.put(("data", frame.payload))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="calls", daemon=True)
@@ -172,7 +172,7 @@ class Calling:
             self._settle(self._ledger.open[id], ToolOutcome(failure=TIMED_OUT))
 
     def _advance(self) -> None:
-        """Take calls in as far as the bounds allow, and send answers as far as the program takes them."""
+        """Process calls as far as the bounds allow, and send answers as far as the program takes them."""
         while True:
             self._send_answers()
             if not self._readable or len(self._ledger.open) >= self._ledger.bounds.at_once:
@@ -191,7 +191,7 @@ class Calling:
             return
         room = self._stream.wanted_bytes + CALL_WINDOW_BYTES
         if room - self._room_bytes >= CALL_WINDOW_BYTES // 2:
-            self._room_bytes = room  # before: the agent may be faster than this thread
+            self._room_bytes = room  # before the send: the agent may use the room at once
             self._send(encode(ToAgent.CALL_ROOM, {"bytes": room}), SEND_SECONDS)
 
     def _stop_reading(self, why: str) -> None:
@@ -245,13 +245,13 @@ class Calling:
         self._settle(call, ToolOutcome(failure=failure))
 
     def _settle(self, call: OpenCall | None, outcome: ToolOutcome) -> None:
-        """Queue the answer to a call, unless it has its answer already."""
+        """Queue the answer to a call, unless the call was answered before."""
         if call is None or call.answered:
             return
         failure, body = self._ledger.settle(call, outcome)
         if failure and failure.code in DENIED:
             name = call.request.name
-            detail = f"The program called the tool {name}, which it may not: {failure.message}"
+            detail = f"The program called the tool {name}, which is forbidden: {failure.message}"
             self._incidents.note(SecurityEvent("tool_denied", detail, "host", Refusal(failure.code, name)))
         self._answers.append((call, memoryview(answer(call.request.seq, failure is None, body))))
 
@@ -259,7 +259,7 @@ class Calling:
         while self._answers and (room := WINDOW_BYTES - (self._sent_bytes - self._taken_bytes)) > 0:
             call, rest = self._answers[0]
             piece = rest[: min(room, PIECE_BYTES)]
-            self._sent_bytes += len(piece)  # before: the agent may be faster than this thread
+            self._sent_bytes += len(piece)  # before the send: the agent may acknowledge at once
             self._send(encode(ToAgent.ANSWER_DATA, bytes(piece)), SEND_SECONDS)
             if len(piece) < len(rest):
                 self._answers[0] = call, rest[len(piece) :]

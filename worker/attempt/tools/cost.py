@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from orchestrator.models.tools import ToolFailure
 
-MOST_SECONDS = 2.0  # of one attempt; the last check or search may take a second more
+MOST_SECONDS = 2.0  # for one attempt; the last check or search may take a second more
 COSTLY = ToolFailure(
     code="tool_denied",
-    message=f"Checks and searches of this execution took {MOST_SECONDS:g} s of the host's CPU time, the most that they "
-    "may. Define simpler schemas, pass smaller arguments, or search less.",
+    message=f"Checks and searches of this execution have used all of their {MOST_SECONDS:g} s of the host's CPU time. "
+    "Define simpler schemas, pass smaller arguments, or search less.",
 )
 
 
@@ -24,12 +24,12 @@ class Cost:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether no further work may be done."""
+        """Whether the permitted CPU time is used up."""
         return self.seconds >= MOST_SECONDS
 
     @contextmanager
     def charged(self) -> Iterator[None]:
-        """Charge what is done within."""
+        """Charge the CPU time of the ``with`` block."""
         began = time.thread_time()
         try:
             yield

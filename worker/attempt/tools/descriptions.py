@@ -1,7 +1,7 @@
 """Descriptions of tools for a program: the files under ``/tools``, and the answers of ``search_tools``.
 
 Both are made from the tenant's catalogues, the policies of its servers and the execution's grants, and kept for
-executions with the same. They describe nothing that the execution may not call.
+executions with equal ones. They describe only tools that the execution may call.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from orchestrator.tools.stubs import files
 from worker.attempt.tools.caller_calls import own_tool
 
 MOST_KEPT = 64  # sets of files; each is some hundred kilobytes
-MOST_KEPT_CHARACTERS = 64 * 2**20  # of all of them: a tool server may list 4 MiB of tools
-CHARACTERS_PER_TOKEN = 3.5  # of names and signatures, cautiously
-JAVASCRIPT = (".js", ".mjs", ".cjs", ".ts", ".mts")  # suffixes of a program's file; another reads Python's notation
+MOST_KEPT_CHARACTERS = 64 * 2**20  # of all kept files together: a tool server may list 4 MiB of tools
+CHARACTERS_PER_TOKEN = 3.5  # a low estimate for names and signatures
+JAVASCRIPT = (".js", ".mjs", ".cjs", ".ts", ".mts")  # suffixes of JavaScript programs; all others get Python's notation
 NOTHING_SEEN = Seen()
 
 
@@ -62,7 +62,7 @@ class Description:
 
     @property
     def characters(self) -> int:
-        """How much its files take, once they were made."""
+        """The size of the files, 0 before they are made."""
         return self._characters if "files" in self.__dict__ else 0
 
     @cached_property
@@ -71,7 +71,7 @@ class Description:
 
     @cached_property
     def index(self) -> ToolIndex:
-        """The tools, to be searched."""
+        """The search index of the tools."""
         return ToolIndex(self._catalogues, self._grants, self._seen, self._destructive)
 
 
@@ -133,7 +133,7 @@ def searched(description: Description, arguments: str) -> ToolOutcome:
 
 
 def with_own(catalogues: tuple[Catalogue, ...], specification: Specification) -> tuple[Catalogue, ...]:
-    """The catalogues, and one of the tools that the execution's client fulfils."""
+    """The catalogues, with a further catalogue of the tools that the execution's client fulfils."""
     own = [tool for tool in specification.tools if isinstance(tool, CallerTool)]
     if not own:
         return catalogues
@@ -151,4 +151,4 @@ def _shown(name: str, text: str, detail: Detail) -> Any:
         return name
     if detail == "definitions" and text.startswith("{"):
         return {"name": name, "definition": json.loads(text)}
-    return {"name": name, "signature": text}  # also in place of a definition that is too large
+    return {"name": name, "signature": text}  # also replaces a definition that is too large

@@ -41,15 +41,15 @@ class ToolDesk:
         self._policies: dict[str, tuple[bytes, frozenset[str]]] = {}
 
     def start(self) -> None:
-        """Begin to read outcomes."""
+        """Start the thread that reads outcomes."""
         self._replies.start()
 
     def stop(self) -> None:
-        """Stop to read; for when no attempt is left."""
+        """Stop the thread, once all attempts have ended."""
         self._replies.stop()
 
     def wait_seconds(self, specification: Specification) -> float | None:
-        """How long the program may wait for tools beyond its wall time; ``None`` without tools."""
+        """The seconds that the program may wait for tools beyond its wall time; ``None`` without tools."""
         return self._wait_seconds if specification.tools else None
 
     def files(self, specification: Specification) -> dict[str, str]:
@@ -115,9 +115,9 @@ class AttemptDoor:
         self.reply_to = replies.reply_to
 
     def submit(self, call: ToolCall, on_outcome: Callable[[ToolOutcome], None]) -> None:
-        """Submit a call. Before a call that must not be made twice, record that no further attempt may follow.
+        """Submit a call. Before a call that must not be made twice, record that the attempt must not be repeated.
 
-        A broker checks the calls of servers; calls of tools of the caller are checked here.
+        A broker checks calls of tool servers; this method checks calls of the caller's tools.
         """
         if call.server == CALLER:
             found = self._caller_calls.checked(call)
@@ -147,7 +147,7 @@ class AttemptDoor:
         self._replies.forget(call.id)
         try:
             self._store.tools.calls.drop(call.id)
-        except StoreUnavailable as error:  # it expires
+        except StoreUnavailable as error:  # the call expires
             log.warning("tool_call.not_cancelled", call=call.id, detail=error.message)
 
     def cancel(self) -> None:

@@ -12,8 +12,8 @@ from orchestrator.models.tools import CallRecord, ToolFailure, ToolOutcome
 from orchestrator.settings import Settings
 from worker.agent.call_stream import Request
 
-MAX_REFUSED = 1000  # calls beyond their number that are answered
-KEPT_ARGUMENTS_BYTES = 4096  # on the record, of tenants that want that
+MAX_REFUSED = 1000  # calls beyond the permitted number that are still answered
+KEPT_ARGUMENTS_BYTES = 4096  # kept in the records of tenants that keep arguments
 
 
 class Bounds(NamedTuple):
@@ -47,14 +47,14 @@ class Waiting:
         self._open, self._since, self._seconds = 0, 0.0, 0.0
 
     def begin(self) -> None:
-        """A call was submitted."""
+        """Record a submitted call."""
         with self._lock:
             if not self._open:
                 self._since = time.monotonic()
             self._open += 1
 
     def end(self) -> None:
-        """A call has its outcome."""
+        """Record a call's outcome."""
         with self._lock:
             self._open -= 1
             if not self._open:
@@ -68,7 +68,7 @@ class Waiting:
 
 @dataclass
 class OpenCall:
-    """A call whose answer is not sent. ``waits``: it was submitted, and has no outcome."""
+    """A call whose answer is not sent yet. ``waits``: the call was submitted and has no outcome."""
 
     id: str
     request: Request
@@ -91,7 +91,7 @@ class Ledger:
 
     @property
     def is_flooded(self) -> bool:
-        """Whether the program continues to call beyond its number of calls."""
+        """Whether the program continues to call far beyond the permitted number of calls."""
         return self.count > self.bounds.calls + MAX_REFUSED
 
     def records(self) -> tuple[CallRecord, ...]:
@@ -109,15 +109,15 @@ class Ledger:
         return call
 
     def submitted(self, call: OpenCall) -> None:
-        """The program waits for the outcome of this call."""
+        """Record that the program waits for the outcome of this call."""
         call.waits = True
         self.waiting.begin()
 
     def refusal(self, request: Request) -> ToolFailure | None:
-        """The failure of a begun call beyond a bound, or of a name that no tool can have."""
+        """The failure of a call that exceeds a bound or has an impossible name; ``None`` for other calls."""
         bounds = self.bounds
         if self.count > bounds.calls:
-            message = f"An execution makes at most {bounds.calls} calls. Ask for more with each, or submit another."
+            message = f"An execution makes at most {bounds.calls} calls. Do more with each call, or submit another."
             return ToolFailure(code="tool_calls_exceeded", message=message)
         if request.body is None:
             message = f"The arguments have {request.size} bytes; a call may have at most {bounds.request_bytes}."
@@ -129,7 +129,7 @@ class Ledger:
         return None
 
     def settle(self, call: OpenCall, outcome: ToolOutcome) -> tuple[ToolFailure | None, bytes]:
-        """End a call. Returns its failure, which a result beyond the bounds is too, and the body of its answer."""
+        """End a call. Returns its failure (also for a result beyond the bounds), and the body of its answer."""
         if call.waits:
             self.waiting.end()
         call.waits, call.answered = False, True
@@ -161,7 +161,7 @@ class Ledger:
 
     def _record(self, call: OpenCall, outcome: str, response_bytes: int) -> None:
         if call.id not in self._records and len(self._records) >= self.bounds.calls:
-            return  # it is beyond the number of calls, as its answer states
+            return  # a call beyond the permitted number has no record; its answer states the bound
         record = CallRecord(
             id=call.id,
             tool=call.request.name,

@@ -12,9 +12,9 @@ from worker.sandbox.profile import SandboxProfile
 NANOCPUS_PER_MICROSECOND = 10**9 // PERIOD_MICROSECONDS
 # The compared fields beside ``HostConfig``, of which every field is compared.
 CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled", "WorkingDir")
-# Where the engine mounts files from its own directory on the host's disk, unless something else is mounted there.
+# Files that the engine mounts from its own directory on the host's disk, unless the profile mounts others.
 ENGINE_FILES = ("hosts", "hostname", "resolv.conf")
-FROM_IMAGE = ("Volumes", "Healthcheck", "ExposedPorts")  # an image must bring none of these
+FROM_IMAGE = ("Volumes", "Healthcheck", "ExposedPorts")  # fields that an image must leave empty
 
 
 def nano_cpus(cpu_cores: float) -> int:

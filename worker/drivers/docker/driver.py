@@ -36,7 +36,7 @@ class DockerDriver:
     def runtimes(self) -> dict[Isolation, str]:
         with translated("info"):
             info = self.engine.api().info()
-        # A path of an engine on another host means nothing here; nor does it exist for a worker in a container.
+        # A path of an engine on another host is meaningless here, and a worker in a container cannot see the path.
         root = Path(info["DockerRootDir"])
         self._places = {"engine": root} if self._url.startswith("unix:") and root.is_dir() else {}
         known = info["Runtimes"]

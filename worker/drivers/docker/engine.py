@@ -95,11 +95,11 @@ class Engine:
             return dict(self.api().inspect_container(id))
 
     def wait(self, id: str, timeout_seconds: float) -> tuple[int, bool] | None:
-        """A container's exit code, and whether it had no memory left; ``None`` if it runs on after that time."""
+        """A container's exit code, and whether the container ran out of memory; ``None`` if it still runs."""
         with translated("wait"):
             api = self.api()
             try:
-                # Streamed, so that a connection that timed out is closed and not left to the garbage collector.
+                # Streamed, so that a timed-out connection is closed at once, not by the garbage collector.
                 url = api._url("/containers/{0}/wait", id)
                 with api._post(url, timeout=timeout_seconds, stream=True) as response:
                     api._raise_for_status(response)
@@ -111,14 +111,14 @@ class Engine:
             return code, bool(api.inspect_container(id)["State"]["OOMKilled"])
 
     def kill(self, id: str) -> None:
-        """Kill the first process of a container, which ends the others. A container that has ended is fine."""
+        """Kill a container's first process, which ends the others. No effect on a container that has ended."""
         with translated("kill"):
             try:
                 self.api().kill(id)
             except APIError as error:
                 if error.status_code in (404, 409):  # removed, or not running
                     return
-                # The engine gives up after a while on a first process that does not come to die: no fault of its own.
+                # The engine gives up on a first process that has not died in time: this is not the engine's fault.
                 if not self.api().inspect_container(id)["State"]["Running"]:
                     raise
                 log.warning("kill.slow", container=id, detail=str(error)[:1000])
@@ -138,7 +138,7 @@ class Engine:
                     raise
 
     def _post_update(self, id: str, changes: dict[str, int]) -> None:
-        api = self.api()  # its own update call knows neither NanoCpus nor PidsLimit
+        api = self.api()  # docker-py's own update call lacks NanoCpus and PidsLimit
         api._raise_for_status(api._post_json(api._url("/containers/{0}/update", id), data=changes))
 
 
@@ -148,7 +148,7 @@ def translated(call: str) -> Iterator[None]:
     try:
         yield
     except UNAVAILABLE as error:
-        # Its words may name paths and containers of this host: they are for the operator, not for a client.
+        # The engine's message may name paths and containers of this host: it is for the operator, not for a client.
         metrics.engine_errors.labels(call).inc()
         log.warning("engine.failed", call=call, detail=str(error)[:1000])
         raise RuntimeUnavailable(f"The container engine failed to {call}.") from error

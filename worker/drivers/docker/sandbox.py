@@ -46,7 +46,7 @@ class DockerSandbox:
         self.diagnostics = b""
         self._engine, self._labels, self._cgroup_root = engine, labels, cgroup_root
         self._buffer = bytearray()
-        self._asked = False  # whether the engine was asked to create the container, with or without an answer
+        self._asked = False  # whether a request to create the container was sent, with or without an answer
         self._id: str | None = None
         self._removed = False
         self._counting: Counting | None = None
@@ -86,8 +86,8 @@ class DockerSandbox:
         return Counters() if self._counting is None else self._counting.read()
 
     def restore_cpu_weight(self) -> None:
-        """No effect: all containers have the same CPU weight, since a change would take the engine longer than it
-        saves.
+        """No effect: all containers have the same CPU weight, since the engine's update call would take longer than
+        the low weight saves.
         """
 
     def adjust(self, limits: Limits) -> None:

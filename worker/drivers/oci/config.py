@@ -19,8 +19,8 @@ SPECIFICATION = "1.0.2"
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 STARTED_WITH, NEVER_GIVEN = ("bounding", "effective", "permitted"), ("inheritable", "ambient")  # capability sets
 NOTHING = ["nosuid", "noexec", "nodev"]
-AHEAD_SHARES = 64  # of CPU time, where others have 1,024
-# The rule that every device list of a container begins with; the runtime adds the six devices without which libc fails.
+AHEAD_SHARES = 64  # CPU shares of a container made ahead; the usual number is 1,024
+# The first rule of every container's device list; the runtime adds the six devices that libc needs.
 NO_DEVICES = [{"allow": False, "access": "rwm"}]
 _texts: deque[tuple[dict[str, Any], str]] = deque(maxlen=2)  # seccomp profiles, with and without a loopback
 
@@ -116,6 +116,6 @@ def rendered(config: dict[str, Any]) -> str:
     if text is None:
         text = json.dumps(seccomp)
         _texts.append((seccomp, text))
-    # No string of the configuration has this key in it: there, a quotation mark stands behind a backslash.
+    # A string of the configuration cannot contain this key: JSON escapes quotation marks inside of strings.
     head, _, tail = json.dumps({**config, "linux": {**config["linux"], "seccomp": None}}).partition('"seccomp": null')
     return f'{head}"seccomp": {text}{tail}'

@@ -59,7 +59,7 @@ class OciDriver:
                         reasons.append(f"{runtime.name}: {reason}")
                         continue
                     filters = CompiledFilter(runtime, oci.state_of(self._settings, runtime.name))
-                    # gVisor's runs from a program of its own, and has no use for a filter.
+                    # gVisor runs the sandbox from a program of its own, and needs neither sealed program nor filter.
                     program = SealedProgram(runtime.path) if isolation == "standard" else None
                     self._usable[runtime.name] = Starter(self._settings, runtime, filters, program)
                 offered[isolation] = runtime.name

@@ -9,13 +9,13 @@ processes.
 
 *Nothing is removed before it was read.* While the sandbox lives, its ``run`` process is stopped (SIGSTOP), so that the
 cgroup stays when the kernel has ended the sandbox, until :meth:`OciSandbox.destroy` lets it continue (gVisor's earlier,
-when its exit code is asked for). It is in a process group of its own in our session: when this process dies, the
-kernel itself sends SIGHUP and SIGCONT to that group (POSIX, "orphaned process groups"), and it tidies up as ever. Only
-runc may not be stopped, since it copies between the agent and the worker; an option has it keep the container instead,
-which costs one more call.
+when its exit code is read). The ``run`` process has a process group of its own in our session: when this process dies,
+the kernel sends SIGHUP and SIGCONT to that group (POSIX, "orphaned process groups"), and the ``run`` process cleans up
+as usual. Only runc must not be stopped, since it copies between the agent and the worker; an option makes runc keep
+the container instead, which costs one more call.
 
-*Descriptors.* ``destroy`` closes the handle's descriptors of processes, under a lock that ``kill`` takes too: so a
-signal never reaches another process that has the number by then.
+*Descriptors.* ``destroy`` closes the handle's pidfds under a lock that ``kill`` takes too, so that ``kill`` never uses
+a descriptor number that was closed and reused.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Starter:
     program: SealedProgram | None
 
     def command(self) -> list[str]:
-        """The first words of each call."""
+        """The command and its global options, which begin each call."""
         runtime, program = self.runtime, self.program
         return [program.path() if program and part == runtime.path else part for part in runtime.command]
 
@@ -85,7 +85,7 @@ class OciSandbox:
         self._cgroup_root = starter.settings.cgroup_root
         self._counting = Counting(self._cgroup_root, profile.name, profile)
         self._lock = threading.Lock()
-        self._begun = False  # whether there may be something to remove
+        self._begun = False  # whether the container may have left something to remove
         self._run: subprocess.Popen[bytes] | None = None
         self._errors = self._run_pidfd = self._pid = self._pidfd = self._mounts = -1
         self._watch: ExitWatch | None = None
@@ -107,7 +107,8 @@ class OciSandbox:
         profile, bundle, filters = self.profile, self._bundle, self._starter.filters
         self._begun = True
         with translated("create"):
-            bundle.parent.mkdir(exist_ok=True, mode=0o700)  # others may have taken this worker for dead
+            # Another worker may have presumed this worker dead, and removed its directory.
+            bundle.parent.mkdir(exist_ok=True, mode=0o700)
             bundle.mkdir(mode=0o700)
             (bundle / "runtime").write_text(self._runtime.name, encoding="utf-8")
             config = oci_config(profile, bundle / "root", self._image.process, filters.annotations(profile))
@@ -143,12 +144,12 @@ class OciSandbox:
                 raise WeakContainer(f"The kernel did not apply the requested limits: {', '.join(differs)}.")
 
     def wait(self, timeout_seconds: float) -> Ended | None:
-        """How the container ended, by the kernel's word or the runtime's; ``None`` if it still runs after that time.
+        """The container's end, as reported by the kernel or the runtime; ``None`` if it still runs after that time.
 
-        For the kernel's word a stopped runtime need not continue: it tidies up in :meth:`destroy`, and until then the
-        CPU is free for the result.
+        If the kernel reports the end, the stopped runtime stays stopped: it cleans up in :meth:`destroy`, and until
+        then the CPU is free for the result.
         """
-        counted = self.counters()  # the last that can be read
+        counted = self.counters()  # the last counters that can be read
         code = self._exit_code(timeout_seconds)
         if code is None:
             return None
@@ -204,13 +205,13 @@ class OciSandbox:
         while not pid_file.exists() or not (pid := pid_file.read_text(encoding="ascii")):
             if time.monotonic() > deadline:
                 raise RuntimeUnavailable(f"The runtime {self._runtime.name} did not report its container.")
-            time.sleep(0.001)  # runc writes it a moment after the start, and nothing announces it
+            time.sleep(0.001)  # runc writes the file a moment after the start, without a notification
         return int(pid)
 
     def _hold(self, pid: int) -> None:
         """Record the first process of the started sandbox. Raises ``OSError`` if the process has ended."""
         self._pid, self._pidfd = pid, os.pidfd_open(pid)
-        # Otherwise the sandbox's end would be reported only after its forty mounts were unmounted.
+        # Keeps the mount namespace: without this descriptor the end would be reported only after forty unmounts.
         self._mounts = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         watch = ExitWatch(self._pidfd)
         if self.profile.isolation == "standard" and watch.works():  # gVisor's first process is not the agent
@@ -226,7 +227,7 @@ class OciSandbox:
         held = Path(f"/proc/{pid}/cgroup").read_text(encoding="ascii").splitlines()
         mine = [line for line in held if line.endswith(f"/{cgroups.OURS}/{profile.name}")]
         differs += [] if mine else ["cgroup"]
-        if profile.isolation == "standard":  # gVisor's kernel has its own
+        if profile.isolation == "standard":  # gVisor's kernel has namespaces of its own
             differs += [f"{name} namespace" for name in NAMESPACES if _shared(name, pid)]
         if differs:
             raise WeakContainer(f"The runtime made a container weaker than its profile: {', '.join(differs)}.")

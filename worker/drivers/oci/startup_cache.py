@@ -2,7 +2,8 @@
 
 *The runtime's program.* At every start crun and runc copy themselves to a place that no container can write
 (CVE-2019-5736) and execute the copy, unless they already run from a sealed file in memory
-(``libcrun/cloned_binary.c``). So they are started from such a file, which is replaced when the program on disk changes.
+(``libcrun/cloned_binary.c``). So this module starts them from such a file, and replaces the file when the program on
+disk changes.
 
 *The compiled seccomp filter.* crun compiles the profile into a BPF program, stores it in the container's directory, and
 accepts it as an annotation instead of compiling the profile (crun(1), ``run.oci.seccomp_bpf_data``). Later containers

@@ -1,4 +1,4 @@
-"""How MCP clients are connected: fills in ``clients.toml``, which has one table for each client."""
+"""The configuration of MCP clients: fills in ``clients.toml``, which has one table for each client."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ OPTIONS = re.compile(r"\{env:(--?\w+)\}")
 
 
 class Unsupported(Exception):
-    """The client cannot be connected that way; the message says which way there is."""
+    """The client does not support that transport; the message names the supported one."""
 
 
 class Access(NamedTuple):
-    """The way to the API. ``variables`` lead ``mayfly mcp`` there; they lack the key if ``needs_key``."""
+    """The connection to the API. ``variables`` configure ``mayfly mcp``; they lack the key if ``needs_key``."""
 
     url: str
     key: str
@@ -36,7 +36,7 @@ class Access(NamedTuple):
 
     @classmethod
     def found(cls) -> Self:
-        """The way of this command itself. Raises :class:`orchestrator.cli.console.CommandFailed`."""
+        """The connection of this command itself. Raises :class:`orchestrator.cli.console.CommandFailed`."""
         configuration = Configuration.from_environment()
         url, key = api_of(configuration)
         if configuration.token or not key:
@@ -64,7 +64,7 @@ def clients() -> dict[str, dict[str, Any]]:
 def connection(
     client: Mapping[str, Any], transport: Literal["http", "stdio"], access: Access, *, show_key: bool = False
 ) -> Connection:
-    """How that client is connected. Raises :class:`Unsupported`."""
+    """The connection of that client. Raises :class:`Unsupported`."""
     if transport not in client:
         raise Unsupported(f"{client['title']} cannot be connected by --{transport}: {client[f'no_{transport}']}")
     template = client[transport]
@@ -89,12 +89,12 @@ def connection(
     if "run" in client:
         values["json"] = json.dumps(document)
         return Connection(shlex.join(_filled(client["run"], values)), (*remarks, *_hints(client)))
-    place = f"This belongs in {client['file']}, beside what the file has."
+    place = f"Add this to {client['file']}, and keep the file's other content."
     return Connection(json.dumps(document, indent=2), (place, *remarks, *_hints(client)))
 
 
 def started_by(program: str) -> tuple[str, ...]:
-    """The words that start this command from any directory, given how it was started now."""
+    """The words that start this command from any directory, derived from its own command line."""
     path = Path(program)
     if path.name == "__main__.py":
         return sys.executable, "-m", "orchestrator.cli"
@@ -104,7 +104,7 @@ def started_by(program: str) -> tuple[str, ...]:
 def _of_key(client: Mapping[str, Any], *, shown: bool, named: bool) -> str:
     title = client["title"]
     if shown:
-        return "The API key is in it: keep it as secret as the key."
+        return "This text contains the API key: keep it as secret as the key."
     made = "`mayfly keys create NAME` makes a key"
     if str(client.get("reference", "")).startswith("${input:"):
         return f"{title} asks for the API key once and keeps it; {made}."
@@ -118,7 +118,7 @@ def _hints(client: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _filled(template: Any, values: Mapping[str, Any]) -> Any:
-    """The template with its placeholders replaced, once. A list in place of an item of a list is spliced."""
+    """The template with its placeholders replaced, once. A list that replaces an item of a list is spliced in."""
     if isinstance(template, dict):
         return {name: _filled(part, values) for name, part in template.items()}
     if isinstance(template, list):

@@ -10,7 +10,7 @@ from orchestrator.cli.commands.agents.messages import Message
 
 
 class Cancelled(Exception):
-    """The client has cancelled the request, or has gone."""
+    """The client has cancelled the request, or has disconnected."""
 
 
 class Delivery:
@@ -28,14 +28,14 @@ class Delivery:
         return self._cancelled.is_set()
 
     def attach(self, connection: socket.socket | None) -> None:
-        """The connection that carries the message; ``None`` before it carries another."""
+        """Set the connection that carries the message; ``None`` once the connection carries another message."""
         with self._lock:
             self._socket = connection
             if self.is_cancelled:
                 self._shut_down()
 
     def cancel(self) -> None:
-        """Shut the connection down, now or as soon as there is one."""
+        """Shut the connection down, now or as soon as it is set."""
         with self._lock:
             self._cancelled.set()
             self._shut_down()
@@ -47,5 +47,5 @@ class Delivery:
 
     def _shut_down(self) -> None:
         if self._socket is not None:
-            with suppress(OSError):  # it has ended by itself
+            with suppress(OSError):  # the connection has ended by itself
                 self._socket.shutdown(socket.SHUT_RDWR)

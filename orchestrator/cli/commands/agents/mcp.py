@@ -1,4 +1,4 @@
-"""``mayfly mcp``: serves MCP on standard input and output. ``mayfly mcp config``: how a client is connected."""
+"""``mayfly mcp`` serves MCP on standard input and output; ``mayfly mcp config`` prints a client's configuration."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ def relay(context: typer.Context) -> None:
 
 @mcp.command()
 def config(
-    client: Annotated[str, typer.Argument(metavar="[CLIENT]", help="Its name; without it, list the names.")] = "",
+    client: Annotated[
+        str, typer.Argument(metavar="[CLIENT]", help="The client's name; without a name, list the names.")
+    ] = "",
     http: Annotated[bool, typer.Option("--http", help="The client connects to the API by itself.")] = False,
     stdio: Annotated[bool, typer.Option("--stdio", help="The client starts `mayfly mcp`. The default.")] = False,
     show_key: Annotated[bool, typer.Option("--show-key", help="Print the API key, not a reference to it.")] = False,
@@ -40,7 +42,7 @@ def config(
     if not client:
         return print_table(("CLIENT", "NAME"), [(name, entry["title"]) for name, entry in known.items()])
     if client not in known:
-        raise CommandFailed(f"{client!r} is no client that Mayfly knows; known are {', '.join(known)}", MISTAKE)
+        raise CommandFailed(f"{client!r} is not a known client; known are {', '.join(known)}", MISTAKE)
     if http and stdio:
         raise CommandFailed("--http and --stdio exclude each other", MISTAKE)
     try:
@@ -54,7 +56,7 @@ def config(
 
 
 def _write(line: bytes) -> None:
-    """All of a line to standard output, past its buffer: a thread that ends with the process must not lock that."""
+    """Write a whole line to standard output, past its buffer, which a thread that ends with the process may lock."""
     left = memoryview(line)
     while left:
         left = left[os.write(sys.stdout.fileno(), left) :]

@@ -2,7 +2,7 @@
 
 Two eras of the protocol are in use. Since version 2026-07-28 each request names its version in ``_meta``, and headers
 repeat version, method and name. Older clients agree on a version in ``initialize``, and one header repeats it.
-No tool of Mayfly asks for ``Mcp-Param-…`` headers, so none is sent.
+Mayfly's tools require no ``Mcp-Param-…`` headers, so none is sent.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ INITIALIZE = "initialize"
 LISTEN = "subscriptions/listen"
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
-FAILED = -32010  # of the range that JSON-RPC leaves to implementations, and MCP does not use
+FAILED = -32010  # in JSON-RPC's range for implementations, and not used by MCP
 # The parameter that the header Mcp-Name repeats, by method.
 NAMES = {
     "tools/call": "name",
@@ -38,7 +38,7 @@ Id = str | int | None
 
 
 class InvalidMessage(Exception):
-    """A line is no JSON-RPC message; ``code`` is JSON-RPC's, ``id`` the message's where it has one."""
+    """A line is not a JSON-RPC message; ``code`` is JSON-RPC's, ``id`` the message's id if it has one."""
 
     def __init__(self, code: int, detail: str, id: Id = None) -> None:
         self.code, self.id = code, id
@@ -67,7 +67,7 @@ class Message(NamedTuple):
 
     @property
     def client(self) -> str | None:
-        """Name and version of the client, where the message has them; they decide how results are written."""
+        """Name and version of the client, if the message has them; they determine the form of results."""
         meta = self.params.get("_meta")
         newer = meta.get(CLIENT_FIELD) if isinstance(meta, dict) else None
         found = newer or (self.params.get("clientInfo") if self.method == INITIALIZE else None)
@@ -93,17 +93,17 @@ def parse(line: bytes) -> Message:
     if isinstance(document, list):
         raise InvalidMessage(INVALID_REQUEST, "The line is a batch. Send each message of it on a line of its own.")
     if not isinstance(document, dict) or document.get("jsonrpc") != "2.0":
-        raise InvalidMessage(INVALID_REQUEST, 'The line is no JSON-RPC message: `"jsonrpc": "2.0"` is missing.')
+        raise InvalidMessage(INVALID_REQUEST, 'The line is not a JSON-RPC message: `"jsonrpc": "2.0"` is missing.')
     id, method, params = document.get("id"), document.get("method"), document.get("params", {})
     if isinstance(id, bool) or not isinstance(id, (str, int, type(None))):
-        raise InvalidMessage(INVALID_REQUEST, "The message's id is neither a string nor a whole number.")
+        raise InvalidMessage(INVALID_REQUEST, "The message's id is not a string or a whole number.")
     if not isinstance(method, (str, type(None))) or (method is None and id is None):
-        raise InvalidMessage(INVALID_REQUEST, "The message's method is no string.", id)
+        raise InvalidMessage(INVALID_REQUEST, "The message's method is not a string.", id)
     return Message(line.strip(), method, id, params if isinstance(params, dict) else {})
 
 
 def headers(message: Message, agreed_version: str | None) -> dict[str, str]:
-    """The headers of the request with a message. ``agreed_version`` is that of ``initialize``, if there was one."""
+    """The headers of the request with a message. ``agreed_version`` is the version of ``initialize``, if sent."""
     all_headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     version = message.version or (agreed_version if message.method != INITIALIZE else None)
     if version is None:
@@ -131,5 +131,5 @@ def failure(id: Id, code: int, message: str, data: Mapping[str, Any] | None = No
 
 
 def end_of_subscription(id: Id) -> bytes:
-    """The notification that a server ended the stream of a subscription."""
+    """The notification that the server ended the stream of a subscription."""
     return json.dumps({"jsonrpc": "2.0", "method": CANCELLED, "params": {"requestId": id}}).encode()

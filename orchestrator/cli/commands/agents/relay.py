@@ -2,13 +2,13 @@
 
 Theory of operation. The main thread reads standard input, a message a line. Each message becomes one POST in a thread
 of its own, at most ``MAX_OPEN`` at once, so that the reader is always free for a cancellation. An answer is one JSON
-document or a stream of events; each message in it becomes a line of standard output as soon as it comes, under one
-lock. A cancelled request's connection is shut down, which is how HTTP cancels; its thread then ends without an answer.
-The end of standard input ends the relay: open requests have ``GRACE_SECONDS`` (``FIRST_GRACE_SECONDS`` if there
-was no answer yet), then their connections are shut down.
+document or a stream of events; each message in it becomes a line of standard output at once, under one lock. To cancel
+a request, its connection is shut down, as usual in HTTP; its thread then ends without an answer. The end of standard
+input ends the relay: open requests have ``GRACE_SECONDS`` (``FIRST_GRACE_SECONDS`` before the first answer), then their
+connections are shut down.
 
-A request is sent again only where the API certainly has not taken it: refused connections while the API restarts, and
-the refusals 429 and 503.
+A request is retried only if the API certainly has not accepted it: after refused connections while the API restarts,
+and after the refusals 429 and 503.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ PATH = "/mcp"
 MAX_OPEN = 64
 MAX_MESSAGE_BYTES = 64 * 2**20
 PATIENCE_SECONDS = 15.0
-SILENCE_SECONDS = 86_400.0  # how long an answer may take is for the client to decide
-GRACE_SECONDS = 1.0  # clients that end a server kill it after two
+SILENCE_SECONDS = 86_400.0  # the client decides how long an answer may take
+GRACE_SECONDS = 1.0  # clients kill a server two seconds after they end it
 FIRST_GRACE_SECONDS = 10.0  # before any answer: an API loads the MCP library with its first request
 SENT_AGAIN = frozenset({429, 503})
 NO_ENDPOINT = (
@@ -60,7 +60,7 @@ class Relay:
         self._writing = threading.Lock()
         self._open: dict[threading.Thread, Delivery] = {}
         self._version: str | None = None
-        self._marks: dict[str, str] = {}  # headers of each request: the client's name, and a session if there is one
+        self._marks: dict[str, str] = {}  # headers of each request: the client's name, and the session if there is one
         self._reached = False
         self._reader_gone = False
 
@@ -83,7 +83,7 @@ class Relay:
         if message.method == messages.CANCELLED:
             self._cancel(message)
             if self._is_modern:
-                return  # in this era the end of the connection is the whole message
+                return  # in this era the end of the connection is the cancellation
         delivery = Delivery(message)
         thread = threading.Thread(target=self._carry, args=(delivery,), daemon=True)
         with self._lock:
@@ -91,13 +91,13 @@ class Relay:
             if not full:
                 self._open[thread] = delivery
         if full:
-            text = f"{MAX_OPEN} requests are open, which is the bound. Wait for an answer, then ask again."
+            text = f"{MAX_OPEN} requests are open, which is the bound. Wait for an answer, then send the request again."
             self._fail(message, text, code="too_many_requests")
         else:
             thread.start()
 
     def close(self) -> None:
-        """Give open requests a moment, then cancel those that are left."""
+        """Wait a moment for open requests, then cancel the remaining ones."""
         deadline = time.monotonic() + (GRACE_SECONDS if self._reached else FIRST_GRACE_SECONDS)
         for _ in range(2):
             with self._lock:
@@ -136,7 +136,7 @@ class Relay:
                 del self._open[threading.current_thread()]
 
     def _exchange(self, delivery: Delivery) -> None:
-        """Send a message and relay all of its answer. Raises :class:`Cancelled` and :class:`MayflyError`."""
+        """Send a message and relay its whole answer. Raises :class:`Cancelled` and :class:`MayflyError`."""
         message = delivery.message
         self._version = message.version or self._version
         if message.client is not None:
@@ -155,7 +155,7 @@ class Relay:
                 try:
                     answered = self._relay(answer, message)
                 finally:
-                    delivery.attach(None)  # the connection's next message is another
+                    delivery.attach(None)  # the connection may carry another message next
         except ConnectionLost as error:
             if delivery.is_cancelled:
                 raise Cancelled from error
@@ -168,7 +168,7 @@ class Relay:
             raise ApiUnreachable(self._url, ConnectionLost("its stream ended before the answer"))
 
     def _sent(self, request: Send, delivery: Delivery) -> Answer:
-        """The start of an answer, of the first attempt that the API took."""
+        """The start of an answer, from the first attempt that the API accepted."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         pause = FIRST_PAUSE_SECONDS
         while True:
@@ -190,7 +190,7 @@ class Relay:
             pause = min(2 * pause, MAX_PAUSE_SECONDS)
 
     def _relay(self, answer: Answer, message: Message) -> bool:
-        """Whether the answer's body had the message's answer; each message of it is written.
+        """Write each message of the answer's body. Returns whether the message's answer was among them.
 
         Raises :class:`MayflyError` for a refusal, :class:`ConnectionLost`.
         """
@@ -208,7 +208,7 @@ class Relay:
         return False
 
     def _pass_on(self, text: bytes, message: Message, answer: Answer | None = None) -> bool:
-        """Write one message of the API; whether it is the answer. Raises :class:`NotMayfly` for other JSON."""
+        """Write a message of the API. Returns whether it is the answer. Raises :class:`NotMayfly` for other JSON."""
         try:
             document = json.loads(text)
         except ValueError:

@@ -39,8 +39,8 @@ Identity = Annotated[
     Path, typer.Option("--identity", metavar="FILE", help="The identity of age that the backup was encrypted to.")
 ]
 Id = Annotated[str | None, typer.Argument(metavar="[ID]", help="The backup; without it, the newest.")]
-Keep = Annotated[int, typer.Option("--keep", min=1, help="The newest backups that stay.")]
-Days = Annotated[float, typer.Option("--days", help="Younger backups stay, too.")]
+Keep = Annotated[int, typer.Option("--keep", min=1, help="Number of newest backups to keep.")]
+Days = Annotated[float, typer.Option("--days", help="Also keep all younger backups.")]
 PublicKey = Annotated[
     str | None,
     typer.Option("--public-key", help="Accept only backups of the installation with this key, as `create` prints it."),
@@ -56,7 +56,7 @@ def keygen(file: Annotated[Path, typer.Argument(help="New file of the identity. 
 
 @backup.command()
 def create(target: Where = "", keep: Keep = 7, days: Days = 0.0, json: Json = False) -> None:
-    """Make a backup of the running installation, and remove those that are too old."""
+    """Make a backup of the running installation, and remove backups that are too old."""
     with _failures():
         settings, place = _opened(target)
         creator = Creator(settings, place)
@@ -77,7 +77,7 @@ def list_backups(
     public_key: PublicKey = None,
     json: Json = False,
 ) -> None:
-    """List complete backups, oldest first. Interrupted ones are no backups; they are only counted."""
+    """List complete backups, oldest first. Interrupted backups are only counted."""
     since = None if max_age is None else datetime.now(UTC) - _duration(max_age)
     with _failures():
         _, place = _opened(target)
@@ -143,7 +143,7 @@ def schedule(
     keep: Keep = 28,
     days: Days = 0.0,
 ) -> None:
-    """Make a backup now and then, until SIGTERM; a log line for each. Run it as a service, or `create` by a timer."""
+    """Make backups at intervals until SIGTERM, with a log line each. Run it as a service, or `create` by a timer."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -162,7 +162,7 @@ def _opened(target: str) -> tuple[Settings, Target]:
 def _duration(text: str) -> timedelta:
     found = duration(text)
     if not found:
-        raise typer.BadParameter(f"{text!r} is no time such as 15m, 6h or 1d")
+        raise typer.BadParameter(f"{text!r} is not a time such as 15m, 6h or 1d")
     return found
 
 

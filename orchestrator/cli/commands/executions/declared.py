@@ -26,7 +26,7 @@ def declared_environments(directories: Iterable[Path]) -> list[Declared]:
 
 
 def _declared(path: Path) -> Declared:
-    import tomllib  # not above: a program given as -c needs no guess
+    import tomllib  # imported here: a program given as -c needs no guess
 
     try:
         declared = tomllib.loads(path.read_text(encoding="utf-8"))

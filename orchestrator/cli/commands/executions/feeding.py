@@ -1,8 +1,8 @@
 """The command's own standard input: sent with the submission if it is complete, otherwise streamed while the program
 runs.
 
-An ended pipe is sent with the submission. Any other pipe, and a terminal, is read by a thread, for which neither an
-interrupt nor the program's end waits.
+The content of an ended pipe is sent with the submission. A thread reads any other pipe, and a terminal; an interrupt
+and the program's end do not wait for that thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mayfly.errors import PASSING
 from orchestrator.cli.console import complain
 
 MAX_STDIN_BYTES = 64 * 2**20
-BEGUN_BYTES = 2**20  # most that is read before the program is submitted
+BEGUN_BYTES = 2**20  # read at most before the program is submitted
 CHUNK_BYTES = 64 * 1024
 HINT_SECONDS = 1.0
 PAUSE_SECONDS = 0.2
@@ -38,9 +38,9 @@ class LiveInput(NamedTuple):
 
 
 def is_fed(descriptor: int, *, terminal: bool = False) -> bool:
-    """Whether a process or a file feeds this descriptor, or with ``terminal`` the terminal that this command runs at.
+    """Whether a process or a file feeds this descriptor, or with ``terminal`` the terminal of this command.
 
-    Never ``/dev/null``, nor a terminal that would stop this command for reading in the background.
+    False for ``/dev/null``, and for a terminal that would stop this command for reading in the background.
     """
     try:
         mode = os.fstat(descriptor).st_mode

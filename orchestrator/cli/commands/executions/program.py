@@ -1,6 +1,6 @@
-"""From a command's words to the arguments of a submission: environment, files and standard input.
+"""Turns a command line into the arguments of a submission: environment, files and standard input.
 
-Annotations are evaluated here, not kept as text: those of :class:`Program` are the options of commands.
+Annotations are evaluated in this module, not kept as text, since those of :class:`Program` are options of commands.
 """
 
 import re
@@ -27,7 +27,7 @@ SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 
 @dataclass
 class Program:
-    """A program as it was given on the command line: each field is an option of every command that takes one."""
+    """A program as given on the command line: each field is an option of every command that takes a program."""
 
     path: Annotated[
         str | None, typer.Argument(metavar="FILE|-", help="The program; - reads it from standard input.")
@@ -43,7 +43,7 @@ class Program:
         bool, typer.Option("--loopback", help="Let the program be a server on 127.0.0.1, for itself.")
     ] = False
     cell: Annotated[
-        bool, typer.Option("--cell", help="As in a notebook: the last expression and open figures are results.")
+        bool, typer.Option("--cell", help="Run as a notebook cell: the last expression and open figures are results.")
     ] = False
     timeout_seconds: Annotated[
         float | None, typer.Option("--timeout", metavar="SECONDS", help="Wall time limit in seconds.")
@@ -57,7 +57,9 @@ class Program:
     ] = None
     tools: Annotated[
         list[str] | None,
-        typer.Option("--tool", metavar="PATTERN", help="May call: SERVER.TOOL, SERVER.* or *. May be repeated."),
+        typer.Option(
+            "--tool", metavar="PATTERN", help="Tools that it may call: SERVER.TOOL, SERVER.* or *. May be repeated."
+        ),
     ] = None
     no_stdin: Annotated[bool, typer.Option("--no-stdin", help="Do not forward standard input.")] = False
     priority: Annotated[
@@ -110,7 +112,7 @@ class Program:
         return code, options
 
     def _program(self) -> tuple[str | None, str, bytes]:
-        """Code, or else the name of the program's file; and its bytes."""
+        """The code, or the name of the program's file, with its bytes."""
         if self.path not in (None, "-"):
             program = Path(str(self.path))
             if program.is_dir():
@@ -131,7 +133,7 @@ class Program:
     def _limits(self) -> dict[str, Any]:
         limits: dict[str, Any] = {}
         if self.timeout_seconds is not None:
-            # A program given a minute may also compute for a minute.
+            # A program with a minute of wall time may also compute for a minute.
             limits |= {"wall_seconds": self.timeout_seconds, "cpu_seconds": self.timeout_seconds}
         if self.memory is not None:
             limits["memory_bytes"] = parse_size(self.memory)

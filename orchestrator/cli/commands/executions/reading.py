@@ -18,7 +18,7 @@ from orchestrator.cli.verdict import explanation, left_out
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The execution's id.")]
 SHOWN_FINDINGS = 5
-SHOWN_CHARACTERS = 200  # of a result
+SHOWN_CHARACTERS = 200  # shown of a result
 SHOWN = (
     "id", "state", "reason", "fault", "message", "environment", "isolation", "runtime", "start", "exit_code", "signal",
     "attempt", "security_events", "created_at", "started_at", "finished_at", "expires_at", "cancel_requested_at",
@@ -35,7 +35,7 @@ def ls(
     with connect() as client:
         page = client.page(limit=limit, state=state, environment=env)
         found = list(page.items)
-        # A page of a filtered list may have fewer than there are: one request looks at so many and no more.
+        # A page of a filtered list may be incomplete, since one request examines a bounded number of executions.
         while len(found) < limit and page.next_cursor:
             page = client.page(limit=limit - len(found), cursor=page.next_cursor, state=state, environment=env)
             found += page.items
@@ -158,7 +158,7 @@ def version(json: Json = False) -> None:
         with connect() as client:
             found["api"] = client.versions()["versions"]
     except MayflyError:
-        pass  # the version is wanted most when nothing works
+        pass  # a failure is the moment at which users need the version
     if json:
         return print_json(found)
     spoken = found["api"] if isinstance(found["api"], list) else []

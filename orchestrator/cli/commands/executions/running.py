@@ -52,8 +52,8 @@ def run(program: Program, out: Out = None, json: Json = False) -> None:
 
     mayfly run prog.py -- --its --own arguments
 
-    Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 Mayfly's fault; 126 refused by policy;
-    2 a usage mistake; 1 some of its files were not saved.
+    Exit codes: the program's own; 128+N killed by signal N; 124 out of time; 125 a fault of Mayfly; 126 refused by
+    policy; 2 a usage mistake; 1 some of its files were not saved.
     """
     code, options = program.arguments(Configuration.from_environment(), feed=True)
     with connect() as client:
@@ -74,7 +74,7 @@ def run(program: Program, out: Out = None, json: Json = False) -> None:
         saved = save_artifacts(client, execution, out) if out is not None else True
         if out is None and execution.artifacts:
             names = ", ".join(artifact.path for artifact in execution.artifacts[:5])
-            note(f"It left {len(execution.artifacts)} file(s): {names}. Save them with --out DIR.")
+            note(f"The program left {len(execution.artifacts)} file(s): {names}. Save them with --out DIR.")
     raise typer.Exit(exit_code(execution) or (0 if saved else 1))
 
 
@@ -123,7 +123,7 @@ class Interruptible:
             ended = self._client.wait(self.id, CANCEL_SECONDS)
             complain(f"{explanation(ended) or ended.state} [{self.id}]")
         except Conflict:
-            return  # it has ended meanwhile
+            return  # the execution has ended meanwhile
         except WaitTimeout as late:
             complain(f"the command was interrupted. {late}")
         except MayflyError as refused:
@@ -158,7 +158,7 @@ class Progress:
             self._status.stop()
 
     def see(self, event: StreamEvent) -> None:
-        """Show a change of state; clear the line for output; report a retry, after which output begins anew."""
+        """Show a change of state, clear the line for output, report a retry, after which output starts again."""
         if event.type == "state" and event.data["state"] not in TERMINAL:
             attempt = event.data.get("attempt", 0)
             if event.data["state"] == "starting" and attempt > self._attempt:
@@ -171,14 +171,14 @@ class Progress:
 
 
 def _status(text: str) -> Status:
-    from rich.console import Console  # not above: only a terminal has use for them
+    from rich.console import Console  # imported here: only a terminal has use for them
     from rich.status import Status
 
     return Status(text, console=Console(stderr=True))
 
 
 def print_results(execution: Execution) -> None:
-    """Print the text of each result behind the output, and a line for each image that --out saves."""
+    """Print the text of each result after the output, and a line for each image that --out saves."""
     begins_line = not execution.stdout or execution.stdout.endswith("\n")
     for number, result in enumerate(execution.results, 1):
         if result.source != "display" or result.png is None:
@@ -193,7 +193,7 @@ def print_results(execution: Execution) -> None:
 
 def save_images(execution: Execution, directory: Path) -> bool:
     """Save the images among the results as result-1.png and so on; ``False`` if one could not be saved."""
-    from mayfly.files import Destination  # not above: few programs leave images
+    from mayfly.files import Destination  # imported here: few programs leave images
 
     taken, complete = {artifact.path for artifact in execution.artifacts}, True
     for number, result in enumerate(execution.results, 1):

@@ -1,1 +1,1 @@
-"""Commands of people: their log-ins, and the administration of own users."""
+"""Commands for people: log-ins, and the administration of own users."""

@@ -21,7 +21,7 @@ def create(
     generate: Generate = False,
     json: Json = False,
 ) -> None:
-    """Make an own user with the role admin; the password is asked for."""
+    """Make an own user with the role admin; the command prompts for the password."""
     make(name, ["admin"], "", generate, json)
 
 
@@ -31,9 +31,9 @@ def rotate_keys(
     forget: Annotated[
         bool, typer.Option("--forget", help="End the access tokens of all older keys at once; clients refresh theirs.")
     ] = False,
-    if_missing: Annotated[bool, typer.Option("--if-missing", help="Only make the file if there is none.")] = False,
+    if_missing: Annotated[bool, typer.Option("--if-missing", help="Only make the file if it does not exist.")] = False,
 ) -> None:
-    """Add a key to MAYFLY_TOKEN_KEYS_FILE, on an API host. Tokens of older keys count until they end.
+    """Add a key to MAYFLY_TOKEN_KEYS_FILE, on an API host. Tokens of older keys are valid until they expire.
 
     Processes of the API read the file within a second. With several API hosts, give --after time to copy the file.
     """

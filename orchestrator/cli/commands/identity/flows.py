@@ -74,18 +74,18 @@ def by_browser(client: Client, endpoints: Endpoints) -> Mapping[str, Any]:
 
 
 class _Listener(HTTPServer):
-    """Takes the one request with which the browser comes back; ``answer`` has its parameters."""
+    """Receives the single request with which the browser returns; ``answer`` has its parameters."""
 
     timeout = 1.0
     state = ""
     answer: dict[str, str] | None = None
 
     def wait(self, state: str) -> dict[str, str]:
-        """The parameters with that state. Raises :class:`CommandFailed` when the time is over."""
+        """The parameters of the request with that state. Raises :class:`CommandFailed` after the time-out."""
         self.state, deadline = state, time.monotonic() + BROWSER_SECONDS
         while self.answer is None:
             if time.monotonic() > deadline:
-                raise CommandFailed("The browser did not come back in time.")
+                raise CommandFailed("The browser did not return in time.")
             self.handle_request()
         return self.answer
 
@@ -103,7 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
         if ours:
             self.server.answer = given
-        text = PAGE.format("Mayfly has the answer." if ours else "This is no answer to a log-in of Mayfly.").encode()
+        text = PAGE.format(
+            "Mayfly has the answer." if ours else "This is not an answer to a log-in of Mayfly."
+        ).encode()
         self.send_response(200 if ours else 400)
         for name, value in (("Content-Type", "text/html; charset=utf-8"), ("Content-Length", str(len(text)))):
             self.send_header(name, value)
@@ -111,4 +113,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: the address has the code."""
+        """Log nothing, since the address has the code."""

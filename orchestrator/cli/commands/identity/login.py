@@ -25,8 +25,8 @@ def login(
     client_id: Annotated[str, typer.Option("--client-id", help="This command's client id at the issuer.")] = "",
     audience: Annotated[str, typer.Option("--audience", help="The API's audience at the issuer.")] = "",
     scope: Annotated[str, typer.Option("--scope", help="Scopes to ask the issuer for.")] = "openid offline_access",
-    browser: Annotated[bool, typer.Option("--browser", help="In a browser of this machine, without a code.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Only print the log-in there is.")] = False,
+    browser: Annotated[bool, typer.Option("--browser", help="Use a browser of this machine, without a code.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Only print the current log-in.")] = False,
     json: Json = False,
 ) -> None:
     """Log in at the API: at an OIDC issuer by a code that is typed in a browser, or as an own user by password.
@@ -58,7 +58,7 @@ def logout() -> None:
 
 
 def read_password(prompt: str = "Password: ") -> str:
-    """A password from the terminal, or a line of standard input. It is never an argument, which other users see."""
+    """A password from the terminal, or a line of standard input; never an argument, which other users can see."""
     return getpass(prompt) if sys.stdin.isatty() else sys.stdin.readline().rstrip("\n")
 
 
@@ -69,7 +69,7 @@ def _own(url: str, name: str) -> Login:
 
 
 def _client(url: str, issuer: str, client_id: str, audience: str, scopes: str) -> oauth.Client | None:
-    """The client at the issuer that is meant; ``None`` for own users. Raises :class:`CommandFailed`."""
+    """The client at the chosen issuer; ``None`` for own users. Raises :class:`CommandFailed`."""
     listed = _listed(url) if not (issuer and client_id) else []
     found = next((one for one in listed if issuer in ("", one["issuer"])), None)
     if found is not None:

@@ -35,12 +35,12 @@ def create(
     generate: Generate = False,
     json: Json = False,
 ) -> None:
-    """Make a user; the password is asked for. Without --role a developer."""
+    """Make a user; the command prompts for the password. The default role is developer."""
     make(name, role or ["developer"], tenant, generate, json)
 
 
 def make(name: str, roles: list[str], tenant: str, generate: bool, json: bool) -> None:
-    """Make a user, and print it, with its password if that was made here."""
+    """Make a user, and print it, with its password if the password was generated."""
     password = new_password(generate)
     with connect() as client:
         made = client.create_user(name, password, roles, tenant or None, must_change_password=generate)
@@ -73,11 +73,11 @@ def change(
     role: Roles = None,
     disable: Annotated[bool, typer.Option("--disable", help="Refuse the user from now on.")] = False,
     enable: Annotated[bool, typer.Option("--enable", help="Let a disabled user in again.")] = False,
-    password: Annotated[bool, typer.Option("--password", help="Ask for another password.")] = False,
+    password: Annotated[bool, typer.Option("--password", help="Prompt for a new password.")] = False,
     generate: Generate = False,
     json: Json = False,
 ) -> None:
-    """Change a user, in force with its next request. Another password ends all its sessions."""
+    """Change a user, in force with its next request. A new password ends all its sessions."""
     if disable and enable:
         raise CommandFailed("--disable and --enable exclude each other", MISTAKE)
     new = new_password(generate) if password or generate else None
@@ -104,10 +104,12 @@ def delete(user: User) -> None:
 def sessions(
     user: User,
     end: Annotated[list[str] | None, typer.Option("--end", metavar="ID", help="End this session. Repeatable.")] = None,
-    own: Annotated[bool, typer.Option("--own", help="Your own; USER is your name, the password is asked for.")] = False,
+    own: Annotated[
+        bool, typer.Option("--own", help="Your own sessions; USER is your name, the command prompts for the password.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """List the sessions of a user, after ending those that are named."""
+    """End the named sessions of a user, and list the others."""
     if own:
         url, _ = api_of(Configuration.from_environment())
         with Client(url, "") as client:
@@ -137,12 +139,12 @@ def own_password(name: Annotated[str, typer.Argument(help="Your name.")]) -> Non
 
 
 def new_password(generate: bool) -> str:
-    """A new password: a random one, or one that is typed, at a terminal twice."""
+    """A new password: random, or typed, at a terminal twice."""
     if generate:
         return secrets.token_urlsafe(24)
     first = read_password("New password (15 to 256 bytes): ")
-    if typer.get_text_stream("stdin").isatty() and read_password("The same again: ") != first:
-        raise CommandFailed("The two are not the same.", MISTAKE)
+    if typer.get_text_stream("stdin").isatty() and read_password("Repeat the password: ") != first:
+        raise CommandFailed("The two passwords differ.", MISTAKE)
     return first
 
 

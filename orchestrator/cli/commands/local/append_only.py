@@ -2,9 +2,9 @@
 
 The effects of a script are one transaction in the file: ``MULTI``, its commands, ``EXEC``. A Redis that is killed in
 the middle of a write leaves a file that ends in the middle of a transaction. When Redis loads such a file it drops the
-last command, keeps the first commands without ``EXEC``, and appends behind them: the next load executes these commands
-together with later ones, although they were never executed, or loses the later ones up to the next ``EXEC``. Redis 7.0
-does so, and later releases; valkey-io/valkey#4342 describes the fault and repairs it there.
+last command, keeps the first commands without ``EXEC``, and appends behind them. The next load either executes these
+commands, which were never executed before, together with later commands, or loses the later commands up to the next
+``EXEC``. Redis 7.0 and later releases do so; valkey-io/valkey#4342 describes the fault and repairs it there.
 
 A Redis that loads the file a second time, with nothing appended, drops the whole transaction. So a torn file is first
 loaded by a Redis that no client can reach. Redis's own tool (``redis-check-aof --fix``) would also truncate a file that
@@ -22,7 +22,7 @@ from pathlib import Path
 from orchestrator.errors import StoreUnavailable
 from orchestrator.store.connection import connect
 
-MANIFEST = Path("appendonlydir") / "appendonly.aof.manifest"  # its name where no option says another
+MANIFEST = Path("appendonlydir") / "appendonly.aof.manifest"  # Redis's default name
 ANSWER_SECONDS = 1.0
 POLL_SECONDS = 0.02
 

@@ -61,7 +61,7 @@ def all_checks(settings: Settings, url: str, token: str) -> Iterator[Check]:
 
 
 def security_findings(settings: Settings) -> Iterator[Finding]:
-    """The security findings of this host; an unreachable engine or Redis is reported as an unmade check."""
+    """The security findings of this host; checks that need an unreachable engine or Redis are reported as not made."""
     yield from posture.check_host(settings)
     yield check_api(settings.api_host)
     if settings.driver == "oci":
@@ -117,7 +117,7 @@ def _secrets(settings: Settings) -> Iterator[Check]:
         try:
             mode = stat.S_IMODE(path.stat().st_mode)
         except FileNotFoundError:
-            yield Check(name, "note", f"{path} is not there yet; `mayfly up` makes it")
+            yield Check(name, "note", f"{path} does not exist yet; `mayfly up` makes it")
         except PermissionError:
             yield Check(name, "note", f"{path} may not be read by this user")
         else:
@@ -171,7 +171,7 @@ def _runtimes(settings: Settings) -> Iterator[Check]:
             yield Check(f"runtime {runtime.name}", "note" if reason else "ok", reason or runtime.version())
             working += [] if reason else [runtime.name]
         names = " or ".join(settings.runtime_names()[isolation])
-        lacking = f"{names} is needed and does not work here; this isolation is not offered"
+        lacking = f"none of {names} works here, and one is needed; this isolation is not offered"
         yield Check(f"isolation {isolation}", "ok" if working else NEEDED[isolation], (working or [lacking])[0])
 
 

@@ -1,7 +1,7 @@
 """Starts a container engine where none runs, and stops it without leftovers.
 
-``engine.json`` in the state directory records an engine that was started here. An engine that answered before is never
-touched.
+``engine.json`` in the state directory records an engine that was started here. An engine that was running before is
+never changed.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Daemon:
     def _clean(self, memory: dict[str, Any]) -> None:
         """Remove a daemon's leftovers: its containerd if the daemon was killed, mounts and sockets."""
         if self.engine.answers():
-            return  # belongs to another process by now, and so do its files
+            return  # the pid now belongs to another process, which also owns the files
         exec_root = Path(memory["exec_root"])
         before = set(memory["mounts"])
         _end_orphans(exec_root)
@@ -150,7 +150,7 @@ class Daemon:
             memory = dict(json.loads(self._memory.read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):
             return {}
-        return memory if memory.get("boot") == boot_id() else {}  # processes since a reboot are not this command's
+        return memory if memory.get("boot") == boot_id() else {}  # after a reboot the recorded processes are gone
 
 
 def _end_orphans(exec_root: Path) -> None:

@@ -1,7 +1,7 @@
 """The parts of the container engine's HTTP API that the command line uses: availability, version, remaining containers.
 
-Workers reach the engine through their driver; this does without the driver's library, so that ``mayfly doctor`` also
-works where only the command line is installed.
+Workers reach the engine through their driver. This module does not need the driver's library, so that ``mayfly doctor``
+also works if only the command line is installed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Engine:
             scheme = "https" if parts.scheme == "https" else "http"
             self._http = httpx2.Client(base_url=f"{scheme}://{parts.netloc}", timeout=ANSWER_SECONDS)
         else:
-            raise EngineUnreachable(f"{url!r} is no engine's address; it begins with unix:// or tcp://")
+            raise EngineUnreachable(f"{url!r} is not an engine's address, which begins with unix:// or tcp://")
 
     def __enter__(self) -> Self:
         return self

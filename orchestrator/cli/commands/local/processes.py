@@ -58,19 +58,19 @@ class Process:
             )
         started = start_time(child.pid)
         identity = Identity(child.pid, -1 if started is None else started, boot_id())
-        child.returncode = 0  # it outlives this command, which does not wait for it
+        child.returncode = 0  # the process continues after this command, which does not wait for it
         partial = self.pid_file.with_suffix(".partial")
         partial.write_text(json.dumps(identity._asdict()) + "\n", encoding="ascii")
         partial.replace(self.pid_file)
         return child.pid
 
     def pid(self) -> int | None:
-        """Its pid while it lives, else ``None``."""
+        """Its pid while it runs, else ``None``."""
         identity = self._remembered()
         return identity.pid if identity and _is(identity) else None
 
     def stop(self, grace_seconds: float) -> str | None:
-        """End it: SIGTERM, and SIGKILL after ``grace_seconds``. Returns how, or ``None`` when it did not live."""
+        """End it: SIGTERM, and SIGKILL after ``grace_seconds``. Returns how it ended, ``None`` if it did not run."""
         how = None
         identity = self._remembered()
         if identity is not None:
@@ -96,12 +96,12 @@ class Process:
 
 
 def start_time(pid: int) -> int | None:
-    """When a process was started, in clock ticks since boot; ``None`` if it is gone, or dead and not yet reaped."""
+    """A process's start time in clock ticks since boot; ``None`` if it is gone, or dead and not yet reaped."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None
-    fields = stat[stat.rindex(")") + 2 :].split()  # the name before it may hold anything
+    fields = stat[stat.rindex(")") + 2 :].split()  # the process's name, in parentheses, may have any characters
     return None if fields[0] in ("Z", "X") else int(fields[19])
 
 
@@ -110,9 +110,9 @@ def _is(identity: Identity) -> bool:
 
 
 def end(pid: int, grace_seconds: float, is_meant: Callable[[], bool]) -> str | None:
-    """End a process: SIGTERM, and SIGKILL after ``grace_seconds``. Returns how, or ``None`` when there was none.
+    """End a process: SIGTERM, and SIGKILL after ``grace_seconds``. Returns how it ended, ``None`` without a process.
 
-    ``is_meant`` is called after the pidfd was opened; ``False`` means that the pid belongs to another process by now.
+    ``is_meant`` is called after the pidfd was opened; ``False`` means that the pid now belongs to another process.
     """
     try:
         handle = os.pidfd_open(pid)
@@ -151,7 +151,7 @@ def until(seconds: float, condition: Callable[[], bool]) -> bool:
 
 
 def free_port(host: str, port: int, what: str, variable: str) -> int:
-    """The port, or a free one for 0. Raises :class:`CommandFailed` when another program has it."""
+    """The port, or a free port for 0. Raises :class:`CommandFailed` if another program listens on it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -39,7 +39,7 @@ def add_runtimes(
         return list(arguments)
     copy = directory / "engine-configuration.json"
     copy.write_text(json.dumps(configuration | {"runtimes": runtimes}, indent=1) + "\n", encoding="utf-8")
-    return [*arguments, f"--config-file={copy}"]  # of two, the daemon takes the last
+    return [*arguments, f"--config-file={copy}"]  # of two such options, the daemon uses the last
 
 
 def value_of(arguments: Sequence[str], option: str) -> str | None:

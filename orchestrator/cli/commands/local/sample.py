@@ -17,8 +17,8 @@ from orchestrator.cli.connection import Configuration
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, explanation, refusal
 
-START_SECONDS = 20.0  # until it has a slot
-RUN_SECONDS = 120.0  # its own limits are tighter
+START_SECONDS = 20.0  # until the sample has a slot
+RUN_SECONDS = 120.0  # the sample's own limits are lower
 BUSY = (429, 503)
 
 
@@ -56,7 +56,7 @@ def _ended(client: Client, id: str) -> Execution | None:
     except TimeoutError:
         if client.get(id).state != "queued":
             return client.wait(id, RUN_SECONDS)
-    with suppress(Conflict):  # it has ended meanwhile
+    with suppress(Conflict):  # the execution has ended meanwhile
         client.cancel(id)
     return None
 

@@ -107,7 +107,7 @@ class Stack:
                 f"The restore of backup {id} has not ended; run it again: mayfly backup restore {id} --identity FILE"
             )
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.directory.chmod(0o700)  # the image builder may have made it before
+        self.directory.chmod(0o700)  # the image builder may have made the directory
         if self.embedded_redis and len(str(self.settings.redis_socket)) > MAX_SOCKET_PATH:
             raise CommandFailed(
                 f"{self.directory} is too long a path for a socket; set MAYFLY_STATE_DIR to a shorter one.",
@@ -123,7 +123,7 @@ class Stack:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.directory / "lock").open("w", encoding="ascii") as file:
             if not until(LOCK_SECONDS, lambda: _lock(file.fileno())):
-                raise CommandFailed(f"Another mayfly command is still at work on {self.directory}.")
+                raise CommandFailed(f"Another mayfly command is still working on {self.directory}.")
             yield
 
     @contextmanager
@@ -217,7 +217,7 @@ class Stack:
         if self.worker.pid() is None and self.settings.sandboxes_path.is_dir():
             for left in self.settings.sandboxes_path.iterdir():
                 shutil.rmtree(left, ignore_errors=True)
-            if self.settings.sandboxes_path.is_symlink():  # the worker's, into memory
+            if self.settings.sandboxes_path.is_symlink():  # the worker's link into memory
                 shutil.rmtree(self.settings.sandboxes_path.resolve().parent, ignore_errors=True)
                 self.settings.sandboxes_path.unlink()
         for file in (self.settings.redis_socket, self._url_file):
@@ -237,7 +237,7 @@ class Stack:
         }
         if "rate_limit" not in self.settings.model_fields_set:
             changes["rate_limit"] = "off"
-        for name in PATHS:  # they run in another directory
+        for name in PATHS:  # absolute, since the processes run in another directory
             if (path := getattr(self.settings, name)) is not None:
                 changes[name] = str(path.absolute())
         changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in self.settings.environments_dirs])

@@ -116,8 +116,8 @@ def engine_stop() -> None:
 def _engine_or_runtime(settings: Settings) -> tuple[Settings, bool, str]:
     """The effective settings, whether an engine was started, and the message about it.
 
-    If no engine exists and none can be started, the driver is ``oci``, unless driver ``docker`` is configured. Raises
-    :class:`CommandFailed` if that does not work either.
+    If there is no engine and none can be started, the driver is ``oci``, unless driver ``docker`` is configured. Raises
+    :class:`CommandFailed` if no driver works.
     """
     why = "as MAYFLY_DRIVER says"
     if settings.driver == "docker":
@@ -134,12 +134,12 @@ def _engine_or_runtime(settings: Settings) -> tuple[Settings, bool, str]:
             if working is None:
                 raise failed from None
     elif (working := _working_runtime(settings)) is None:
-        raise CommandFailed("No OCI runtime works on this host; `mayfly doctor` says why.")
+        raise CommandFailed("No OCI runtime works on this host; `mayfly doctor` has the reasons.")
     return settings, False, f"none, {why}: {working.name} {working.version()} runs containers directly (driver oci)"
 
 
 def _working_runtime(settings: Settings) -> oci.Runtime | None:
-    if os.geteuid() != 0:  # without an engine it is the worker that needs root
+    if os.geteuid() != 0:  # without an engine the worker itself needs root
         return None
     candidates = oci.found(settings)["standard"]
     return next((one for one in candidates if not oci.why_not(one)), None)

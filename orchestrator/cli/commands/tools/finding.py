@@ -15,7 +15,7 @@ PAGE = 200
 
 
 class Detail(StrEnum):
-    """How much of each tool."""
+    """The level of detail."""
 
     NAMES = "names"
     SIGNATURES = "signatures"
@@ -46,7 +46,7 @@ def list_tools(server: Server = None, json: Json = False) -> None:
 def search(
     query: Annotated[str, typer.Argument(help="Words of the task, or a tool's name.")],
     server: Server = None,
-    detail: Annotated[Detail, typer.Option("--detail", help="How much of each tool.")] = Detail.SIGNATURES,
+    detail: Annotated[Detail, typer.Option("--detail", help="Level of detail.")] = Detail.SIGNATURES,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=PAGE, help="At most this many.")] = 10,
     max_tokens: Annotated[int | None, typer.Option("--max-tokens", min=1, help="At most this many tokens.")] = None,
     language: Annotated[Language, typer.Option("--language", help="The notation of signatures.")] = Language.PYTHON,

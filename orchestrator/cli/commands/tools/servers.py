@@ -70,7 +70,7 @@ def rm(name: Name, tenant: Tenant = None) -> None:
 
 @servers.command("changes")
 def changes(name: Name, tenant: Tenant = None, json: Json = False) -> None:
-    """Show how a server's catalogue changed, the newest change first."""
+    """Show the changes of a server's catalogue, the newest first."""
     with connect() as client:
         document = client.catalogue_changes(name, tenant=tenant)
     if json:
@@ -88,10 +88,12 @@ def changes(name: Name, tenant: Tenant = None, json: Json = False) -> None:
 @servers.command("accept")
 def accept(
     name: Name,
-    digest: Annotated[str | None, typer.Argument(help="The catalogue's digest; default: what the server has.")] = None,
+    digest: Annotated[
+        str | None, typer.Argument(help="The catalogue's digest; default: the server's current one.")
+    ] = None,
     tenant: Tenant = None,
 ) -> None:
-    """Let the tools of a quarantined catalogue be called."""
+    """Accept a quarantined catalogue, so that its tools can be called."""
     with connect() as client:
         if digest is None:
             found = client.tool_servers(tenant=tenant)["items"]
@@ -108,7 +110,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def place(declaration: dict[str, Any]) -> str:
-    """Where a declared server is: a URL, a command, an image, or the hosts that it fetches from."""
+    """The place of a declared server: a URL, a command, an image, or the hosts that it fetches from."""
     place = declaration["url"] or declaration["environment"] or " ".join(declaration["command"])
     return str(place or f"fetches from {_names(declaration['hosts'] or []) or 'no host'}")
 

@@ -16,7 +16,7 @@ class Tenancy(Transfers):
     """The calls about tenants, their service accounts, and the quotas of API keys."""
 
     async def tenants(self) -> list[Document]:
-        """Every tenant, as JSON; without the scope ``admin`` only the key's own."""
+        """Every tenant, as JSON; without the scope ``admin`` only the key's own tenant."""
         return await self._all(f"{API}/tenants")
 
     async def tenant(self, tenant: str | None = None) -> Document:
@@ -24,7 +24,7 @@ class Tenancy(Transfers):
         return await self._exchange.json(Send("GET", _path(tenant)))
 
     async def create_tenant(self, tenant: str, description: str = "") -> Document:
-        """A new tenant; the same again for the same request. Raises :class:`mayfly.Refused`, ``already_exists``."""
+        """A new tenant; a repeated request returns the same. Raises :class:`mayfly.Refused`, ``already_exists``."""
         return await self._exchange.json(
             Send("POST", f"{API}/tenants", json={"id": tenant, "description": description})
         )
@@ -34,7 +34,7 @@ class Tenancy(Transfers):
         return await self._exchange.json(Send("PATCH", _path(tenant), json=dict(changes)))
 
     async def delete_tenant(self, tenant: str) -> Document:
-        """Refuse a tenant at once, and delete all that it has; it is no longer found when nothing is left."""
+        """Refuse a tenant at once, and delete all of its data; the tenant is not found once all is deleted."""
         return await self._exchange.json(Send("DELETE", _path(tenant)))
 
     async def service_accounts(self, tenant: str | None = None) -> list[Document]:
@@ -71,14 +71,13 @@ class Tenancy(Transfers):
         return await self._exchange.json(Send("GET", _path(tenant, "usage"), params=params))
 
     async def quotas(self, tenant: str | None = None, *, key: str | None = None) -> Document:
-        """The quotas of a tenant (default: the key's own), or of the API key with that id, as ``quotas``, and what is
-        in ``use`` of them. Raises :class:`mayfly.Refused`, ``forbidden``, for another tenant without the scope
-        ``admin``.
+        """The ``quotas`` of a tenant (default: the key's own) or of the API key with that id, and their ``use``. Raises
+        :class:`mayfly.Refused`, ``forbidden``, for another tenant without the scope ``admin``.
         """
         return await self._exchange.json(Send("GET", _quotas(tenant, key)))
 
     async def set_quotas(self, quotas: Document, *, tenant: str | None = None, key: str | None = None) -> Document:
-        """Replace the quotas of a tenant or of an API key. Those left out are the defaults of the installation."""
+        """Replace the quotas of a tenant or of an API key. Omitted quotas become the installation's defaults."""
         return await self._exchange.json(Send("PUT", _quotas(tenant, key), json=quotas))
 
     async def _all(self, path: str) -> list[Document]:

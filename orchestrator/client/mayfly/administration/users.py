@@ -27,7 +27,7 @@ class Users(Transfers):
         *,
         must_change_password: bool = False,
     ) -> Document:
-        """A new user with a password, which it has to replace first if you say so.
+        """A new user with a password, optionally one that the user must replace at the first log-in.
 
         Raises :class:`mayfly.Conflict`, ``user_exists``, for a name in use.
         """
@@ -61,7 +61,7 @@ class Users(Transfers):
         password: str | None = None,
         must_change_password: bool | None = None,
     ) -> Document:
-        """Change what is given, in force with the user's next request. Another password ends all its sessions."""
+        """Change the given fields, from the user's next request on. A new password ends all of the user's sessions."""
         given = {
             "roles": roles,
             "disabled": disabled,
@@ -81,7 +81,7 @@ class Users(Transfers):
         return found
 
     async def end_user_session(self, id: str, session: str) -> None:
-        """End a session of a user: its tokens count no more with the next request."""
+        """End a session of a user: its tokens are refused from the next request on."""
         await self._exchange.answer(Send("DELETE", f"{_user(id)}/sessions/{quote(session, safe='')}"))
 
     async def own_sessions(self, name: str, password: str, end: Sequence[str] = ()) -> list[Document]:
@@ -105,8 +105,8 @@ class Users(Transfers):
         return await self._exchange.json(Send("POST", f"{AUTH}/password", json=body), retry=False)
 
     async def refresh_login(self, refresh_token: str) -> Document:
-        """The next tokens of a session. A refresh token is for one use: a second one ends the session, except within 30
-        seconds, so that a lost answer can be asked for again.
+        """The next tokens of a session. A refresh token is for one use: a second use ends the session, except within 30
+        seconds, so that a request whose answer was lost can be repeated.
         """
         return await self._exchange.json(Send("POST", f"{AUTH}/refresh", json={"refresh_token": refresh_token}))
 

@@ -21,7 +21,7 @@ async def answer(
 ) -> None:
     """Call the tool and send its result, or its exception's text.
 
-    An error of the API is added to ``failures``; not if the call is late, or its program has ended.
+    An error of the API is added to ``failures``, unless the call is late or its program has ended.
     """
     try:
         try:
@@ -34,7 +34,7 @@ async def answer(
             return
         try:
             await calls.send_tool_result(id, call_id, result)
-        except InvalidRequest as error:  # too large, or not as its schema has it
+        except InvalidRequest as error:  # the result is too large, or violates its schema
             await calls.send_tool_error(id, call_id, error.detail[:MESSAGE_CHARACTERS])
     except (Conflict, NotFound):
         return
@@ -43,7 +43,7 @@ async def answer(
 
 
 def text_of(error: Exception) -> str:
-    """The text of an exception for the program; of pydantic's errors without the values and addresses."""
+    """The text of an exception for the program; pydantic's errors lose their values and URLs."""
     found = getattr(error, "errors", None)
     if type(error).__name__ == "ValidationError" and callable(found):
         listed = found(include_url=False, include_input=False)

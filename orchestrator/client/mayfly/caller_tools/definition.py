@@ -1,6 +1,6 @@
 """A function as a tool: its name, description and schemas, from its signature by pydantic.
 
-Pydantic is imported with the first function; a :class:`Tool` that is given its schemas does without.
+Pydantic is imported with the first function; a :class:`Tool` with given schemas does not need pydantic.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ OPEN: Mapping[str, Any] = {"type": "object"}
 
 
 class Tool(NamedTuple):
-    """A tool that this process fulfils. ``call`` gets the arguments by name, and returns JSON or what pydantic can
-    turn into JSON, or awaits it; what it raises reaches the program as the text of a ``ToolError``.
+    """A tool that this process fulfils. ``call`` gets the arguments by name, and returns JSON, a value that pydantic
+    can convert into JSON, or an awaitable of one. An exception reaches the program as the text of a ``ToolError``.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Tool(NamedTuple):
 
     @property
     def definition(self) -> dict[str, Any]:
-        """The tool as a submission has it."""
+        """The tool's definition in a submission."""
         definition = {"name": self.name, "description": self.description, "inputSchema": dict(self.input_schema)}
         return definition if self.output_schema is None else definition | {"outputSchema": dict(self.output_schema)}
 
@@ -63,7 +63,7 @@ def tool(
         unknown = returned is Any or returned is type(None)
         output = None if unknown else TypeAdapter(returned).json_schema(mode="serialization")
     except (PydanticUserError, TypeError, ValueError, NameError) as error:
-        raise TypeError(f"{called or function!r} has no signature that a tool can have: {error}") from error
+        raise TypeError(f"{called or function!r} cannot become a tool by its signature: {error}") from error
     if schema.get("type") != "object":
         raise TypeError(f"{called or function!r} has parameters that cannot be given by name.")
     words = inspect.getdoc(function) or "" if description is None else description
@@ -91,7 +91,7 @@ def split(given: Tools) -> tuple[list[Any], dict[str, Tool]]:
 
 
 def jsonable(value: Any) -> Any:
-    """A value as JSON has it. Raises ``ValueError`` or ``TypeError`` for a value that JSON cannot have."""
+    """A value as plain JSON data. Raises ``ValueError`` or ``TypeError`` for a value that JSON cannot represent."""
     import json
 
     try:
@@ -108,5 +108,5 @@ def jsonable(value: Any) -> Any:
 
 
 def is_awaitable(value: object) -> bool:
-    """Whether a function's value is to be awaited."""
+    """Whether a function's value must be awaited."""
     return isinstance(value, Awaitable)

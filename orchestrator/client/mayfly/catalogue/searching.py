@@ -14,7 +14,7 @@ TOOLS = "/api/v1/tools"
 class ToolDescription(Result):
     """A tool that a program may call: ``spelling`` is ``server.tool`` as programs write it.
 
-    ``signature`` is empty with the detail ``names``; the schemas are there with ``definitions`` alone.
+    ``signature`` is empty with the detail ``names``; only the detail ``definitions`` has schemas.
     """
 
     server: str
@@ -29,7 +29,7 @@ class ToolDescription(Result):
 
     @classmethod
     def from_document(cls, document: Document) -> ToolDescription:
-        """From the API's JSON."""
+        """Read the API's JSON."""
         return cls.read(document)
 
 

@@ -11,7 +11,7 @@ from mayfly.files import Transfers
 from mayfly.results import Document
 from mayfly.steps import ANSWER_SECONDS, Send
 
-TOOL_SECONDS = 60.0  # a direct call takes no longer, unless the API's operator allows it
+TOOL_SECONDS = 60.0  # the bound of a direct call, unless the API's operator permits more
 
 
 class Tooling(Transfers):
@@ -40,8 +40,8 @@ class Tooling(Transfers):
     async def send_tool_result(self, id: str, call_id: str, result: Any) -> None:
         """Answer a ``tool_call`` event. The same result may be sent again.
 
-        Raises :class:`mayfly.InvalidRequest` for a result that is too large, or not as the tool's output schema has it,
-        and :class:`mayfly.Conflict` if the call was answered otherwise, is too late, or its execution has ended.
+        Raises :class:`mayfly.InvalidRequest` for a result that is too large or violates the tool's output schema, and
+        :class:`mayfly.Conflict` if the call has another answer, is too late, or its execution has ended.
         """
         await self._exchange.answer(_tool_result(id, call_id, {"result": result}))
 
@@ -50,25 +50,28 @@ class Tooling(Transfers):
         await self._exchange.answer(_tool_result(id, call_id, {"error": {"message": message}}))
 
     async def tool_servers(self, *, tenant: str | None = None) -> Document:
-        """The tool servers of the key's tenant, or of another one: ``items`` with declaration, state and digest."""
+        """The tool servers of the key's tenant, or of another: ``items`` with declaration, state and digest."""
         return await self._exchange.json(Send("GET", f"{API}/tool-servers", params=_of(tenant)))
 
     async def catalogue_changes(self, name: str, *, tenant: str | None = None) -> Document:
-        """How a tool server's catalogue changed: ``items``, the newest first. Raises :class:`mayfly.NotFound`."""
+        """The changes of a tool server's catalogue: ``items``, newest first. Raises :class:`mayfly.NotFound`."""
         return await self._exchange.json(Send("GET", f"{_path(name)}/changes", params=_of(tenant)))
 
     async def declare_tool_server(
         self, name: str, declaration: Mapping[str, Any], *, tenant: str | None = None
     ) -> Document:
-        """Declare a tool server, or replace its declaration. Raises :class:`mayfly.Conflict` for a server of a file."""
+        """Declare a tool server, or replace its declaration. Raises :class:`mayfly.Conflict` for a file's server."""
         return await self._exchange.json(Send("PUT", _path(name), params=_of(tenant), json=dict(declaration)))
 
     async def remove_tool_server(self, name: str, *, tenant: str | None = None) -> None:
-        """Remove a tool server. Raises :class:`mayfly.NotFound`, or :class:`mayfly.Conflict` for a server of a file."""
+        """Remove a tool server. Raises :class:`mayfly.NotFound`, or :class:`mayfly.Conflict` for a file's server."""
         await self._exchange.answer(Send("DELETE", _path(name), params=_of(tenant)))
 
     async def accept_catalogue(self, name: str, digest: str, *, tenant: str | None = None) -> Document:
-        """Let the tools of a quarantined catalogue be called. Raises :class:`mayfly.Conflict` if it changed again."""
+        """Accept a quarantined catalogue, so that its tools can be called.
+
+        Raises :class:`mayfly.Conflict` if the catalogue changed again.
+        """
         request = Send("POST", f"{_path(name)}/accept", params=_of(tenant), json={"digest": digest})
         return await self._exchange.json(request)
 

@@ -57,9 +57,9 @@ def test_tools_are_called(tools: Commands) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("call", "test"), 2, "no SERVER.TOOL"),
-        (("call", "test.add", "a"), 2, "no NAME=VALUE"),
-        (("call", "test.add", "--arguments", "[1]"), 2, "no JSON object"),
+        (("call", "test"), 2, "not SERVER.TOOL"),
+        (("call", "test.add", "a"), 2, "not NAME=VALUE"),
+        (("call", "test.add", "--arguments", "[1]"), 2, "not a JSON object"),
         (("call", "none.ad"), 2, "tool_unknown"),
         (("servers", "changes", "none"), 2, "There is no tool server"),
     ],

@@ -209,7 +209,7 @@ def test_narrowed_key_is_refused_by_rest_and_as_policy_to_a_model(api: Stack) ->
         found = refused.json()
         assert (refused.status_code, found["code"]) == (403, "not_allowed_by_key"), (changed, found)
         assert [mistake["field"] for mistake in found["errors"]] == [field]
-        assert "is not among what this key may use: " in found["detail"]
+        assert "is not among the names that this key may use: " in found["detail"]
         batch = api.client.post(f"{SUBMIT}/batch", json={"executions": [{**program, **changed}]}, headers=headers)
         assert [(one["status"], one["problem"]["code"]) for one in batch.json()] == [(403, "not_allowed_by_key")]
     names = [item["name"] for item in api.client.get("/api/v1/environments", headers=headers).json()["items"]]
@@ -253,7 +253,7 @@ def test_command_creates_lists_and_revokes_keys_and_refuses_as_policy(api: Stack
     assert (made.returncode, PATTERN.fullmatch(secret) is not None) == (0, True), made
     refused = mayfly(api, "submit", "-c", "1", "--env", "node", MAYFLY_TOKEN=secret)
     assert refused.returncode == 126, refused
-    assert "'node' is not among what this key may use: python" in refused.stderr
+    assert "'node' is not among the names that this key may use: python" in refused.stderr
     shown = mayfly(api, "keys", "list")
     rows = [line.split("\t") for line in shown.stdout.splitlines()]
     assert shown.returncode == 0, shown.stderr

@@ -52,7 +52,7 @@ def test_expiry_entry_is_never_used_as_a_path(api: Stack) -> None:
     redis.close()
     assert precious.exists()
     events = api.client.get("/api/v1/security-events", params={"type": "queue_tampering"}).json()["items"]
-    assert "2 entries of mayfly:expiry are no executions" in events[-1]["data"]["detail"]
+    assert "2 entries of mayfly:expiry are not ids of executions" in events[-1]["data"]["detail"]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/b", "a\n"])

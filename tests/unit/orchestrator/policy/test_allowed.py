@@ -56,7 +56,7 @@ def test_name_within_the_bounds_is_accepted(changed: dict[str, Any]) -> None:
 def test_name_beyond_the_bounds_is_refused_with_the_bound(changed: dict[str, Any], field: str, bound: str) -> None:
     [mistake] = refused(**changed)
     assert mistake.startswith(f"{field}: ")
-    assert mistake.endswith(f"is not among what this key may use: {bound}")
+    assert mistake.endswith(f"is not among the names that this key may use: {bound}")
     assert refused(Allowed(), **changed) == [], "the control: a key without limits"
 
 
@@ -75,7 +75,9 @@ def test_every_mistake_is_named() -> None:
 def test_every_owner_bounds_submissions_calls_and_lists(owner: Owner, code: str) -> None:
     bounds: list[tuple[Owner, Allowed]] = [("tenant", Allowed()), (owner, LIMITS), ("key", Allowed())]
     check_tool(bounds, "github", "issues.list")
-    with pytest.raises(NotAllowed, match=rf"'other.tool' is not among what this {owner} may use: github.\*") as caught:
+    with pytest.raises(
+        NotAllowed, match=rf"'other.tool' is not among the names that this {owner} may use: github.\*"
+    ) as caught:
         check_tool(bounds, "other", "tool")
     assert (caught.value.code, caught.value.of, caught.value.quota) == (code, owner, "tool")
     submission = Submission.model_validate({**ALLOWED, "isolation": "standard"})

@@ -141,7 +141,7 @@ def test_flood_of_foreign_records_does_not_delay_an_end(monkeypatch: pytest.Monk
         (Denial(1, 1, "x", "x86_64", 41, True), "seccomp_violation", "socket"),
         (Denial(1, 1, "x", "x86_64", 101, True), "seccomp_violation", "ptrace"),
         (Denial(1, 1, "x", "x86_64", 319, False), "seccomp_violation", "memfd_create"),
-        (Denial(1, 1, "x", "x86_64", 54, False), "seccomp_violation", "setsockopt, with arguments"),
+        (Denial(1, 1, "x", "x86_64", 54, False), "seccomp_violation", "setsockopt, with forbidden arguments"),
         (Denial(1, 1, "x", "x86_64", 141, False), "seccomp_violation", "the agent is scheduled"),
         (Denial(1, 1, "x", "i386", 359, True), "seccomp_violation", "entry for i386"),
         (Denial(1, 1, "x", "x32", 41, True), "seccomp_violation", "entry for x32"),

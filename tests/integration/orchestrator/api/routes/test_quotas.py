@@ -103,7 +103,7 @@ def test_submission_beyond_a_quota_is_refused(
     found = answer.json()
     expected = (403, f"not_allowed_by_{of}", quota, of)
     assert (answer.status_code, found["code"], found["quota"], found["quota_of"]) == expected
-    assert f"is not among what this {of} may use" in found["detail"]
+    assert f"is not among the names that this {of} may use" in found["detail"]
     if allowed is not None:
         assert submit(api, headers, **allowed).status_code == 202
     put(api, f"tenants/{tenant}" if of == "tenant" else f"api-keys/{key['id']}")

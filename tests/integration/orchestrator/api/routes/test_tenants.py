@@ -128,7 +128,7 @@ def test_service_accounts_bound_and_end_their_keys(api: Stack, tenant: str) -> N
     free = api.headers_of(tenant, *SCOPES)
     refused = api.client.post(SUBMIT, json={**PROGRAM, "environment": "bash"}, headers=headers)
     assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed_by_key")
-    assert "is not among what this service account may use: python" in refused.json()["detail"]
+    assert "is not among the names that this service account may use: python" in refused.json()["detail"]
     assert api.client.patch(f"{accounts}/ci", json={"allowed": {}}).status_code == 200
     assert api.submit(headers=headers, environment="bash", code=":").status_code == 202
     assert api.client.patch(f"{accounts}/ci", json={"state": "disabled"}).json()["state"] == "disabled"

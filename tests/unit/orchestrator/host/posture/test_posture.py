@@ -348,7 +348,7 @@ def test_cgroups_that_cannot_be_written_leave_kills_to_the_engine(tmp_path: Path
     assert facts.cgroups_writable(tmp_path)
     found = check_counters("/cgroup", True, False)
     assert (found.status, found.promise) == ("weak", None)
-    assert "first process alone" in found.detail
+    assert "signals only the first process" in found.detail
 
 
 def test_unknown_runtime_is_reported_as_unknown(tmp_path: Path) -> None:
