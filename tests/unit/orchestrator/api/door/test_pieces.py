@@ -20,5 +20,5 @@ def test_pieces_of_the_least_size_are_accepted() -> None:
     assert accepted([LEAST_BYTES] * 10 * FREE_PIECES) == 10 * FREE_PIECES
 
 
-def test_large_piece_pays_for_no_small_pieces_after_it() -> None:
+def test_large_piece_pays_for_no_later_small_pieces() -> None:
     assert accepted([2**20] + [0] * 2 * FREE_PIECES) == FREE_PIECES + 1

@@ -257,7 +257,7 @@ def test_redis_that_hides_its_configuration() -> None:
 def test_room_on_disks() -> None:
     full, free = check_disk_space([DiskSpace("blobs", "/b", 999_999_999), DiskSpace("state", "/s", 10**9)], 10**9)
     assert (full.name, full.status, free.status) == ("disk of blobs", "weak", "ok")
-    assert full.remedy.startswith("make 1 MB")
+    assert full.remedy.startswith("free 1 MB")
     assert check_disk_space([DiskSpace("blobs", "/b", 0)], 0)[0].status == "ok"
 
 
