@@ -97,12 +97,18 @@ def chosen_settings(settings: Settings) -> dict[str, str]:
 
 
 def blob_files(root: Path) -> Iterator[BlobFile]:
-    """Every file of the blob directory that has its final name."""
-    for directory, _, names in os.walk(root):
+    """Every file of the blob directory that has its final name. Raises ``OSError`` for a directory it cannot list."""
+    for directory, _, names in os.walk(root, onerror=_unless_removed):
         for name in sorted(names):
             if not name.startswith("."):  # an upload in progress
                 path = Path(directory) / name
                 yield BlobFile(path, str(path.relative_to(root)), name if len(name) == CONTENT_NAMES else None)
+
+
+def _unless_removed(error: OSError) -> None:
+    """Raise the failure to list a directory, which would hide its files."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _own(role: str, name: str, path: Path) -> OwnFile:
