@@ -72,10 +72,11 @@ class StoredFile(Frozen):
 class Contents(Frozen):
     """All that a restore needs besides Redis. ``images`` has the digest of each environment's image by name.
 
-    ``settings`` are the variables that were set, except for credentials.
+    ``settings`` are the variables that were set, except for credentials, ``database`` the number of Redis's database.
     """
 
     id: str
+    database: int = 0
     own_files: tuple[OwnFile, ...]
     files: tuple[StoredFile, ...]
     images: dict[str, str]

@@ -24,12 +24,13 @@ from orchestrator.store.connection import connect
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")  # of util-linux
 ANSWER_SECONDS = 60.0
 POLL_SECONDS = 0.02
+DATABASES = 16384  # Redis loads no snapshot of more databases than it has
 LAST_WORDS = 3  # lines of the log
 
 
 @contextmanager
-def scratch_redis(snapshot: IO[bytes] | None = None) -> Iterator[str]:
-    """A Redis that has loaded the snapshot, or is empty; its URL. Raises :class:`BackupError`."""
+def scratch_redis(snapshot: IO[bytes] | None = None, database: int = 0) -> Iterator[str]:
+    """A Redis that has loaded the snapshot, or is empty; the URL of a database. Raises :class:`BackupError`."""
     server = shutil.which("redis-server")
     if server is None:
         raise BackupError("There is no redis-server here to load the backup with; install the package of that name.")
@@ -39,7 +40,7 @@ def scratch_redis(snapshot: IO[bytes] | None = None) -> Iterator[str]:
             snapshot.flush()
             (directory / "dump.rdb").symlink_to(f"/proc/{os.getpid()}/fd/{snapshot.fileno()}")
         with _running(server, directory) as url:
-            yield url
+            yield f"{url}?db={database}"
 
 
 @contextmanager
@@ -47,7 +48,8 @@ def _running(server: str, directory: Path) -> Iterator[str]:
     socket, log = directory / "redis.sock", directory / "redis.log"
     options = {
         "port": "0", "unixsocket": str(socket), "unixsocketperm": "600", "dir": str(directory),
-        "dbfilename": "dump.rdb", "appendonly": "no", "save": "", "enable-debug-command": "yes", "logfile": str(log),
+        "databases": str(DATABASES), "dbfilename": "dump.rdb", "appendonly": "no", "save": "",
+        "enable-debug-command": "yes", "logfile": str(log),
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(
