@@ -11,6 +11,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
+from redis.exceptions import ResponseError
+
 from orchestrator import __version__
 from orchestrator.audit.log import AuditLog
 from orchestrator.backup import files, manifest
@@ -63,6 +65,12 @@ class Creator:
 
         Raises :class:`BackupError`, ``OSError``, :class:`StoreUnavailable`.
         """
+        try:
+            return self._create(kept, progress)
+        except ResponseError as error:
+            raise BackupError(f"Redis refused a command of the backup: {error}") from error
+
+    def _create(self, kept: Kept, progress: Callable[[str], None]) -> Made:
         claim(self._target, self.keys.public_key)
         id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         store = open_store(self._settings)

@@ -1,7 +1,8 @@
 """Redis servers of a backup's own, for a moment: to load a snapshot, and to restore into while verifying.
 
 They listen on a Unix socket in a private directory below TMPDIR, write nothing, and die with this process. The clear
-snapshot is a file without a name, so no kill leaves it: Redis opens it by the descriptor of this process.
+snapshot is a file without a name, so no kill leaves it: Redis opens it by the descriptor of this process. Results that
+are too large for Redis have names while a backup is verified, in a private directory there, which SIGKILL leaves.
 """
 
 from __future__ import annotations
