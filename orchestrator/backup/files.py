@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from orchestrator.backup.manifest import OwnFile
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings
 
 CREDENTIALS = {"token", "redis_url"}  # settings whose values may be credentials
-CONTENT_NAMES = 64  # characters of a SHA-256
+CONTENT_NAME = re.compile(r"[0-9a-f]{64}")  # a SHA-256
 
 
 class BlobFile(NamedTuple):
@@ -77,12 +78,14 @@ def place_of(settings: Settings, file: OwnFile) -> Path:
 
 
 def images(settings: Settings) -> dict[str, str]:
-    """The digest of each built image, by the environment's name."""
+    """The digest of each built image, by the environment's name. Raises :class:`BackupError`."""
     found = {}
     for path in sorted(settings.images_path.glob("*.json")):
         if path.name.count(".") == 1:  # not a list of packages
-            built = json.loads(path.read_text(encoding="utf-8"))
-            found[path.stem] = str(built.get("image_id", ""))
+            try:
+                found[path.stem] = str(json.loads(path.read_bytes())["image_id"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise BackupError(f"{path} describes no image; remove it, and build the image again.") from error
     return found
 
 
@@ -97,12 +100,18 @@ def chosen_settings(settings: Settings) -> dict[str, str]:
 
 
 def blob_files(root: Path) -> Iterator[BlobFile]:
-    """Every file of the blob directory that has its final name."""
-    for directory, _, names in os.walk(root):
+    """Every file of the blob directory that has its final name. Raises ``OSError`` for a directory it cannot list."""
+    for directory, _, names in os.walk(root, onerror=_unless_removed):
         for name in sorted(names):
             if not name.startswith("."):  # an upload in progress
                 path = Path(directory) / name
-                yield BlobFile(path, str(path.relative_to(root)), name if len(name) == CONTENT_NAMES else None)
+                yield BlobFile(path, str(path.relative_to(root)), name if CONTENT_NAME.fullmatch(name) else None)
+
+
+def _unless_removed(error: OSError) -> None:
+    """Raise the failure to list a directory, which would hide its files."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _own(role: str, name: str, path: Path) -> OwnFile:

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from orchestrator.audit import canonical
 from orchestrator.audit.chain import Seal
+from orchestrator.backup.errors import BackupError
 from orchestrator.models import Frozen
 
 FORMAT = 1
@@ -61,7 +62,10 @@ class OwnFile(Frozen):
 
 
 class StoredFile(Frozen):
-    """A file of the blob directory: its path there, and the object with its content."""
+    """A file of the blob directory: its path there, and the object with its content.
+
+    ``size`` is the file's, which differs from its content's if the file was cut off after an earlier backup.
+    """
 
     path: str
     object: str
@@ -72,10 +76,11 @@ class StoredFile(Frozen):
 class Contents(Frozen):
     """All that a restore needs besides Redis. ``images`` has the digest of each environment's image by name.
 
-    ``settings`` are the variables that were set, except for credentials.
+    ``settings`` are the variables that were set, except for credentials, ``database`` the number of Redis's database.
     """
 
     id: str
+    database: int = 0
     own_files: tuple[OwnFile, ...]
     files: tuple[StoredFile, ...]
     images: dict[str, str]
@@ -117,6 +122,14 @@ def is_signed(summary: Summary, public_key: str) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def secret_of(contents: Contents) -> bytes:
+    """The secret of the installation that the contents are of. Raises :class:`BackupError` where it is missing."""
+    for file in contents.own_files:
+        if file.role == "secret_file":
+            return base64.b64decode(file.data).strip()
+    raise BackupError("The backup has no signing key, so nothing in it could be used.")
 
 
 def place(id: str, part: str) -> str:

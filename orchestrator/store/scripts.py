@@ -129,7 +129,8 @@ SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # 
 # Of other data.
 APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT = map(load, ("append_audit", "seal_audit", "trim_audit"))
 DRAIN, DELAY = map(load, ("drain", "delay"))
-LEAD, LOG, COUNT, BEAT, FORGET_WORKER = map(load, ("lead", "log", "count", "beat", "forget_worker"))
+LEAD, KEEP_LEASE, LOG, COUNT = map(load, ("lead", "keep_lease", "log", "count"))
+BEAT, FORGET_WORKER = map(load, ("beat", "forget_worker"))
 # Of tenants, their service accounts, API keys and quotas.
 FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE = (
     load(f"tenants/{name}")

@@ -11,6 +11,8 @@ from contextlib import closing
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
+from redis.exceptions import ResponseError
+
 from orchestrator import __version__
 from orchestrator.audit.log import AuditLog
 from orchestrator.backup import files, manifest
@@ -22,7 +24,7 @@ from orchestrator.backup.errors import BackupError, Damaged
 from orchestrator.backup.manifest import Contents, Keys, Part, StoredFile, Summary, place
 from orchestrator.backup.targets import Target
 from orchestrator.settings import Settings
-from orchestrator.store import Store, open_store
+from orchestrator.store import Store, keys, open_store
 from orchestrator.store.security import LogBounds
 
 OWNER = "repository.json"
@@ -63,6 +65,12 @@ class Creator:
 
         Raises :class:`BackupError`, ``OSError``, :class:`StoreUnavailable`.
         """
+        try:
+            return self._create(kept, progress)
+        except ResponseError as error:
+            raise BackupError(f"Redis refused a command of the backup: {error}") from error
+
+    def _create(self, kept: Kept, progress: Callable[[str], None]) -> Made:
         claim(self._target, self.keys.public_key)
         id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         store = open_store(self._settings)
@@ -71,8 +79,9 @@ class Creator:
             progress("reading Redis")
             redis, moment = self._redis(store, id)
             progress("reading files")
+            self._check_blobs(store)
             stored = self._files()
-            contents = self._contents(id, stored)
+            contents = self._contents(id, store, stored)
             names = "".join(f"{name}\n" for name in sorted({file.object for file in stored.files})).encode()
             objects = self._put(place(id, manifest.OBJECTS), names)
             hold.check()
@@ -95,13 +104,19 @@ class Creator:
             self._put(place(id, manifest.SUMMARY), f"{summary.model_dump_json(indent=1)}\n".encode())
             self._target.flush()
             progress("removing old backups")
-            return Made(summary, prune(self._target, self.keys.public_key, kept, summary.finished_at))
+            return Made(summary, prune(self._target, self.keys.public_key, kept, summary.finished_at, hold.check))
 
     def _redis(self, store: Store, id: str) -> tuple[Encrypted, float]:
         """Store the data of Redis; its moment is between two readings of Redis's clock, of which this is the first."""
         moment = store.now()
         with closing(Snapshot(self._settings.effective_redis_url)) as snapshot:
             return self._encrypted(place(id, manifest.REDIS), snapshot), moment
+
+    def _check_blobs(self, store: Store) -> None:
+        """Raise :class:`BackupError` if there are executions and no blob directory, as of another host."""
+        path = self._settings.blobs_path
+        if not path.is_dir() and store.redis.exists(keys.QUEUED, keys.ACTIVE, keys.EXPIRY):
+            raise BackupError(f"There are executions, but no blob directory {path}; set MAYFLY_BLOB_DIR to it.")
 
     def _files(self) -> Stored:
         known = set(self._target.sizes("objects/"))
@@ -130,9 +145,10 @@ class Creator:
         name = self.keys.object_name(clear.sha256)
         return StoredFile(path=file.relative, object=name, sha256=clear.sha256, size=clear.size), encrypted.size
 
-    def _contents(self, id: str, stored: Stored) -> Encrypted:
+    def _contents(self, id: str, store: Store, stored: Stored) -> Encrypted:
         contents = Contents(
             id=id,
+            database=store.redis.connection_pool.connection_kwargs.get("db", 0),
             own_files=tuple(files.own_files(self._settings)),
             files=stored.files,
             images=files.images(self._settings),

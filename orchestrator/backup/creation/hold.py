@@ -28,8 +28,7 @@ class Hold:
 
     def __enter__(self) -> Self:
         """Raises :class:`BackupError` while another backup is made, and :class:`StoreUnavailable`."""
-        self._renew()
-        if self._is_lost:
+        if not self._deletions.pause(self._backup, LEASE_SECONDS):
             raise BackupError(f"Another backup is being made, or was killed less than {LEASE_SECONDS} s ago.")
         self._thread.start()
         return self
@@ -44,11 +43,14 @@ class Hold:
         """Raise :class:`BackupError` if the lease has ended meanwhile: then files may be missing."""
         self._renew()
         if self._is_lost:
-            raise BackupError("Redis was away for too long, so files may have been deleted; begin the backup again.")
+            raise BackupError(
+                "Redis lost the backup's lease or was away for too long, so files may have been deleted; "
+                "begin the backup again."
+            )
 
     def _renew(self) -> None:
         began = time.monotonic()
-        is_mine = self._deletions.pause(self._backup, LEASE_SECONDS)
+        is_mine = self._deletions.renew(self._backup, LEASE_SECONDS)
         self._is_lost |= not is_mine or began - self._renewed_at >= LEASE_SECONDS
         self._renewed_at = began
 

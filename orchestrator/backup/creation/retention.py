@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -35,11 +35,13 @@ def expired(found: Sequence[Entry], kept: Kept, now: datetime) -> list[str]:
     return [summary.id for summary in usable[: -max(1, kept.newest)] if summary.snapshot_at < young]
 
 
-def prune(target: Target, public_key: str, kept: Kept, now: datetime) -> Removed:
+def prune(target: Target, public_key: str, kept: Kept, now: datetime, check: Callable[[], None]) -> Removed:
     """Remove backups that are too old, interrupted backups, and objects that no backup needs.
 
-    Summaries go first, so an interrupted removal leaves nothing that looks complete.
+    Summaries go first, so an interrupted removal leaves nothing that looks complete. ``check`` raises once the lease is
+    lost: the files of another backup, which may then be made, look like those of an interrupted one.
     """
+    check()
     sizes = target.sizes("backups/")
     found = entries(target, public_key, sizes)
     removed = expired(found, kept, now)
@@ -54,5 +56,6 @@ def prune(target: Target, public_key: str, kept: Kept, now: datetime) -> Removed
     unwanted = [name for name in sizes if name.startswith(gone)]
     unwanted += [name for name in target.sizes("objects/") if name not in needed]
     for name in unwanted:
+        check()
         target.delete(name)
     return Removed(tuple(removed), len(unwanted))

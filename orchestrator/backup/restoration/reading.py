@@ -11,7 +11,17 @@ from pydantic import ValidationError
 
 from orchestrator.backup.encryption import Digested, Encrypted, Identities
 from orchestrator.backup.errors import BackupError, Damaged
-from orchestrator.backup.manifest import CONTENTS, REDIS, Contents, Part, StoredFile, Summary, place
+from orchestrator.backup.manifest import (
+    CONTENTS,
+    REDIS,
+    Contents,
+    Keys,
+    StoredFile,
+    Summary,
+    is_signed,
+    place,
+    secret_of,
+)
 from orchestrator.backup.targets import Target
 
 
@@ -22,13 +32,18 @@ class Reader:
         self._target, self.summary, self._identities = target, summary, identities
 
     def contents(self) -> Contents:
-        """The contents."""
+        """The contents, which have the secret that the summary is signed with."""
         clear = io.BytesIO()
         self._part(CONTENTS, clear)
         try:
-            return Contents.model_validate_json(clear.getvalue())
+            contents = Contents.model_validate_json(clear.getvalue())
         except ValidationError as error:
             raise Damaged("Its contents are not readable by this version.") from error
+        if contents.id != self.summary.id:
+            raise Damaged(f"Its contents are those of backup {contents.id}.")
+        if not is_signed(self.summary, Keys.of(secret_of(contents)).public_key):
+            raise Damaged("Its summary was not signed by the installation whose secret it has.")
+        return contents
 
     def write_redis(self, to: IO[bytes]) -> None:
         """Write the clear snapshot of Redis."""
@@ -36,8 +51,7 @@ class Reader:
 
     def write_file(self, file: StoredFile, to: Any) -> None:
         """Write the clear content of a file of the blob directory."""
-        clear = self._decrypt(file.object, to).clear
-        if clear != Part(sha256=file.sha256, size=file.size):
+        if self._decrypt(file.object, to).clear.sha256 != file.sha256:
             raise Damaged(f"{file.object} has not the content of {file.path}.")
 
     def check_file(self, file: StoredFile) -> None:
@@ -92,4 +106,4 @@ def _has(path: Path, file: StoredFile) -> bool:
                 pass
     except FileNotFoundError:
         return False
-    return found.part == Part(sha256=file.sha256, size=file.size)
+    return found.part.sha256 == file.sha256

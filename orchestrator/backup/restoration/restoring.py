@@ -51,7 +51,7 @@ def restore(reader: Reader, settings: Settings, progress: Callable[[str], None] 
         marker = Marker(settings.state_dir, store.redis)
         progress("loading the data of Redis")
         reader.write_redis(snapshot)
-        with scratch_redis(snapshot) as url, closing(connect(url, PATIENCE_SECONDS)) as source:
+        with scratch_redis(snapshot, contents.database) as url, closing(connect(url, PATIENCE_SECONDS)) as source:
             _check_empty(settings, marker, id, places, store.redis.dbsize())
             marker.set(id)
             for path, own in places:

@@ -1,7 +1,8 @@
 """Redis servers of a backup's own, for a moment: to load a snapshot, and to restore into while verifying.
 
 They listen on a Unix socket in a private directory below TMPDIR, write nothing, and die with this process. The clear
-snapshot is a file without a name, so no kill leaves it: Redis opens it by the descriptor of this process.
+snapshot is a file without a name, so no kill leaves it: Redis opens it by the descriptor of this process. Results that
+are too large for Redis have names while a backup is verified, in a private directory there, which SIGKILL leaves.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from orchestrator.store.connection import connect
 DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")  # of util-linux
 ANSWER_SECONDS = 60.0
 POLL_SECONDS = 0.02
+DATABASES = 16384  # Redis loads no snapshot of more databases than it has
 LAST_WORDS = 3  # lines of the log
 
 
 @contextmanager
-def scratch_redis(snapshot: IO[bytes] | None = None) -> Iterator[str]:
-    """A Redis that has loaded the snapshot, or is empty; its URL. Raises :class:`BackupError`."""
+def scratch_redis(snapshot: IO[bytes] | None = None, database: int = 0) -> Iterator[str]:
+    """A Redis that has loaded the snapshot, or is empty; the URL of a database. Raises :class:`BackupError`."""
     server = shutil.which("redis-server")
     if server is None:
         raise BackupError("There is no redis-server here to load the backup with; install the package of that name.")
@@ -39,7 +41,7 @@ def scratch_redis(snapshot: IO[bytes] | None = None) -> Iterator[str]:
             snapshot.flush()
             (directory / "dump.rdb").symlink_to(f"/proc/{os.getpid()}/fd/{snapshot.fileno()}")
         with _running(server, directory) as url:
-            yield url
+            yield f"{url}?db={database}"
 
 
 @contextmanager
@@ -47,7 +49,8 @@ def _running(server: str, directory: Path) -> Iterator[str]:
     socket, log = directory / "redis.sock", directory / "redis.log"
     options = {
         "port": "0", "unixsocket": str(socket), "unixsocketperm": "600", "dir": str(directory),
-        "dbfilename": "dump.rdb", "appendonly": "no", "save": "", "enable-debug-command": "yes", "logfile": str(log),
+        "databases": str(DATABASES), "dbfilename": "dump.rdb", "appendonly": "no", "save": "",
+        "enable-debug-command": "yes", "logfile": str(log),
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(

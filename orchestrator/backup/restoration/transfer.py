@@ -8,6 +8,7 @@ from typing import Any
 from redis import exceptions
 
 from orchestrator.backup.errors import BackupError
+from orchestrator.errors import StoreFull
 from orchestrator.store import keys, scripts
 
 BATCH = 500
@@ -34,8 +35,13 @@ def copy(source: Any, to: Any) -> int:
                     copied += 1
             try:
                 write.execute()
-            except exceptions.ResponseError as error:
+            except exceptions.NoPermissionError as error:
                 raise BackupError(NOT_ALLOWED.format(error)) from error
+            except exceptions.ResponseError as error:
+                raise BackupError(f"Redis refused to restore: {error}") from error
+            except StoreFull as error:
+                bytes_needed = source.info("memory")["used_memory"]
+                raise BackupError(f"Redis is full; its maxmemory must exceed {bytes_needed} bytes.") from error
     return copied
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import base64
+import re
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
 from orchestrator.audit.chain import Link, Seal, Signer, verify
 from orchestrator.audit.log import PAGE, AuditLog
 from orchestrator.backup.errors import BackupError
-from orchestrator.backup.manifest import Contents, Keys, is_signed
+from orchestrator.backup.files import CONTENT_NAME
+from orchestrator.backup.manifest import Contents, secret_of
 from orchestrator.backup.restoration.reading import Reader
 from orchestrator.backup.restoration.scratch import scratch_redis
 from orchestrator.backup.restoration.transfer import batches, copy, differences
@@ -23,11 +24,12 @@ from orchestrator.settings import Settings
 from orchestrator.states import State
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import connect
+from orchestrator.store.malformed import EXECUTION
 from orchestrator.store.security import LogBounds
 
 PATIENCE_SECONDS = 60.0
 LARGE_RESULT = "/result"  # of executions whose result is too large for Redis
-RECORD = keys.execution("").encode()
+RECORD = re.compile(re.escape(keys.execution("").encode()) + b"(" + EXECUTION.pattern + b")")
 
 
 class Verified(NamedTuple):
@@ -46,11 +48,9 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
     """Verify all of a backup; the installation of the settings is not touched, and may be another one."""
     began = time.monotonic()
     contents = reader.contents()
-    secret = _secret(contents)
+    secret = secret_of(contents)
     faults: list[str] = []
     damaged: set[str] = set()
-    if not is_signed(reader.summary, Keys.of(secret).public_key):
-        faults.append("Its summary was not signed by the installation whose secret it has.")
     progress(f"reading {len(contents.files)} files")
     for file in contents.files:
         try:
@@ -58,6 +58,8 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
         except BackupError as error:
             damaged.add(file.path)
             faults.append(f"{file.path}: {error}")
+        if CONTENT_NAME.fullmatch(name := PurePath(file.path).name) and name != file.sha256:
+            faults.append(f"{file.path} had not the content of its name.")
     progress("restoring Redis into a fresh one")
     with tempfile.TemporaryFile() as snapshot, tempfile.TemporaryDirectory(prefix="mayfly-backup-") as name:
         reader.write_redis(snapshot)
@@ -65,7 +67,7 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
         for file in contents.files:
             if file.path.endswith(LARGE_RESULT) and file.path not in damaged:
                 reader.restore_file(file, blobs)
-        with scratch_redis(snapshot) as url, scratch_redis() as fresh:
+        with scratch_redis(snapshot, contents.database) as url, scratch_redis() as fresh:
             changes: dict[str, Any] = {"redis_url": fresh, "redis_password_file": None, "blob_dir": blobs}
             changes["redis_timeout_seconds"] = PATIENCE_SECONDS
             store = open_store(settings.model_copy(update=changes))
@@ -82,20 +84,13 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
     return Verified(reader.summary.id, count, len(contents.files), executions, entries, seconds, tuple(faults))
 
 
-def _secret(contents: Contents) -> bytes:
-    for file in contents.own_files:
-        if file.role == "secret_file":
-            return base64.b64decode(file.data).strip()
-    raise BackupError("The backup has no signing key, so nothing in it could be used.")
-
-
 def _executions(store: Store, contents: Contents) -> tuple[dict[str, int], list[str]]:
     """The executions by state, and the files that their records name and the backup has not."""
     there = {file.path for file in contents.files}
     states: Counter[str] = Counter()
     missing: list[str] = []
     for batch in batches(store.redis):
-        ids = [name.removeprefix(RECORD).decode() for name in batch if name.startswith(RECORD)]
+        ids = [match[1].decode() for name in batch if (match := RECORD.fullmatch(name))]
         for execution in store.records.get_many(ids):
             states[execution.state] += 1
             for artifact in execution.artifacts:

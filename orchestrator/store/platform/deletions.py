@@ -19,15 +19,19 @@ class Deletions:
     def __init__(self, connection: StoreConnection) -> None:
         self._redis: Any = connection
         self._lead = connection.script(scripts.LEAD)
+        self._keep = connection.script(scripts.KEEP_LEASE)
 
     def pause(self, backup: str, seconds: int) -> bool:
-        """Take or renew the lease for so many seconds; ``False`` if another backup has it."""
+        """Take the lease for so many seconds; ``False`` if another backup has it."""
         return bool(self._lead(keys=[keys.BACKUP], args=[backup, seconds]))
+
+    def renew(self, backup: str, seconds: int) -> bool:
+        """Renew the lease of that backup; ``False`` if it has none. A lost lease is not taken again."""
+        return bool(self._keep(keys=[keys.BACKUP], args=[backup, seconds]))
 
     def resume(self, backup: str) -> None:
         """End the lease of that backup."""
-        if self._redis.get(keys.BACKUP) == backup.encode():
-            self._redis.delete(keys.BACKUP)
+        self._keep(keys=[keys.BACKUP], args=[backup, 0])
 
     def are_paused(self) -> bool:
         """Whether a backup is being made."""

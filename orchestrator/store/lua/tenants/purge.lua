@@ -4,11 +4,11 @@
 -- Removes the keys, service accounts and own users of a tenant that is being deleted, and the tenant itself once it
 -- has no executions, and no backup is being made, since its files are deleted next. Its entries in the audit log, its
 -- security events and its usage stay until they are too old.
--- Returns whether the tenant is gone.
+-- Returns whether it removed the tenant; a tenant that is not being deleted keeps everything.
 local tenant, entry = unpack(ARGV)
 if state_of(tenant) ~= 'x' then
   redis.call('SREM', TENANTS_DELETING, tenant)
-  return 1
+  return 0
 end
 for _, id in ipairs(redis.call('SMEMBERS', tenant_keys_key(tenant))) do forget_key(id, tenant) end
 redis.call('DEL', service_accounts_key(tenant), tenant_keys_key(tenant))

@@ -300,7 +300,9 @@ def test_queue_and_retention_wait_for_the_outage(
         for id in source.store.redis.zrange(index, 0, -1):
             source.store.redis.zincrby(index, -YEAR, id)
     reader_of = backups.create(source.settings).summary
-    earlier = reader_of.model_copy(update={"snapshot_at": reader_of.snapshot_at.replace(year=2000)})
+    earlier = Keys.of(source.settings.secret()).sign(
+        reader_of.model_copy(update={"snapshot_at": reader_of.snapshot_at.replace(year=2000)})
+    )
     there = backups.settings(tmp_path / "other", empty)
     reader = backups.reader(reader_of.id)
     reader.summary = earlier
