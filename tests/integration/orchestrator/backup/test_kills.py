@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,14 +40,21 @@ class Killed:
         return self._process.stdout.readline().strip()
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A directory whose name is short, as those of sockets must be: pytest's are longer in a lane."""
+    with tempfile.TemporaryDirectory(prefix="mayfly-kills-") as name:
+        yield Path(name)
+
+
 @contextmanager
-def killed(action: str, settings: Settings, backups: Backups, tmp_path: Path, keep: int = 2) -> Iterator[Killed]:
+def killed(action: str, settings: Settings, backups: Backups, temporary: Path, keep: int = 2) -> Iterator[Killed]:
+    """``temporary``: its TMPDIR."""
     given = settings.model_dump(mode="json", include=settings.model_fields_set)
     task = {"action": action, "settings": given, "identity": str(backups.identity), "keep": keep}
-    (tmp_path / "tmp").mkdir()
     with subprocess.Popen(
         [sys.executable, "-m", "tests.builders.backups.kills", json.dumps(task)],
-        cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+        cwd=ROOT, env={**os.environ, "TMPDIR": str(temporary)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         yield Killed(process)
@@ -62,9 +70,9 @@ def servers_below(directory: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("stride", STRIDES)
-def test_killed_backup_is_never_listed(stride: int, source: Source, backups: Backups, tmp_path: Path) -> None:
+def test_killed_backup_is_never_listed(stride: int, source: Source, backups: Backups, temporary: Path) -> None:
     complete = [backups.create(source.settings).summary.id]
-    with killed("create", source.settings, backups, tmp_path) as process:
+    with killed("create", source.settings, backups, temporary) as process:
         step, end = 1, "killed"
         while end == "killed":
             ended(source.store, f"new for step {step}".encode())
@@ -86,12 +94,12 @@ def test_killed_backup_is_never_listed(stride: int, source: Source, backups: Bac
 
 @pytest.mark.parametrize("stride", STRIDES)
 def test_killed_restore_is_marked_and_can_be_repeated(
-    stride: int, source: Source, backups: Backups, empty: RedisServer, tmp_path: Path
+    stride: int, source: Source, backups: Backups, empty: RedisServer, tmp_path: Path, temporary: Path
 ) -> None:
     made = backups.create(source.settings).summary
     expected = contents_of(source.settings)
     there = backups.settings(tmp_path / "other", empty)
-    with empty.client() as client, killed("restore", there, backups, tmp_path) as process:
+    with empty.client() as client, killed("restore", there, backups, temporary) as process:
         step, end, marked = 1, "killed", 0
         while end == "killed":
             client.flushall()
@@ -112,8 +120,8 @@ def test_killed_restore_is_marked_and_can_be_repeated(
             step += stride
         assert end == "done"
         assert marked > 3
-    eventually(lambda: servers_below(tmp_path / "tmp") == [], "no Redis of a killed restore is left")
-    left = [path for path in (tmp_path / "tmp").rglob("*") if path.is_file() and b"REDIS" in path.read_bytes()]
+    eventually(lambda: servers_below(temporary) == [], "no Redis of a killed restore is left")
+    left = [path for path in temporary.rglob("*") if path.is_file() and b"REDIS" in path.read_bytes()]
     assert left == [], "no clear snapshot is left"
 
 
