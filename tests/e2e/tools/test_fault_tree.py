@@ -188,8 +188,11 @@ def too_many(tree: Tree) -> str:
     return tree.attempt("[tools.test.empty() for _ in range(51)]")
 
 
+def not_mcp(tree: Tree) -> str:
+    return tree.attempt("tools.good.garbage()")
+
+
 def too_large(tree: Tree) -> str:
-    assert tree.attempt("tools.good.garbage()").startswith("tool_result_invalid")
     large = tree.brokers.settings.tool_response_bytes + 1
     assert tree.attempt("len(tools.test.huge(bytes=1000))") == "ok 1000", "ask for less"
     return tree.attempt(f"tools.test.huge(bytes={large})")
@@ -252,7 +255,8 @@ ROWS: dict[str, tuple[str, str, Callable[[Tree], str]]] = {
     "tool_timed_out": ("tool_timed_out", "", timed_out),
     "tool_outcome_unknown": ("tool_outcome_unknown", "may have done its work", ended),
     "tool_calls_exceeded, tool_bytes_exceeded": ("tool_calls_exceeded", "at most 50 calls", too_many),
-    "tool_result_too_large, tool_result_invalid": ("tool_result_too_large", "", too_large),
+    "tool_result_too_large": ("tool_result_too_large", "", too_large),
+    "tool_result_invalid": ("tool_result_invalid", "", not_mcp),
     "tool_busy": ("tool_busy", "1000 calls wait", busy),
     "tool_quota_exceeded": ("tool_quota_exceeded", "tool_calls_per_day", used_up),
     "tool_cancelled": ("tool_cancelled", "", cancelled),
