@@ -175,7 +175,8 @@ class Janitor:
 
     def _lease(self) -> bool:
         seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
-        is_whole = not self._store.redis.exists(keys.RESTORING)  # a restore may still add missing records
+        # A restore may still add missing records. A mark of another type is no restore's, and is removed in a round.
+        is_whole = self._store.redis.type(keys.RESTORING) != KINDS[keys.RESTORING]
         return is_whole and bool(self._lead(keys=[keys.JANITOR], args=[self._name, seconds]))
 
     def _retry(self, id: str) -> None:
