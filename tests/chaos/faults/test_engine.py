@@ -82,7 +82,7 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
         one.cancelled = True
     for worker in stack.workers:
         assert worker.stop() == 0
-    assert stack.containers() == []
+    eventually(lambda: stack.containers() == [], "the engine has removed the containers of the ended worker")
     for one in (everything := [*accepted, *sleepers]):
         one.reported_again = stack.show(one.id)
     with stack.redis.client() as redis:
