@@ -175,8 +175,7 @@ class Janitor:
 
     def _lease(self) -> bool:
         seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
-        # A restore may still add missing records. A mark of another type is no restore's, and is removed in a round.
-        is_whole = self._store.redis.type(keys.RESTORING) != KINDS[keys.RESTORING]
+        is_whole = self._store.redis.type(keys.RESTORING) != b"string"  # a restore may still add missing records
         return is_whole and bool(self._lead(keys=[keys.JANITOR], args=[self._name, seconds]))
 
     def _retry(self, id: str) -> None:
