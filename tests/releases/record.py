@@ -19,7 +19,7 @@ from tests.harness import IMAGES, bearer, eventually
 from tests.releases.recorded import KEPT, RELEASES, Recorded, read
 
 API = "/api/v1"
-TENANT, USER, PASSWORD = "college", "ann", "a sentence that nobody guesses"
+TENANT, USER, PASSWORD = "college", "ann", "a long sentence for a password"
 PARTS = ("/events", "/artifacts", "/stdout", "/stderr")
 ADMINISTRATION = (  # not usage and security events, which every release forgets in time
     "/tenants", "/api-keys", "/users", *(f"/tenants/{TENANT}/{part}" for part in ("quotas", "service-accounts")),
