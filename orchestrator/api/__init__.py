@@ -1,4 +1,4 @@
-"""The composition root of the API: settings in, an ASGI application out."""
+"""The composition root of the API: builds the ASGI application from the settings."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ UNAUTHENTICATED = PUBLIC | {"/openapi.json", mcp.METADATA, mcp.METADATA + mcp.PA
 
 
 def create_app(settings: Settings) -> Edge:
-    """The API for one process. The application contacts nothing before its lifespan begins, and then tolerates an
-    unavailable Redis.
+    """The ASGI application of one API process. It connects to Redis only after its lifespan has begun, and then
+    tolerates an unavailable Redis.
     """
     cases = open_use_cases(settings)
     service, wakeups, janitor = cases.service, cases.wakeups, cases.janitor
@@ -69,7 +69,7 @@ def create_app(settings: Settings) -> Edge:
         if door is not None:
             await agents.enter_async_context(door.run())
         gc.collect()
-        gc.freeze()  # permanent objects are excluded from collections, each of which would block all requests for 60 ms
+        gc.freeze()  # excludes permanent objects from collections, each of which would block all requests for 60 ms
         try:
             yield
         finally:
@@ -80,11 +80,11 @@ def create_app(settings: Settings) -> Edge:
             cases.tool_calls.stop()
             await wakeups.stop()
 
-    # The interactive pages would load scripts from elsewhere into the origin that keys are typed into.
+    # No interactive pages: they would load other sites' scripts into an origin where users type API keys.
     app = Api(
         title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    app.state.issuers = tuple({one.issuer: one for one in settings.all_issuers()}.values())
+    app.state.issuers = tuple({issuer.issuer: issuer for issuer in settings.all_issuers()}.values())
     app.state.parts = Parts(
         **vars(cases),
         followers=followers,
@@ -95,7 +95,7 @@ def create_app(settings: Settings) -> Edge:
         mcp=door,
     )
     problems.install(app)
-    for module in (  # a request is compared with each route in turn: first those that are asked for most
+    for module in (  # routes are matched in this order: the most frequent first
         executions,
         mcp,
         stdin,
@@ -120,7 +120,7 @@ def create_app(settings: Settings) -> Edge:
 
 
 def check_actions(app: FastAPI) -> None:
-    """Raise ``RuntimeError`` for a route without an action, and for an action's route that does not exist."""
+    """Raise ``RuntimeError`` unless the routes and the table of actions have the same routes."""
     served = {
         f"{method} {route.path_format}"
         for route in iter_route_contexts(app.routes)
