@@ -18,7 +18,7 @@ GOES_ON = {f"State.{state.name}" for state in (State.QUEUED, State.STARTING, Sta
 THE_END = ["orchestrator/store/executions/records.py: _end"]
 # The way of a result to its record: functions that refer to each step of it.
 WAY_OF_A_RESULT = {
-    "output.commit": ["worker/attempt/runner.py: _run"],
+    "output.commit": ["worker/attempt/runner.py: _run_in"],
     "records.commit": ["worker/attempt/output.py: commit"],
     "self._end": ["orchestrator/store/executions/records.py: commit", "orchestrator/store/executions/records.py: end"],
 }
