@@ -151,8 +151,7 @@ def ranged(request: Request, data: bytes, header: str | None) -> Response:
 def span_of(header: str | None, size: int) -> tuple[int, int] | None:
     """The part of ``size`` bytes that a ``Range`` header requests, as a half-open interval that may be empty.
 
-    ``None`` without a range, or with a range that RFC 9110 tells servers to ignore: malformed, backwards, in several
-    parts.
+    ``None`` without a range, or with a range that servers ignore (RFC 9110): malformed, backwards, in several parts.
     """
     asked = RANGE.fullmatch((header or "").strip())
     if asked is None or asked.groups() == ("", ""):
