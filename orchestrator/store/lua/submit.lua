@@ -10,7 +10,8 @@
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
 local key, tenant_version, key_version, reserve, weight, running, stored = unpack(ARGV, 9, 15)
-local key_running, key_stored = unpack(ARGV, 20, 21)
+local rate, key_running, key_stored = unpack(ARGV, 19, 21)
+local key_rate, entry = unpack(ARGV, 25, 26)
 local first = 27  -- of the record's fields
 local created = redis.call('HGET', record, 'created_at')
 if created then return {'ok', created} end  -- sent again, since the answer did not arrive
@@ -64,15 +65,15 @@ redis.call(
 charge(record, tenant, '', size)  -- the key's counters have it from `accept`
 redis.call('ZADD', index, now, id)
 if tenants.running == tonumber(running) and tenants.weight == tonumber(weight) then
-  accept(counters, tenants, ARGV[19], reserve, now)
+  accept(counters, tenants, rate, reserve, now)
 else
-  accept(counters, tenants, ARGV[19], reserve, now, 'running', running, 'weight', weight)
+  accept(counters, tenants, rate, reserve, now, 'running', running, 'weight', weight)
 end
 if keys then
   if keys.running == tonumber(key_running) then
-    accept(key_counters_key(key), keys, ARGV[25], reserve, now, 'bytes', keys.bytes + size)
+    accept(key_counters_key(key), keys, key_rate, reserve, now, 'bytes', keys.bytes + size)
   else
-    accept(key_counters_key(key), keys, ARGV[25], reserve, now, 'bytes', keys.bytes + size, 'running', key_running)
+    accept(key_counters_key(key), keys, key_rate, reserve, now, 'bytes', keys.bytes + size, 'running', key_running)
   end
 end
 redis.call('ZADD', queued, now, id)
@@ -81,5 +82,5 @@ redis.call('SADD', queues, queue)
 redis.call('RPUSH', queue, id)
 tenants.running, tenants.weight = tonumber(running), tonumber(weight)
 line_up(tenant, isolation, true, tenants)
-audit(ARGV[26])
+audit(entry)
 return {'ok', created}
