@@ -1,4 +1,4 @@
-"""One function of the store ends executions, and one function of Lua writes their states."""
+"""One function of the store ends executions, one writes security events, and one function of Lua writes states."""
 
 from __future__ import annotations
 
@@ -106,6 +106,11 @@ def test_a_second_way_to_end_is_found(body: str) -> None:
 def test_steps_to_active_states_are_no_ends() -> None:
     source = f"from {STEP} import Step\ndef f():\n    Step(id, 1, State.QUEUED)\n    Step(id, 1, entries=())\n"
     assert ending_functions(source) == []
+
+
+def test_security_events_are_typed_until_the_store_writes_them() -> None:
+    users = [str(path.relative_to(ROOT)) for path in SOURCES if "written_form(" in path.read_text()]
+    assert users == ["orchestrator/store/security.py", "orchestrator/store/steps.py"]
 
 
 def test_only_steps_and_claims_change_a_state() -> None:
