@@ -148,7 +148,7 @@ def _admitted(request: Request, parts: Parts, authorization: str | None, headers
 
 
 def _identified(parts: Parts, authorization: str | None) -> Principal:
-    """The principal of a key or token. A key takes one call of Redis, a token of an OIDC issuer none."""
+    """The principal of a key or token, by one call of Redis; a token of an OIDC issuer needs none."""
     token = token_of(authorization)
     if parts.issuers.takes(token):
         return parts.issuers.principal(token)
