@@ -31,7 +31,16 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, keys, quotas, service_accounts, sessions, tenants, users
+from orchestrator.api.routes.administration import (
+    audit,
+    keys,
+    quotas,
+    service_accounts,
+    sessions,
+    switches,
+    tenants,
+    users,
+)
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -42,7 +51,7 @@ from orchestrator.settings import Settings
 # Requests are matched with routes in this order: the most frequent first.
 ROUTES_IN_ORDER = (
     executions, mcp, stdin, tool_results, results, streams, security, audit, platform, tools, tool_servers, keys,
-    tenants, quotas, service_accounts, users, sessions,
+    tenants, quotas, service_accounts, users, sessions, switches,
 )  # fmt: skip
 UNAUTHENTICATED = PUBLIC | {"/openapi.json", mcp.METADATA, mcp.METADATA + mcp.PATH}
 
