@@ -16,13 +16,13 @@ from orchestrator.settings import PREFIX, Settings
 
 FOLDER = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
-# By the name of a rule: whether a value follows it, and how it is worded.
+# By the name of a rule: whether a value follows it, and the words before the rule's value.
 RULES: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
-    "is": (lambda value, wanted: value == wanted, "{}"),
-    "is_not": (lambda value, wanted: value != wanted, "not {}"),
-    "one_of": (lambda value, wanted: value in wanted, "one of {}"),
-    "at_least": (lambda value, wanted: value >= wanted, "at least {}"),
-    "is_set": (lambda value, wanted: _is_set(value) is wanted, "set: {}"),
+    "is": (lambda value, wanted: value == wanted, ""),
+    "is_not": (lambda value, wanted: value != wanted, "not "),
+    "one_of": (lambda value, wanted: value in wanted, "one of "),
+    "at_least": (lambda value, wanted: value >= wanted, "at least "),
+    "is_set": (lambda value, wanted: _is_set(value) is wanted, "set: "),
 }
 
 
@@ -52,7 +52,7 @@ def differences(settings: Settings, name: str) -> list[Difference]:
         follows, words = RULES[rule]
         if not follows(values[field], wanted):
             shown = "(set)" if rule == "is_set" and _is_set(values[field]) else json.dumps(values[field])
-            found.append(Difference(PREFIX + field.upper(), shown, words.format(json.dumps(wanted)), table["why"]))
+            found.append(Difference(PREFIX + field.upper(), shown, words + json.dumps(wanted), table["why"]))
     return found
 
 
