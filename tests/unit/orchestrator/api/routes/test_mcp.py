@@ -14,7 +14,8 @@ from orchestrator.api.routes.mcp import Protocol
 from orchestrator.identity import Principal
 from orchestrator.mcp.parts import Caller
 
-PARTS: Any = SimpleNamespace(mcp_calls=SimpleNamespace(one=lambda tenant: nullcontext()))
+UNBOUNDED = SimpleNamespace(one=lambda *call: nullcontext())
+PARTS: Any = SimpleNamespace(mcp_calls=UNBOUNDED, mcp_bytes=UNBOUNDED)
 
 
 class Door:
