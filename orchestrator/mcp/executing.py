@@ -28,7 +28,7 @@ from orchestrator.queries.wakeups import Listener
 from orchestrator.service import new_id
 from orchestrator.states import TERMINAL, State
 
-RECHECK_SECONDS = 1.0  # between a waiting call's checks of its key
+RECHECK_SECONDS = 5.0  # between a waiting call's checks of its key
 CANCEL_SECONDS = 10.0
 SHORT_SECONDS = 0.2  # shorter calls are not registered for cancellation by a message
 EVENT_SECONDS, EVENT_PAUSE_SECONDS = 1.0, 0.1
