@@ -107,11 +107,13 @@ def test_waiting_calls_keep_no_image_and_leave_a_place_to_another_tenant(monkeyp
         parts = SimpleNamespace(images=Places(tenant_places=1))
         source, other = Source(), Source()
         calls = [look(parts, "a", source) for _ in range(10)]
-        assert await asyncio.to_thread(scaling.acquire, timeout=60)
-        calls.append(look(parts, "b", other))
-        assert await asyncio.to_thread(scaling.acquire, timeout=60), "another tenant's turn comes at once"
-        assert (source.reads, other.reads) == (1, 1)
-        may_end.set()
+        try:
+            assert await asyncio.to_thread(scaling.acquire, timeout=60)
+            calls.append(look(parts, "b", other))
+            assert await asyncio.to_thread(scaling.acquire, timeout=60), "another tenant's turn comes at once"
+            assert (source.reads, other.reads) == (1, 1)
+        finally:
+            may_end.set()
         for result in await asyncio.gather(*calls):
             (image, note) = result.content
             assert base64.b64decode(image.data) == SMALL and note.text.startswith("a.gif")

@@ -217,5 +217,6 @@ def test_document_names_the_versions_of_clients_that_the_tests_run() -> None:
         ("opencode", "opencode-linux-x64"),
         ("Codex", "@openai/codex"),
         ("Inspector", "@modelcontextprotocol/inspector"),
+        ("mcporter", "mcporter"),
     ):
         assert f"{shown} {pinned[name]}" in text
