@@ -89,7 +89,7 @@ READ_BY_MCPORTER = {
     "cursor": ("http", ".cursor/mcp.json"),
     "vs-code": ("http", ".config/Code/User/mcp.json"),
     "windsurf": ("http", ".codeium/windsurf/mcp_config.json"),
-    "claude-desktop": ("stdio", ".config/Claude/claude_desktop_config.json"),
+    "claude-desktop": ("stdio", ".config/Claude/settings.json"),  # under another name than Claude Desktop's
 }
 
 
