@@ -177,6 +177,8 @@ def test_bytes_of_requests_in_progress_are_bounded(api: Stack, pid: int, attacke
         found = Counter(begins(one) for one in made)
         assert found == {b"HTTP/1.1 200": LARGEST_BODIES, b"HTTP/1.1 429": LARGEST_BODIES}
         assert agent.request("tools/list").status_code == 200, "small requests have room"
+        params = {"name": "execute_code", "arguments": {"code": "#" * BODY_BYTES}}
+        assert agent.request("tools/call", params).json()["code"] == "payload_too_large"
         assert is_served(api)
 
 
