@@ -14,7 +14,7 @@ from orchestrator.api.routes.mcp import Protocol
 from orchestrator.identity import Principal
 from orchestrator.mcp.parts import Caller
 
-UNBOUNDED = SimpleNamespace(one=lambda *call: nullcontext())
+UNBOUNDED = SimpleNamespace(counted=lambda *call: nullcontext())
 PARTS: Any = SimpleNamespace(mcp_calls=UNBOUNDED, mcp_bytes=UNBOUNDED)
 
 
