@@ -38,16 +38,16 @@ def test_tools_are_complete_and_in_a_fixed_order() -> None:
         assert set(tool.output_schema["required"]) <= set(tool.output_schema["properties"])
 
 
-def test_description_tells_a_model_what_no_schema_tells() -> None:
+def test_description_has_the_facts_that_are_in_no_schema() -> None:
     described = TOOLS[0].description or ""
-    for told in (
+    for fact in (
         "without network",
         "Files and variables of earlier calls are gone",
         "they are in the working directory",
         "Returns mayfly.result(x)",
         "names of new files",
     ):
-        assert told in described
+        assert fact in described
 
 
 def test_schemas_name_the_arguments_that_are_taken() -> None:

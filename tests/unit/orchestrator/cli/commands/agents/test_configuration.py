@@ -110,7 +110,7 @@ def test_document_names_the_clients_that_are_not_run() -> None:
     _, _, rest = text.partition("These are not run.")
     not_run, _, _ = rest.partition("\n\n## ")
     for name, client in clients().items():
-        assert f"| `{name}` |" in text, "it is told how to connect"
+        assert f"| `{name}` |" in text, "the document says how to connect it"
         assert (client["title"] in not_run.partition("opencode 2")[0]) is (name in FORMATS)
 
 
