@@ -1,4 +1,4 @@
-"""What each part of a view leaves to the others: sentences, files, results, images, binary output, the least budget."""
+"""Shares of a view: sentences, files, results, images and binary output leave room to the others."""
 
 from __future__ import annotations
 
