@@ -98,6 +98,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "integration/orchestrator/mcp/test_attacks.py": (
         "test_open_tasks_of_a_tenant_are_bounded",
         "test_unread_streams_of_a_tenant_are_bounded[2025-11-25]",
+        "test_calls_that_wait_for_a_place_keep_no_output[get_execution]",
         "test_sessions_and_cancellations_keep_nothing",
     ),
     "integration/orchestrator/store/test_security_log.py": ("test_the_logs_are_bounded_in_bytes",),

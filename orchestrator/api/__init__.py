@@ -48,6 +48,7 @@ from orchestrator.mcp.parts import Parts as McpParts
 from orchestrator.service.composition import UseCases, open_use_cases
 from orchestrator.settings import Settings
 
+LARGEST_BODIES = 16  # a tenant's requests to /mcp in progress have together at most so many times the largest body
 # Requests are matched with routes in this order: the most frequent first.
 ROUTES_IN_ORDER = (
     executions, mcp, stdin, tool_results, results, streams, security, audit, platform, tools, tool_servers, keys,
@@ -66,7 +67,12 @@ def create_app(settings: Settings) -> Edge:
     door = None
     if settings.mcp_enabled:
         parts = McpParts(
-            **vars(cases), threads=threads, readings=traffic.readings, followers=followers, settings=settings
+            **vars(cases),
+            threads=threads,
+            readings=traffic.readings,
+            images=traffic.images,
+            followers=followers,
+            settings=settings,
         )
         door = McpDoor(parts)
 
@@ -86,6 +92,7 @@ def create_app(settings: Settings) -> Edge:
         traffic=traffic,
         floods=Floods(cases.reports),
         mcp_calls=InFlight((settings.mcp_calls, TooManyCalls)),
+        mcp_bytes=InFlight((LARGEST_BODIES * settings.mcp_body_bytes, TooManyCalls)),
         threads=threads,
         mcp=door,
     )

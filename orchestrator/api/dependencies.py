@@ -55,6 +55,7 @@ class Parts(UseCases):
     traffic: Traffic
     floods: Floods
     mcp_calls: InFlight  # MCP requests, each of which may wait for a minute
+    mcp_bytes: InFlight  # of their bodies, which stay in memory
     threads: TenantThreads = field(default_factory=TenantThreads)
     mcp: McpDoor | None = None
 

@@ -56,7 +56,7 @@ class OriginRefused(RequestError):
 
 
 class TooManyCalls(RateLimited):
-    """This tenant has reached its limit of agents' requests in progress; wait until a request has ended."""
+    """This tenant has reached its limit of agents' requests in progress, or their bytes; wait until one has ended."""
 
     code = "too_many_calls"
     retry_after_seconds = 2

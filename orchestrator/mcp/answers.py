@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from mcp_types import CallToolResult, ContentBlock, TextContent
@@ -29,23 +30,32 @@ async def execution_result(parts: Parts, caller: Caller, execution: Execution, t
     """An execution as a tool's result, within ``tokens`` or the setting."""
     settings = parts.settings
     budget = min(tokens or settings.mcp_output_tokens, settings.mcp_most_output_tokens)
-    printed = execution.stdout_bytes + execution.stderr_bytes
-    is_small = printed <= SMALL_BYTES and not execution.security_events and not execution.results
-    compose = partial(_rendered, parts, caller, execution, budget)
-    if is_small and not _is_binary(execution):
-        rendered = compose()
+    id = execution.id
+    if is_small(execution):
+        result, rendered = _composed(parts, caller, execution, None, budget)
     else:
-        rendered = await parts.readings.run(caller.tenant, compose)
-    count = partial(parts.service.count_tokens, execution.id, rendered.tokens_returned, rendered.tokens_withheld)
+        place = parts.images if has_images(execution) else parts.readings
+        del execution  # a call that waits for a place keeps no output
+        result, rendered = await place.run(caller.tenant, partial(_read, parts, caller, id, budget))
+    count = partial(parts.service.count_tokens, id, rendered.tokens_returned, rendered.tokens_withheld)
     caller.afterwards.add(count)
-    return await result_of(rendered)
+    return result
 
 
-async def result_of(rendered: Rendered) -> CallToolResult:
-    """A tool's result from rendered text and images, with images resized for models."""
-    content: list[ContentBlock] = [TextContent(type="text", text=rendered.text)]
-    content += [await fit_image(one.base64, one.media_type) for one in rendered.images]
-    return CallToolResult(content=content, structured_content=dict(rendered.structured))
+def is_small(execution: Execution) -> bool:
+    """Whether the record has all that is shown, and composing the answer takes less time than waking a thread."""
+    texts = (execution.stdout, execution.stderr, execution.compile and execution.compile.stderr)
+    return (
+        not (execution.security_events or execution.results)
+        and not (execution.stdout_truncated or execution.stderr_truncated)
+        and sum(len(text) for text in texts if text) <= SMALL_BYTES
+        and not any("�" in text for text in texts[:2] if text)  # it was not UTF-8
+    )
+
+
+def has_images(execution: Execution) -> bool:
+    """Whether an image is among the results, which may have to be scaled."""
+    return any(kind.startswith("image/") for bundle in execution.results for kind in bundle.data)
 
 
 def state_result(id: str, state: str, more: str = "") -> CallToolResult:
@@ -71,14 +81,28 @@ def failure(message: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=message[:MOST_MESSAGE])], is_error=True)
 
 
-def _rendered(parts: Parts, caller: Caller, execution: Execution, budget: int) -> Rendered:
-    return render(material_of(parts, caller, execution), budget, caller.carrier, caller.clean())
+def _read(parts: Parts, caller: Caller, id: str, budget: int) -> tuple[CallToolResult, Rendered]:
+    execution, outputs = parts.results.whole(caller.principal, id)
+    return _composed(parts, caller, execution, outputs, budget)
 
 
-def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
-    """The material of an execution's answer, with exact bytes if the record's text is incomplete or was not UTF-8."""
+def _composed(
+    parts: Parts, caller: Caller, execution: Execution, outputs: Mapping[str, bytes] | None, budget: int
+) -> tuple[CallToolResult, Rendered]:
+    """The tool's result, with images of a size for models, and the rendering with its counts of tokens."""
+    material = material_of(parts, caller, execution, outputs)
+    rendered = render(material, budget, caller.carrier, caller.clean())
+    content: list[ContentBlock] = [TextContent(type="text", text=rendered.text)]
+    content += [fit_image(one.base64, one.media_type) for one in rendered.images]
+    return CallToolResult(content=content, structured_content=dict(rendered.structured)), rendered
+
+
+def material_of(
+    parts: Parts, caller: Caller, execution: Execution, outputs: Mapping[str, bytes] | None = None
+) -> Material:
+    """The material of an execution's answer. ``outputs`` are the exact bytes, unless the record's text is complete."""
     ended = State(execution.state) in TERMINAL
-    stderr = _stream(parts, caller, execution, "stderr")
+    stderr = _stream(execution, "stderr", outputs)
     explanation = _explained(parts, execution, stderr) if ended else GO_ON
     return Material(
         execution_id=execution.id,
@@ -89,7 +113,7 @@ def material_of(parts: Parts, caller: Caller, execution: Execution) -> Material:
         signal=execution.signal,
         explanation=explanation,
         results=execution.results,
-        stdout=_stream(parts, caller, execution, "stdout"),
+        stdout=_stream(execution, "stdout", outputs),
         stderr=stderr,
         artifacts=execution.artifacts,
         security=_blocked(parts, caller, execution),
@@ -117,23 +141,14 @@ def _explained(parts: Parts, execution: Execution, stderr: Stream) -> str | None
     )
 
 
-def _stream(parts: Parts, caller: Caller, execution: Execution, name: str) -> Stream:
+def _stream(execution: Execution, name: str, outputs: Mapping[str, bytes] | None) -> Stream:
     if name == "stderr" and execution.reason == Reason.COMPILE_FAILED and execution.compile is not None:
         return Stream.of(execution.compile.stderr.encode())  # the program itself did not run
-    text: str = getattr(execution, name) or ""
-    total: int = getattr(execution, f"{name}_bytes")
-    if getattr(execution, f"{name}_truncated") or "�" in text:
-        data = parts.results.output(caller.principal, execution.id, name)
-        total = max(total, len(data))
-    else:
-        data = text.encode()
-        total = len(data)
+    if outputs is None:
+        return Stream.of((getattr(execution, name) or "").encode())
+    data, total = outputs[name], max(getattr(execution, f"{name}_bytes"), len(outputs[name]))
     is_large = total == len(data) > WHOLE_BYTES
     return Stream(data, b"", total, OUTLINES.of(data) if is_large else None)
-
-
-def _is_binary(execution: Execution) -> bool:
-    return "�" in (execution.stdout or "") or "�" in (execution.stderr or "")
 
 
 def _blocked(parts: Parts, caller: Caller, execution: Execution) -> tuple[str, ...]:

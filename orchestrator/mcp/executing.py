@@ -28,7 +28,7 @@ from orchestrator.queries.wakeups import Listener
 from orchestrator.service import new_id
 from orchestrator.states import TERMINAL, State
 
-RECHECK_SECONDS = 1.0  # between a waiting call's checks of its key
+RECHECK_SECONDS = 5.0  # between a waiting call's checks of its key
 CANCEL_SECONDS = 10.0
 SHORT_SECONDS = 0.2  # shorter calls are not registered for cancellation by a message
 EVENT_SECONDS, EVENT_PAUSE_SECONDS = 1.0, 0.1
@@ -40,8 +40,8 @@ async def execute_code(parts: Parts, caller: Caller, arguments: ExecuteCode, pro
     """Run a program, and wait for its end within bounds."""
     id = new_id()
     wait = _wait(parts, arguments.wait_seconds)
-    execution = await run(parts, caller, id, submission_of(parts, arguments), wait, progress)
-    return await execution_result(parts, caller, execution, arguments.max_output_tokens)
+    call = run(parts, caller, id, submission_of(parts, arguments), wait, progress)
+    return await execution_result(parts, caller, await call, arguments.max_output_tokens)
 
 
 async def submit(parts: Parts, caller: Caller, arguments: ExecuteCode) -> Execution:
@@ -149,6 +149,11 @@ async def with_events(parts: Parts, caller: Caller, execution: Execution) -> Exe
 
 async def get_execution(parts: Parts, caller: Caller, arguments: GetExecution, progress: Progress) -> CallToolResult:
     """An execution, now or at its end."""
+    call = _looked_at(parts, caller, arguments, progress)
+    return await execution_result(parts, caller, await call, arguments.max_output_tokens)
+
+
+async def _looked_at(parts: Parts, caller: Caller, arguments: GetExecution, progress: Progress) -> Execution:
     id, wait = arguments.execution_id, _wait(parts, arguments.wait_seconds)
     deadline = time.monotonic() + wait
     with parts.wakeups.ends(id) as listener:
@@ -157,7 +162,7 @@ async def get_execution(parts: Parts, caller: Caller, arguments: GetExecution, p
             async with progress.of(parts, caller, id):
                 execution = await ended(parts, caller, id, deadline, listener)
             await progress.done(execution.state)
-    return await execution_result(parts, caller, execution, arguments.max_output_tokens)
+    return execution
 
 
 async def cancel_execution(parts: Parts, caller: Caller, arguments: CancelExecution) -> CallToolResult:

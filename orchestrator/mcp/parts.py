@@ -33,10 +33,15 @@ class Streams(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Parts(UseCases):
-    """The use cases, and the API's bounds. ``readings`` are the few threads that read whole outputs into memory."""
+    """The use cases, and the API's bounds.
+
+    ``readings`` are the few threads that read whole outputs into memory, ``images`` those that have images scaled. A
+    call that waits for one of them keeps no output in memory: a tenant may have hundreds of calls.
+    """
 
     threads: Threads
     readings: Threads
+    images: Threads
     followers: Streams
     settings: Settings
 

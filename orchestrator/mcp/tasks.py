@@ -67,11 +67,13 @@ async def get(parts: Parts, caller: Caller, id: str) -> dict[str, Any]:
     """A task, with the tool's result once it has ended."""
     execution = await parts.threads.run(caller.tenant, partial(parts.results.get, caller.principal, id))
     found = {**_fields(parts, execution), "resultType": "complete"}
-    if found["status"] == "completed":
-        result = await execution_result(parts, caller, execution, None)
-        found["result"] = result.model_dump(by_alias=True, mode="json", exclude_none=True)
-    elif found["status"] == "failed":
+    if found["status"] == "failed":
         found["error"] = {"code": -32603, "message": execution.message or f"The execution ended: {execution.reason}."}
+    if found["status"] != "completed":
+        return found
+    rendering = execution_result(parts, caller, execution, None)
+    del execution  # the rendering keeps no output while it waits for its place
+    found["result"] = (await rendering).model_dump(by_alias=True, mode="json", exclude_none=True)
     return found
 
 

@@ -45,6 +45,11 @@ class Results:
         shown = authorize(principal, "execution.read", execution.tenant, f"execution {id!r}")
         return metadata_of(execution) if shown == "metadata" else self._with_output(execution, begun)
 
+    def whole(self, principal: Principal, id: str) -> tuple[Execution, dict[str, bytes]]:
+        """One execution as :meth:`get` gives it, and the exact bytes of each output. Raises :class:`NotFound`."""
+        execution, out, err = self._shown(*self._store.records.read(id, principal.tenant))
+        return execution, {"stdout": out, "stderr": err}
+
     def pushed(self, id: str, answer: bytes) -> Execution | None:
         """One ended execution, from the result pushed to this process.
 
@@ -115,13 +120,17 @@ class Results:
         return query.next(self._store.security, count)
 
     def _with_output(self, execution: Execution, begun: list[Entry]) -> Execution:
+        return self._shown(execution, begun)[0]
+
+    def _shown(self, execution: Execution, begun: list[Entry]) -> tuple[Execution, bytes, bytes]:
+        """The execution with its output as text, and the bytes of both outputs."""
         id = execution.id
         if State(execution.state) not in TERMINAL and execution.attempt == 0:
-            return execution
+            return execution, b"", b""
         out, err, lines = self._output(execution, begun)
         # A running execution's record has no totals yet; afterwards the totals include bytes dropped beyond the bound.
         out_bytes, err_bytes = max(execution.stdout_bytes, len(out)), max(execution.stderr_bytes, len(err))
-        return execution.model_copy(
+        shown = execution.model_copy(
             update={
                 "stdout": shortened(out, out_bytes),
                 "stderr": shortened(err, err_bytes),
@@ -133,6 +142,7 @@ class Results:
                 "artifacts": tuple(with_url(id, artifact) for artifact in execution.artifacts),
             }
         )
+        return shown, out, err
 
     def _output(self, execution: Execution, begun: list[Entry]) -> tuple[bytes, bytes, bytes]:
         """Both outputs, and the lines of results; lost data outside of Redis counts as missing. Raises

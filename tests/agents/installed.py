@@ -56,6 +56,11 @@ class NodeClients:
         return self.script("@google/gemini-cli/bundle/gemini.js")
 
     @property
+    def mcporter(self) -> list[str]:
+        """mcporter, which reads other clients' files."""
+        return self.script("mcporter/dist/cli.js")
+
+    @property
     def codex(self) -> list[str]:
         """Codex."""
         return self.script("@openai/codex/bin/codex.js")

@@ -79,12 +79,13 @@ def result(state: str = "succeeded") -> Result:
     )  # fmt: skip
 
 
-def loud_execution(store: Store, size_bytes: int) -> str:
-    """An execution of the default tenant that has ended, with so much output."""
+def loud_execution(store: Store, size_bytes: int, result_line: bytes = b"") -> str:
+    """An execution of the default tenant that has ended, with so much output, and perhaps a result."""
     id = submit(store, tenant="default")
     claim = claimed(store, id)
     store.records.start(claim, store.now())
     entries: list[NewEntry] = [("stdout", b"x" * 65536, False)] * (size_bytes // 65536)
+    entries += [("result", result_line[at : at + 65536], False) for at in range(0, len(result_line), 65536)]
     for begin in range(0, len(entries), 32):
         assert store.output.append(id, claim.attempt, entries[begin : begin + 32])
     store.records.commit(claim, result().model_copy(update={"stdout_bytes": size_bytes}))

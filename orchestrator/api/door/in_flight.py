@@ -22,18 +22,18 @@ class InFlight:
         self._counts: Counter[str] = Counter()  # of tenants that have any
 
     @contextmanager
-    def counted(self, tenant: str) -> Iterator[None]:
-        """Count a transfer until the context ends. Raises the error of the reached bound, the tenant's first."""
+    def counted(self, tenant: str, size: int = 1) -> Iterator[None]:
+        """Count a transfer until the context ends, by its size. Raises the error of the bound, the tenant's first."""
         most, error = self._tenant_bound
-        if self._counts[tenant] >= most:
+        if self._counts[tenant] + size > most:
             raise error(bound=most)
-        if self._bound is not None and self._counts.total() >= self._bound[0]:
+        if self._bound is not None and self._counts.total() + size > self._bound[0]:
             raise self._bound[1](bound=self._bound[0])
-        self._counts[tenant] += 1
+        self._counts[tenant] += size
         try:
             yield
         finally:
-            self._counts[tenant] -= 1
+            self._counts[tenant] -= size
             if not self._counts[tenant]:
                 del self._counts[tenant]
 

@@ -31,16 +31,16 @@ SMALL_BYTES = 64 * 1024  # a body up to here is kept in memory
 PIECE_BYTES = 256 * 1024  # are written to disk at a time
 FEW_BYTES = 2**20  # a body up to here is parsed without waiting for a place
 PLACES = 4  # for larger bodies and outputs that are in memory
-TENANT_PLACES = 2
+TENANT_PLACES = PLACES // 2
 T = TypeVar("T")
 
 
 class Places:
     """A few places for memory-intensive work, at most half of them for one tenant."""
 
-    def __init__(self) -> None:
-        self._all, self._single = CapacityLimiter(PLACES), CapacityLimiter(1)
-        self._tenants: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(TENANT_PLACES))
+    def __init__(self, tenant_places: int = TENANT_PLACES) -> None:
+        self._all, self._single = CapacityLimiter(2 * tenant_places), CapacityLimiter(1)
+        self._tenants: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(tenant_places))
 
     @asynccontextmanager
     async def place(self, tenant: str) -> AsyncIterator[None]:
@@ -68,6 +68,7 @@ class Traffic:
         self.uploads = InFlight((settings.tenant_uploads, TooManyUploads), (settings.uploads, UploadsFull))
         self.answers = InFlight((settings.tenant_answers, TooManyAnswers), (settings.answers, AnswersFull))
         self.places, self.readings = Places(), Places()  # for bodies; for lists and exact output
+        self.images = Places(tenant_places=1)  # each has a helper process, for seconds
         self.directory = settings.blobs_path
 
     @asynccontextmanager

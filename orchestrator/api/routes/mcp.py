@@ -55,7 +55,10 @@ class Protocol(Response):
         # RFC 9110, 5.5: spaces around a header's value are no part of it; the HTTP parser keeps trailing spaces.
         plain = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
         try:
-            with self._parts.mcp_calls.counted(self._caller.tenant):
+            with (
+                self._parts.mcp_calls.counted(self._caller.tenant),
+                self._parts.mcp_bytes.counted(self._caller.tenant, len(self._request_body)),
+            ):
                 await self._door.handle(self._caller, plain, replay, send)
         finally:
             self._caller.afterwards.begin()

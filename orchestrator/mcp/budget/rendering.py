@@ -54,7 +54,7 @@ def render(
         room = min(room - 1, room - (spent - budget) // 2, int(room * (budget - least) / (spent - least)))
     withheld = sum(section.need for section in sections)
     structured = _structured(material, None, budget)
-    text = tokens.prefix(_ending(material), budget - least)
+    text = _ending(material)  # which the least budget has room for
     return Rendered(text, structured, _images(material), _cost(text, structured), withheld)
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from functools import partial
 
-from anyio import CapacityLimiter, to_thread
 from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent
 
 from orchestrator.errors import ValidationFailed
@@ -22,39 +21,36 @@ MOST_BYTES = 750_000  # a megabyte as base64
 MOST_SOURCE_BYTES = 32 * 2**20
 SECONDS = 10.0
 PNG_HEADER = struct.Struct(">8sI4sII")
-_HELPERS = CapacityLimiter(2)
 
 
 async def image_result(parts: Parts, caller: Caller, artifact: Artifact, source: Source) -> CallToolResult:
     """An artifact as an image. Raises :class:`ValidationFailed` for an unreadable or too large image."""
     if source.size > MOST_SOURCE_BYTES:
         raise _refused(f"has {source.size} bytes; images of up to {MOST_SOURCE_BYTES} are scaled")
-    data = await parts.readings.run(caller.tenant, partial(source.read, 0, source.size))
-    media_type = artifact.media_type
-    if not is_fit(data):
-        data = await to_thread.run_sync(scaled, data, limiter=_HELPERS)
-        media_type = media_type_of(data)
-    image = ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=media_type)
+    image = await parts.images.run(caller.tenant, partial(_image_of, source, artifact.media_type))
     note = f"{artifact.path}: {artifact.media_type}, {artifact.size:,} bytes"
     content: list[ContentBlock] = [image, TextContent(type="text", text=note)]
     return CallToolResult(content=content, structured_content={"total_bytes": artifact.size, "end": True})
 
 
-async def fit_image(data: str, media_type: str) -> ContentBlock:
+def fit_image(data: str, media_type: str) -> ContentBlock:
     """An image of a result, scaled if too large for models; a note in place of an unreadable image."""
     try:
-        found = base64.b64decode(data, validate=True)
-        if is_fit(found):
-            return ImageContent(type="image", data=data, mime_type=media_type)
-        shown = await to_thread.run_sync(scaled, found, limiter=_HELPERS)
+        return _fit(base64.b64decode(data, validate=True), media_type)
     except (ValueError, ValidationFailed):
         return TextContent(type="text", text=f"[{media_type[:50]}: an unreadable image]")
-    return ImageContent(type="image", data=base64.b64encode(shown).decode(), mime_type=media_type_of(shown))
 
 
-def media_type_of(data: bytes) -> str:
-    """The media type of a scaled image."""
-    return "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+def _image_of(source: Source, media_type: str) -> ImageContent:
+    return _fit(source.read(0, source.size), media_type)
+
+
+def _fit(data: bytes, media_type: str) -> ImageContent:
+    """An image, scaled if too large for models. Raises :class:`ValidationFailed`."""
+    if not is_fit(data):
+        data = scaled(data)
+        media_type = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
+    return ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=media_type)
 
 
 def is_fit(data: bytes) -> bool:

@@ -60,18 +60,20 @@ async def read_output(parts: Parts, caller: Caller, arguments: ReadOutput) -> Ca
         artifact, source = await parts.threads.run(caller.tenant, find)
         if whole and artifact.media_type in images.MEDIA_TYPES:
             return await images.image_result(parts, caller, artifact, source)
+        opened: Callable[[], Source] = lambda: source  # noqa: E731 - a file, which takes no memory
     else:
-        named = arguments.stream or "stdout"
-        source = await parts.readings.run(caller.tenant, partial(stream_of, parts, caller, id, named))
+        opened = partial(stream_of, parts, caller, id, arguments.stream or "stdout")
     settings = parts.settings
     limit = max(FEWEST_TOKENS, arguments.limit_tokens or settings.mcp_output_tokens)
     limit = min(limit, settings.mcp_most_output_tokens)
-    compose = partial(_composed, source, arguments, expression, caller, limit)
+    compose = partial(_composed, opened, arguments, expression, caller, limit)
     return await parts.readings.run(caller.tenant, compose)
 
 
-def _composed(source: Source, arguments: ReadOutput, expression: Any, caller: Caller, limit: int) -> CallToolResult:
-    offset = arguments.offset or 0
+def _composed(
+    opened: Callable[[], Source], arguments: ReadOutput, expression: Any, caller: Caller, limit: int
+) -> CallToolResult:
+    source, offset = opened(), arguments.offset or 0
     if arguments.line is not None:
         offset = offset_of_line(source, arguments.line)
     if offset > source.size:

@@ -74,11 +74,14 @@ async def read_resource(parts: Parts, caller: Caller, uri: str) -> ReadResourceR
     named = URI.fullmatch(uri)
     if named is None:
         raise _unknown(uri, f"There is no such resource. Addresses are {BASE}ID/stdout, …/stderr, …/artifacts/PATH.")
-    source, media_type = await parts.readings.run(caller.tenant, partial(_opened, parts, caller, named))
+    return await parts.readings.run(caller.tenant, partial(_read, parts, caller, named, uri))
+
+
+def _read(parts: Parts, caller: Caller, named: re.Match[str], uri: str) -> ReadResourceResult:
+    source, media_type = _opened(parts, caller, named)
     if source.size > MOST_BYTES:
         raise _unknown(uri, f"The resource has {source.size} bytes; the limit is {MOST_BYTES}. Call read_output.")
-    data = await parts.readings.run(caller.tenant, partial(source.read, 0, source.size))
-    clean = caller.clean()
+    data, clean = source.read(0, source.size), caller.clean()
     try:
         shown = data.decode()
         text = TextResourceContents(uri=uri, mime_type=media_type, text=shown if clean is None else clean(shown))

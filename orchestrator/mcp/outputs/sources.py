@@ -64,8 +64,6 @@ def artifact_of(parts: Parts, caller: Caller, id: str, path: str) -> tuple[Artif
     try:
         artifact, location = parts.results.artifact(caller.principal, id, path)
     except NotFound as error:
-        if error.owner is not None:
-            raise
         listed = [one.path for one in parts.results.artifacts(caller.principal, id)]
         known = ", ".join(listed[:10]) + (f", and {len(listed) - 10} more" if len(listed) > 10 else "")
         raise NotFound(f"{error.message} The execution's files: {known or 'none'}.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,12 +92,20 @@ def await_read(port: int, made: Iterable[socket.socket]) -> None:
     eventually(read, "the server has read what was sent")
 
 
-def resident_bytes(pid: int) -> int:
-    """The resident memory of a process, without page cache."""
+def resident_bytes(pid: int, field: str = "RssAnon") -> int:
+    """The resident memory of a process, by default without page cache."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
+        if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
-    raise AssertionError(f"process {pid} has no RssAnon")
+    raise AssertionError(f"process {pid} has no {field}")
+
+
+def peak_growth(pid: int, action: Callable[[], object]) -> int:
+    """How much the memory of a process grows during an action, at most."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins with what is resident now
+    before = resident_bytes(pid, "VmHWM")
+    action()
+    return resident_bytes(pid, "VmHWM") - before
 
 
 def head(method: str, path: str, key: str, length: int, **headers: str) -> bytes:

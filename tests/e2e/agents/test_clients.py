@@ -84,6 +84,33 @@ def test_opencode_lists_the_server(
     assert "✗ mayfly" in run(listed, home, variables | {"MAYFLY_TOKEN": "mfk_wrong"})
 
 
+# Where mcporter looks for the files of clients that cannot be run; each is tried over one transport.
+READ_BY_MCPORTER = {
+    "cursor": ("http", ".cursor/mcp.json"),
+    "vs-code": ("http", ".config/Code/User/mcp.json"),
+    "windsurf": ("http", ".codeium/windsurf/mcp_config.json"),
+    "claude-desktop": ("stdio", ".config/Claude/settings.json"),  # under another name than Claude Desktop's
+}
+
+
+@pytest.mark.parametrize("client", READ_BY_MCPORTER)
+def test_mcporter_connects_by_the_file_of_a_client_that_is_not_run(
+    client: str, node_clients: NodeClients, home: Path, variables: dict[str, str]
+) -> None:
+    transport, place = READ_BY_MCPORTER[client]
+    text = run([str(MAYFLY), "mcp", "config", client, f"--{transport}", "--show-key"], home, variables)
+    (home / place).parent.mkdir(parents=True)
+    (home / place).write_text(text)
+    listed = [*node_clients.mcporter, "list", "mayfly", "--json"]
+    env = {**variables, "XDG_CONFIG_HOME": str(home / ".config")}
+    found = json.loads(run(listed, home, env))
+    assert {tool["name"] for tool in found["tools"]} == set(BY_NAME)
+    # The control: with another key it has no tool.
+    (home / place).write_text(text.replace(variables["MAYFLY_TOKEN"], "mfk_wrong"))
+    refused = subprocess.run(listed, cwd=home, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert "execute_code" not in refused.stdout
+
+
 @pytest.mark.parametrize(("transport", "listed"), [("http", "Bearer token"), ("stdio", "MAYFLY_TOKEN=")])
 def test_codex_app_server_connects(
     transport: str, listed: str, node_clients: NodeClients, home: Path, variables: dict[str, str]

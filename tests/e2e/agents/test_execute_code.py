@@ -55,12 +55,16 @@ def test_call_of_a_revoked_key_ends_without_the_result(stack: Stack) -> None:
     agent = Agent(stack, headers=bearer(key["secret"]))
     pause = Pause()
     arguments = {"code": f"{pause.code}\nprint('secret result')", "mode": "script", "limits": {"wall_seconds": 200}}
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         call = pool.submit(agent.request, "tools/call", {"name": "execute_code", "arguments": arguments})
         pause.begun()
+        id = stack.client.get("/api/v1/executions", params={"limit": 1}).json()["items"][0]["id"]
+        beside = pool.submit(Agent(stack).call, "get_execution", execution_id=id, wait_seconds=45)
         assert stack.client.delete(f"/api/v1/api-keys/{key['id']}").status_code == 204
         answer = call.result(timeout=50)
+        assert not beside.done(), "the call ends before the wait is over"
         pause.end()  # the program has waited until now
+        assert "secret result" in json.dumps(beside.result(60))
     assert "unauthenticated" in answer.text
     assert "secret result" not in answer.text
     assert agent.request("tools/list").status_code == 401

@@ -266,6 +266,7 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
             # A request with a mistake is counted, too, and its answer has the remaining number.
             refused = client.post(f"{urls[0]}/api/v1/executions", json=PROGRAM)
             problem(refused, 429, "rate_limited")
+            problem(client.post(f"{urls[0]}/mcp", json={}), 429, "rate_limited")
 
             free = client.get(f"{urls[0]}/api/v1/executions", headers=bearer(other["secret"]))
             assert free.status_code == 200, "the other principal has a budget of its own"

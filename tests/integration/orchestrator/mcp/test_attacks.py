@@ -13,24 +13,35 @@ from typing import Any
 
 import pytest
 
+from orchestrator.api import LARGEST_BODIES
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.executions.agent_calls import MOST_CALLS
 from tests.builders.mcp_calls import ERAS, LEGACY, Agent
-from tests.builders.processes.sockets import MIB, answer_of, connections, resident_bytes
+from tests.builders.processes.sockets import MIB, answer_of, connections, peak_growth, resident_bytes
 from tests.builders.records import loud_execution
 from tests.harness import Stack, bearer, eventually
 
 ALL = ("mcp", "executions:read", "executions:write")
-CALLS = 40
+CALLS, BODY_BYTES = 40, 60 * 1024
 QUEUE, SHARE = 1000, 0.5
 TASKS: dict[str, Any] = {"extensions": {"io.modelcontextprotocol/tasks": {}}}
-WAITING = {"name": "execute_code", "arguments": {"code": "1", "wait_seconds": 50}, "_meta": {"progressToken": 1}}
+WAITING: dict[str, Any] = {
+    "name": "execute_code",
+    "arguments": {"code": "1", "wait_seconds": 50},
+    "_meta": {"progressToken": 1},
+}
 
 
 @pytest.fixture(scope="module")
 def api_settings() -> dict[str, Any]:
-    return {"mcp_calls": CALLS, "queue_limit": QUEUE, "tenant_queue_share": SHARE, "mcp_hosts": ["127.0.0.1:*", "x"]}
+    return {
+        "mcp_calls": CALLS,
+        "mcp_body_bytes": BODY_BYTES,
+        "queue_limit": QUEUE,
+        "tenant_queue_share": SHARE,
+        "mcp_hosts": ["127.0.0.1:*", "x"],
+    }
 
 
 @pytest.fixture
@@ -137,6 +148,38 @@ def test_unread_answers_of_a_tenant_take_bounded_memory(api: Stack, pid: int, st
         assert is_served(api)
         assert resident_bytes(pid) - before < 3 * CALLS * MIB
     eventually(lambda: Agent(api).request("tools/list").status_code == 200, "closed connections are no longer counted")
+
+
+@pytest.mark.parametrize("tool", ["read_output", "get_execution"])
+def test_calls_that_wait_for_a_place_keep_no_output(api: Stack, pid: int, store: Store, tool: str) -> None:
+    """Five times as many calls at once take little more memory than those that have places."""
+    line = b'{"source":"named","data":{"text/plain":"' + b"y" * 3 * MIB + b'"}}'
+    id = loud_execution(store, *((3 * MIB, b"") if tool == "read_output" else (65536, line)))
+    agent = Agent(api, headers=bearer(api.key))
+
+    def look(number: int) -> None:
+        assert not agent.call(tool, execution_id=id).get("isError")
+
+    with ThreadPoolExecutor(CALLS) as pool:
+        few, many = (
+            peak_growth(pid, lambda: list(pool.map(look, range(calls))))  # noqa: B023 - called at once
+            for calls in (CALLS // 5, CALLS)
+        )
+    assert many < 2 * few + 3 * MIB, (few, many)
+
+
+def test_bytes_of_requests_in_progress_are_bounded(api: Stack, pid: int, attacker: dict[str, str]) -> None:
+    """Of nearly the largest body, whose calls wait for the ends of their programs."""
+    agent = Agent(api, headers=attacker)
+    arguments = {**WAITING["arguments"], "code": "#" * (BODY_BYTES - 1024)}
+    body = raw(agent, "tools/call", {**WAITING, "arguments": arguments})
+    with connections(api.port, 2 * LARGEST_BODIES, body, "127.0.0.2") as made:
+        found = Counter(begins(one) for one in made)
+        assert found == {b"HTTP/1.1 200": LARGEST_BODIES, b"HTTP/1.1 429": LARGEST_BODIES}
+        assert agent.request("tools/list").status_code == 200, "small requests have room"
+        params = {"name": "execute_code", "arguments": {"code": "#" * BODY_BYTES}}
+        assert agent.request("tools/call", params).json()["code"] == "payload_too_large"
+        assert is_served(api)
 
 
 def test_sessions_and_cancellations_keep_nothing(api: Stack, pid: int, attacker: dict[str, str], store: Store) -> None:

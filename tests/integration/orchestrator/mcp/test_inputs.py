@@ -96,6 +96,13 @@ def test_mistakes_name_the_field_and_the_bound(api: Stack, era: str) -> None:
     assert "send one of them" in agent.error("read_output", execution_id="0" * 32, line=1, offset=1)
 
 
+@pytest.mark.parametrize("era", ERAS)
+def test_list_of_tools_as_served_costs_few_tokens(api: Stack, era: str) -> None:
+    tools = Agent(api, era).result("tools/list")["tools"]
+    assert [tool["name"] for tool in tools] == [tool.name for tool in TOOLS]
+    assert count(json.dumps(tools, ensure_ascii=False, separators=(",", ":"))) <= 1500
+
+
 def test_unknown_tool_is_a_tools_error_and_unknown_method_the_protocols(api: Stack) -> None:
     assert "execute_code" in Agent(api).error("nope")
     assert Agent(api).request("nope/nope").json()["error"]["code"] == -32601

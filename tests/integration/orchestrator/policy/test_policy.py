@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from orchestrator.policy.inspector import MAX_SOURCE_BYTES
+from tests.builders.mcp_calls import Agent
 from tests.harness import ROOT, Stack, bearer, eventually
 
 EXECUTIONS = "/api/v1/executions"
@@ -125,6 +126,13 @@ def test_a_refusal_is_a_security_event(api: Stack, keys: dict[str, str]) -> None
     assert event["data"]["omitted"] == 0
     api.submit(**body)
     assert len(refusals(api)) == len(before) + 1, "what is only audited is no event"
+
+
+def test_programs_of_agents_are_inspected_too(api: Stack) -> None:
+    before = refusals(api)
+    agent = Agent(api, headers=api.headers_of("strict", "mcp", "executions:write", "executions:read"))
+    assert "Module os starts or controls processes" in agent.error("execute_code", code="import os")
+    eventually(lambda: len(refusals(api)) == len(before) + 1, "the refusal is an event")
 
 
 def test_the_event_of_the_longest_refusal_keeps_its_findings(api: Stack, keys: dict[str, str]) -> None:

@@ -38,6 +38,18 @@ def test_tools_are_complete_and_in_a_fixed_order() -> None:
         assert set(tool.output_schema["required"]) <= set(tool.output_schema["properties"])
 
 
+def test_description_has_the_facts_that_are_in_no_schema() -> None:
+    described = TOOLS[0].description or ""
+    for fact in (
+        "without network",
+        "Files and variables of earlier calls are gone",
+        "they are in the working directory",
+        "Returns mayfly.result(x)",
+        "names of new files",
+    ):
+        assert fact in described
+
+
 def test_schemas_name_the_arguments_that_are_taken() -> None:
     for tool in TOOLS:
         model = ARGUMENTS[tool.name]

@@ -12,6 +12,7 @@ from worker.agent.conversation import MAX_SOCKETS, Conversation
 from worker.agent.deadlines import COLLECT_CPU_SECONDS, COLLECT_SECONDS, CPU_GRACE_SECONDS, GRACE_SECONDS
 from worker.agent.frame_budget import FRAME_CPU_SECONDS, FREE_FRAMES
 from worker.agent.frames import Frame, FromAgent
+from worker.attempt.session import STOP_SECONDS, TICK_SECONDS
 from worker.counters import Counters
 
 START, WALL, CPU = 100.0, 10.0, 5.0
@@ -44,6 +45,13 @@ def test_stopped_program_is_killed_after_its_grace() -> None:
     assert made.wake_at() == START + 1 + GRACE_SECONDS
     assert not made.is_due(START + 1 + GRACE_SECONDS - 0.01)
     assert made.is_due(START + 1 + GRACE_SECONDS)
+
+
+def test_cancelled_container_is_killed_within_the_promised_two_seconds() -> None:
+    """Of which the rest is for the message to the worker: a program's own end is collected within the grace."""
+    made = running()
+    made.stop_for("cancel", START)
+    assert made.wake_at() - START + STOP_SECONDS + TICK_SECONDS <= 1.5
 
 
 def test_second_stop_extends_no_deadline() -> None:

@@ -14,7 +14,8 @@ from orchestrator.api.routes.mcp import Protocol
 from orchestrator.identity import Principal
 from orchestrator.mcp.parts import Caller
 
-PARTS: Any = SimpleNamespace(mcp_calls=SimpleNamespace(counted=lambda tenant: nullcontext()))
+UNBOUNDED = SimpleNamespace(counted=lambda *call: nullcontext())
+PARTS: Any = SimpleNamespace(mcp_calls=UNBOUNDED, mcp_bytes=UNBOUNDED)
 
 
 class Door:

@@ -114,6 +114,13 @@ def test_elements_are_shown_whole_or_not_at_all() -> None:
             assert json.loads(element) == rows[int(number[1:])]
 
 
+def test_summary_has_as_much_depth_as_fits() -> None:
+    wide = found(json.dumps({f"key {n}": {"inner": {"deep": [n, "x"]}} for n in range(39)}))
+    summaries = [(limit, wide.within(limit)) for limit in range(5, 1000, 15)]
+    assert [limit for limit, summary in summaries if count(summary) > limit] == []
+    assert "deep" in summaries[-1][1] and "deep" not in summaries[20][1]
+
+
 def test_rows_are_the_first_ones_and_the_last() -> None:
     rows = [{"id": number} for number in range(30)]
     shown = [line for line in found(json.dumps(rows)).within(5000).splitlines() if line.startswith("[") and "]" in line]

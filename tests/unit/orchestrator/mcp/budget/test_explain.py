@@ -133,6 +133,12 @@ def test_end_of_a_long_error_output_is_explained() -> None:
     assert found is not None and found.endswith("Environments with it: data.")
 
 
+def test_last_of_several_messages_is_explained() -> None:
+    stderr = b"No module named 'ujson'\nDuring handling of it:\nNo module named 'torch'\n"
+    found = explain(replace(ENDING, stderr=stderr))
+    assert found is not None and "'torch'" in found and "ujson" not in found
+
+
 def test_environment_itself_is_not_proposed() -> None:
     ending = replace(ENDING, stderr=b"No module named 'torch.x'\n", catalogue={"python": ("torch",)})
     found = explain(ending)

@@ -58,3 +58,8 @@ def test_piece_uses_its_tokens(data: bytes) -> None:
     found = within(1000, "text", partial(piece_of, Memory(data), 0))
     texts = [block.text for block in found.content if block.type == "text"]
     assert sum(map(count, texts)) > 900
+
+
+def test_text_with_null_characters_is_text_wherever_a_piece_ends() -> None:
+    source = Memory("a\0€".encode() * 5000)
+    assert {piece_of(source, 0, tokens).encoding for tokens in range(100, 105)} == {"utf-8"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
 from orchestrator.cli.commands.agents.configuration import (
@@ -20,11 +22,13 @@ from orchestrator.cli.commands.agents.configuration import (
     started_by,
 )
 from orchestrator.settings import PREFIX, inherited_environment
+from tests.agents.formats import FORMATS
 from tests.harness import ROOT
 
 NAMES = [
-    "claude-code", "claude-desktop", "codex", "gemini-cli", "cursor", "vs-code", "windsurf", "zed", "opencode",
+    "claude-code", "claude-desktop", "codex", "gemini-cli", "cursor", "vs-code", "windsurf", "devin", "zed", "opencode",
 ]  # fmt: skip
+RUN = ("claude-code", "codex", "gemini-cli", "opencode")  # by tests/e2e/agents/test_clients.py
 KEY = "mfk_canary"
 STATE = {"MAYFLY_STATE_DIR": "/srv/mayfly dir"}
 LOCAL = Access("http://127.0.0.1:8000", KEY, STATE, needs_key=False, words=("/opt/my bin/mayfly",))
@@ -82,6 +86,32 @@ def test_codex_gets_commands() -> None:
     ]  # fmt: skip
     words = shlex.split(made("codex", "http", REMOTE)[0])
     assert words[3:] == ["mayfly", "--url", "https://mayfly.example/mcp", "--bearer-token-env-var", "MAYFLY_TOKEN"]
+
+
+@pytest.mark.parametrize("show_key", [False, True])
+@pytest.mark.parametrize("access", [LOCAL, REMOTE], ids=["local", "remote"])
+@pytest.mark.parametrize(("name", "transport"), [pair for pair in PAIRS if pair[0] in FORMATS])
+def test_file_of_a_client_that_is_not_run_has_the_published_format(
+    name: str, transport: str, access: Access, show_key: bool
+) -> None:
+    client, published = clients()[name], FORMATS[name]
+    if transport in client:
+        text, _ = made(name, transport, access, show_key=show_key)
+        jsonschema_rs.validate(published.schema, read(name, text))
+        with pytest.raises(jsonschema_rs.ValidationError):  # the control: a field that the client does not know
+            jsonschema_rs.validate(published.schema, json.loads(text.replace('"mayfly": {', '"mayfly": {"x": 1,', 1)))
+    assert ("reference" in client) is (published.reference is not None)
+    assert published.reference is None or re.fullmatch(published.reference, client["reference"])
+
+
+def test_document_names_the_clients_that_are_not_run() -> None:
+    assert sorted([*RUN, *FORMATS]) == sorted(NAMES)
+    text = (ROOT / "docs/agents.md").read_text()
+    _, _, rest = text.partition("These are not run.")
+    not_run, _, _ = rest.partition("\n\n## ")
+    for name, client in clients().items():
+        assert f"| `{name}` |" in text, "the document says how to connect it"
+        assert (client["title"] in not_run.partition("opencode 2")[0]) is (name in FORMATS)
 
 
 def test_vs_code_asks_for_the_key_that_its_file_refers_to() -> None:
@@ -187,5 +217,6 @@ def test_document_names_the_versions_of_clients_that_the_tests_run() -> None:
         ("opencode", "opencode-linux-x64"),
         ("Codex", "@openai/codex"),
         ("Inspector", "@modelcontextprotocol/inspector"),
+        ("mcporter", "mcporter"),
     ):
         assert f"{shown} {pinned[name]}" in text
