@@ -40,4 +40,5 @@ class WorkerStatus(Frozen):
     trouble: tuple[str, ...] = Field(
         (), description="Reasons why it takes no executions, or none of an isolation, for now."
     )
+    lacking: tuple[str, ...] = Field((), description="Parts of its expected hardening that its process lacks.")
     heartbeat_age_seconds: float = 0.0
