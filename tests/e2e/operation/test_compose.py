@@ -303,9 +303,10 @@ def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -
     with deployment.client() as client:
         assert len(client.get("/.well-known/jwks.json").json()["keys"]) == 1, "the API reads them"
     users = (deployment.home / "secrets" / "redis-users").read_text()
-    assert [
-        user for user in roles if (deployment.home / "secrets" / f"redis-{user}").read_text().strip() in users
-    ] == []
+    passwords = [
+        (deployment.home / "secrets" / f"redis-{role}").read_text().strip() for role in roles if role != "users"
+    ]
+    assert [password for password in passwords if password in users] == []
     assert "/run/secrets/admin-key" not in mounted["worker"]
     assert "/run/secrets/signing-key" not in mounted["redis"]
 
@@ -366,6 +367,25 @@ def test_services_report_what_their_hardening_lacks(deployment: Deployment) -> N
     with deployment.client() as client:
         eventually(lambda: len(client.get("/api/v1/workers").json()["items"]) == 2, "two workers are alive", 120)
         assert "confinement" not in client.get("/readyz").json()["details"]
+
+
+HARDENED = {
+    "no-new-privileges": ("--security-opt", "no-new-privileges"),
+    "an empty set of capabilities (CapBnd a80425fb)": ("--cap-drop", "ALL"),
+    "a user other than root": ("--user", "10001:10001"),
+    "a read-only root file system": ("--read-only",),
+}
+LOOK = "from orchestrator.host.confinement import check_confinement as c; print(list(c('test', True)))"
+
+
+@pytest.mark.parametrize("missing", [None, *HARDENED])
+def test_service_sees_each_missing_part(deployment: Deployment, missing: str | None) -> None:
+    """In containers of the service image; without a missing part none is reported."""
+    options = [word for part, words in HARDENED.items() if part != missing for word in words]
+    options += ["--user", "0:0"] if missing == "a user other than root" else []
+    image = deployment.service("api")[0]["Config"]["Image"]
+    printed = command("docker", "run", "--rm", "--network", "none", *options, image, "python3", "-c", LOOK)
+    assert printed.splitlines()[-1] == repr([missing] if missing else [])
 
 
 def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
