@@ -21,11 +21,11 @@ class Role(NamedTuple):
     channels: str = ""
 
 
-# Off, so that nobody can be this user, and with all rights: Redis loads its append-only file with the rights of this
-# user, and drops refused commands of transactions without an error (decision 36).
+# Off, so that no client logs in as this user, and with all rights: with these Redis loads its append-only file, and
+# drops refused commands of transactions without an error (decision 36).
 DEFAULT = "user default off resetpass ~* &* +@all"
 CONNECTION = "hello auth ping select client|setname multi exec discard eval evalsha time info "
-# What the worker's and the broker's scripts call, and the API's (tests/unit/deploy/test_redis_users.py).
+# Commands of the scripts (tests/integration/deploy/test_redis_users.py); the worker and the API have further ones.
 COMMANDS = (
     "blpop del exists expire get hdel hexists hget hgetall hincrby hkeys hlen hmget hset hstrlen incr incrby llen lpop "
     "lpush lrange memory|usage mget pttl publish rpush sadd set sismember smembers srandmember srem type xadd xlen "
@@ -49,7 +49,7 @@ ROLES: dict[str, Role] = {
         "mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes mayfly:tools:answers:* "
         "mayfly:tools:bell:* mayfly:tools:call:* mayfly:tools:calls-of:* mayfly:tools:cancelled:* "
         "mayfly:tools:waiting:* mayfly:turn mayfly:turns mayfly:usage:* mayfly:worker:* mayfly:workers rq:*",
-        reads="mayfly:backup mayfly:quotas mayfly:tenants mayfly:tools:*",
+        reads="mayfly:backup mayfly:quotas mayfly:switches mayfly:tenants mayfly:tools:*",
         channels="mayfly:answers:* mayfly:cancel mayfly:ended mayfly:stdin-wake:* mayfly:wake:*",
     ),
     "broker": Role(

@@ -1,4 +1,4 @@
-"""The hardening of a service's own process: what its container should have given it, and did not.
+"""Checks the hardening that a service's own process should have got from its container.
 
 An engine, an orchestrator or an edited file can drop an option without a word (``docker stack deploy`` ignores
 ``no-new-privileges``), so each service looks at itself.
@@ -29,7 +29,7 @@ def lacking(status: str, root_flags: int) -> tuple[str, ...]:
 
 
 def check_confinement(service: str, expected: bool) -> tuple[str, ...]:
-    """What this process lacks, logged; nothing where no hardening is expected."""
+    """Log and return the missing parts of this process; none where no hardening is expected."""
     if not expected:
         return ()
     missing = lacking(Path("/proc/self/status").read_text(encoding="ascii"), os.statvfs("/").f_flag)

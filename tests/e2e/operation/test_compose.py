@@ -225,7 +225,7 @@ def create_key(client: httpx2.Client, address: str) -> str:
     return str(found)
 
 
-def test_apis_are_reached_through_the_proxy_alone_and_believe_it_alone(deployment: Deployment) -> None:
+def test_apis_trust_the_proxys_address_alone(deployment: Deployment) -> None:
     published = {name: [c["HostConfig"]["PortBindings"] or {} for c in deployment.service(name)] for name in SERVICES}
     assert [name for name, ports in published.items() if any(ports)] == ["proxy"]
     (proxy,) = deployment.service("proxy")
@@ -277,7 +277,7 @@ print("refused" if answer[:1] in (b"", b"\\x15") else answer)  # the end, or an 
 def test_redis_speaks_tls_alone_to_its_users(deployment: Deployment) -> None:
     (redis,) = deployment.service("redis")
     assert redis["HostConfig"]["PortBindings"] in ({}, None)
-    # No plain port: nobody listens beside the port of TLS, and that refuses clients without it.
+    # The port of TLS alone is open, and refuses clients without TLS.
     assert set(deployment("exec", "-T", "redis", "dash", "-c", LISTENING).split()) == {f"{6379:04X}"}
     assert deployment("exec", "-T", "worker", "python3", "-c", PLAIN) == "refused\n"
     stranger = ("redis-cli", "--tls", "--cacert", "/etc/mayfly/ca.crt", "ping")
@@ -346,7 +346,7 @@ services:
 """
 
 
-def test_services_report_what_their_hardening_lacks(deployment: Deployment) -> None:
+def test_services_report_missing_hardening(deployment: Deployment) -> None:
     good = deployment("logs", "--tail=1000", "api", "worker", "broker")
     assert good.count('"confinement.complete"') >= OTHERS
     assert '"confinement.lacking"' not in good

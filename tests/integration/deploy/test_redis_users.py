@@ -78,7 +78,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., st
 
 
 # No service may send these.
-NOBODY = (
+NEVER = (
     *("FLUSHALL", "FLUSHDB", "CONFIG SET dir /", "CONFIG REWRITE", "KEYS *", "MONITOR", "REPLICAOF a 1", "SHUTDOWN"),
     *(
         "DEBUG SLEEP 0",
@@ -130,7 +130,7 @@ ALLOWED = {
 def test_role_may_do_nothing_else(redis: Callable[..., str], role: str) -> None:
     """The control is what each may do."""
     assert [command for command in ALLOWED[role] if redis(role, command) != "OK"] == []
-    assert [command for command in (*NOBODY, *REFUSED[role]) if redis(role, command) == "OK"] == []
+    assert [command for command in (*NEVER, *REFUSED[role]) if redis(role, command) == "OK"] == []
 
 
 def test_file_of_users_has_no_password(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_file_of_users_has_no_password(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("restricted", [False, True], ids=["as delivered", "control"])
-def test_restart_keeps_what_scripts_wrote(tmp_path: Path, restricted: bool) -> None:
+def test_restart_keeps_writes_of_scripts(tmp_path: Path, restricted: bool) -> None:
     """Redis loads transactions with the rights of ``default``, also where that user is off. The control has none."""
     for role in ROLES:
         (tmp_path / f"redis-{role}").write_text("password\n")
