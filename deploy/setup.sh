@@ -74,6 +74,7 @@ if [ -n "$dev" ]; then
   has promtool || useful+=(prometheus)
   has slowhttptest || useful+=(slowhttptest)
   has docker-compose || useful+=(docker-compose)
+  has openssl || useful+=(openssl)
   has ip || useful+=(iproute2)
   has faketime || useful+=(faketime)
   has shellcheck || useful+=(shellcheck)

@@ -153,6 +153,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_hardened_tier_is_kept_warm_after_its_first_use",
         "test_tenant_above_its_share_leaves_last_container_to_others",
     ),
+    "e2e/deployment/test_compose_versions.py": ("test_second_version_starts_runs_and_ends_everything",),
     "e2e/operation/test_documents.py": (
         "test_the_commands_of_a_document_work[quickstart.md]",
         "test_the_commands_of_a_document_work[adding-an-environment.md]",

@@ -27,6 +27,7 @@ from prometheus_client import start_http_server
 from orchestrator import metrics
 from orchestrator.environments import load_environments
 from orchestrator.errors import StoreUnavailable
+from orchestrator.host.confinement import check_confinement
 from orchestrator.models import Isolation
 from orchestrator.models.fleet import ISOLATION, EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
@@ -78,6 +79,7 @@ class Worker:
         self._driver = make_driver(settings, self.id)
         self._stopped, leaving = threading.Event(), threading.Event()
         self._draining = False
+        self._lacking = check_confinement("worker", settings.expect_confinement)
         self._lease = WorkerLease(settings.lease_seconds)
         self._inputs = settings.sandboxes_path if settings.sandbox_dir else in_memory(settings.sandboxes_path)
         self._host_dirs = HostDirs(self._inputs, self.id, settings.uid_first, settings.uid_count)
@@ -266,6 +268,7 @@ class Worker:
             draining=self._draining or self._slots.leaving,
             weaker=self._admission.weaker,
             trouble=self._host_monitor.trouble,
+            lacking=self._lacking,
         )
 
 

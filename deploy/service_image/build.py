@@ -1,8 +1,9 @@
 """Build the images of the services: ``python -m deploy.service_image.build --output DIR``.
 
-``service`` (API and worker: Debian's Python, the locked packages, this checkout) and ``redis`` (Debian's) are built by
-the tools of the sandbox images, without a registry. An image has two layers: Debian's packages, kept in DIR for the
-next build, and ours. DIR gets NAME.tar (for ``docker load``), NAME.json (the image and its inputs) and NAME.cdx.json.
+``service`` (API and worker: Debian's Python, the locked packages, this checkout), ``redis`` and ``proxy`` (Debian's
+Redis and Caddy) are built by the tools of the sandbox images, without a registry. An image has two layers: Debian's
+packages, kept in DIR for the next build, and ours. DIR gets NAME.tar (for ``docker load``), NAME.json (the image and
+its inputs) and NAME.cdx.json.
 """
 
 # ruff: noqa: TID251 - a build has no settings of Mayfly's; it takes a standard variable as a default
@@ -20,6 +21,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,8 @@ CHECKOUT = HERE.parent.parent
 LOCK = CHECKOUT / "requirements.lock"
 PROJECT = ("orchestrator", "worker", "sandbox_image")
 SUFFIXES = (".lua", ".py", ".toml", ".txt", ".typed", ".xz")
-SERVICE_UID, REDIS_UID = 10001, 10002
+BACKPORTS = "-backports"
+SERVICE_UID, REDIS_UID, PROXY_UID = 10001, 10002, 10003
 # The sandboxes' agent and mount points; tar, which only dpkg needs; a configuration that is not ours.
 REMOVED = ("usr/lib/mayfly", "work", "output", "inputs", "mnt", "usr/bin/tar", "usr/bin/su", "etc/redis")
 # The dependencies that redis-server needs to run: neither Perl nor the packages that manage users.
@@ -48,8 +51,9 @@ REDIS_PACKAGES = (
 FILES = {
     "etc/passwd": "root:x:0:0:root:/:/nonexistent\n"
     f"mayfly:x:{SERVICE_UID}:{SERVICE_UID}:mayfly:/nonexistent:/nonexistent\n"
-    f"redis:x:{REDIS_UID}:{REDIS_UID}:redis:/nonexistent:/nonexistent\n",
-    "etc/group": f"root:x:0:\nmayfly:x:{SERVICE_UID}:\nredis:x:{REDIS_UID}:\n",
+    f"redis:x:{REDIS_UID}:{REDIS_UID}:redis:/nonexistent:/nonexistent\n"
+    f"proxy:x:{PROXY_UID}:{PROXY_UID}:proxy:/nonexistent:/nonexistent\n",
+    "etc/group": f"root:x:0:\nmayfly:x:{SERVICE_UID}:\nredis:x:{REDIS_UID}:\nproxy:x:{PROXY_UID}:\n",
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\nservices: files\n",
 }
 
@@ -67,8 +71,9 @@ class Base:
 class Service:
     """An image to build.
 
-    ``only`` has globs of the packages that are kept; without globs all are kept. ``fill`` puts our files into a staged
-    root; ``owned`` are the directories from which volumes start.
+    ``only`` has globs of the packages that are kept; without globs all are kept. ``backports`` are those that a suite
+    of backports brings. ``fill`` puts our files into a staged root; ``owned`` are the directories from which volumes
+    start.
     """
 
     name: str
@@ -79,6 +84,7 @@ class Service:
     sources: Callable[[], list[Path]]
     owned: tuple[str, ...]
     only: tuple[str, ...] = ("*",)
+    backports: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -119,6 +125,12 @@ def fill_redis(root: Path, base: Base, scratch: Path) -> None:
     shutil.copy(HERE / "redis.sh", root / "usr/bin/mayfly-redis")
 
 
+def fill_proxy(root: Path, base: Base, scratch: Path) -> None:
+    """Caddy's configuration."""
+    (root / "etc/caddy").mkdir(parents=True)
+    shutil.copy(HERE / "Caddyfile", root / "etc/caddy/Caddyfile")
+
+
 SERVICES = (
     Service(
         name="service",
@@ -140,6 +152,23 @@ SERVICES = (
         owned=("data",),
         only=REDIS_PACKAGES,
         config={"Entrypoint": ["/usr/bin/mayfly-redis"], "Env": ["PATH=/usr/bin:/bin"], "WorkingDir": "/data"},
+    ),
+    Service(
+        name="proxy",
+        packages=("caddy", "busybox"),  # the second for the health check
+        backports=("caddy",),
+        needed=("/usr/bin/caddy", "/usr/bin/busybox"),
+        uid=PROXY_UID,
+        fill=fill_proxy,
+        sources=lambda: [HERE / "Caddyfile"],
+        owned=(),
+        only=("caddy", "busybox", "libc6"),
+        config={
+            "Entrypoint": ["/usr/bin/caddy"],
+            "Cmd": ["run", "--config", "/etc/caddy/Caddyfile"],
+            "Env": ["PATH=/usr/bin:/bin", "XDG_CONFIG_HOME=/tmp", "XDG_DATA_HOME=/tmp"],
+            "WorkingDir": "/",
+        },
     ),
 )
 
@@ -164,10 +193,10 @@ def base_layer(service: Service, source: Source, output: Path, force: bool) -> B
             packages = tuple(sbom.Package(**{**one, "paths": frozenset()}) for one in known["packages"])
             return Base(layer, known["python"], packages)
     report(f"{service.name}: unpacking packages of {source.suite} …")
-    with (
-        tempfile.TemporaryDirectory(prefix="mayfly-build-") as temporary,
-        tarfile.open(unpack(packages_only(service.name, service.packages), source, Path(temporary))) as unpacked,
-    ):
+    with tempfile.TemporaryDirectory(prefix="mayfly-build-") as temporary, ExitStack() as opened:
+        suites, names = with_backports(service, source, Path(temporary))
+        packed = unpack(packages_only(service.name, names), suites, Path(temporary))
+        unpacked = opened.enter_context(tarfile.open(packed))
         raw = rootfs.read(unpacked)
         packages = tuple(sbom.parse_listing(raw[sbom.LISTING].open().read().decode()))
         root = make_root(service, raw, packages)
@@ -183,6 +212,43 @@ def base_layer(service: Service, source: Source, output: Path, force: bool) -> B
     ]
     summary.write_text(json.dumps({"inputs_hash": wanted, "python": python, "packages": described}, indent=1) + "\n")
     return Base(layer, python, tuple(listed))
+
+
+def with_backports(service: Service, source: Source, scratch: Path) -> tuple[Source, tuple[str, ...]]:
+    """The source of a release and its backports, where the suite is one of backports, and the names of packages for it.
+
+    apt alone takes nothing from backports, and mmdebstrap knows the mirror of one suite: so a list of all suites, from
+    ``source``'s mirror or those of this host.
+    """
+    release = source.suite.removesuffix(BACKPORTS)
+    if release == source.suite:
+        return source, service.packages
+    if source.mirror:
+        suites = {(source.mirror, release), (source.mirror, source.suite)}
+    else:
+        suites = set()
+        for uri, suite in host_suites():
+            _, dash, update = suite.partition("-")
+            suites.add((uri, f"{release}{dash}{update}"))
+            suites |= set() if dash else {(uri, source.suite)}
+    listed = scratch / "suites.list"
+    listed.write_text("".join(f"deb {uri} {suite} main\n" for uri, suite in sorted(suites)))
+    names = (f"{name}/{source.suite}" if name in service.backports else name for name in service.packages)
+    return source._replace(suite=release, mirror=str(listed)), tuple(names)
+
+
+def host_suites() -> list[tuple[str, str]]:
+    """Address and suite of this Debian's own packages. Raises :class:`BuildError` without apt, or on another system."""
+    shown = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages"]
+    try:
+        lines = subprocess.run(shown, check=True, capture_output=True, text=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise BuildError("without apt, backports need --mirror") from error
+    release = host_source(None).suite
+    found = [(uri, suite) for uri, suite in (line.split() for line in lines) if suite.startswith(release)]
+    if not found:
+        raise BuildError("this host has no packages of Debian: name --mirror")
+    return found
 
 
 def make_root(service: Service, raw: rootfs.Root, packages: Sequence[sbom.Package]) -> rootfs.Root:
@@ -241,11 +307,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the archives go")
     parser.add_argument("--mirror", default=os.environ.get("MAYFLY_APT_MIRROR"), help="(default: $MAYFLY_APT_MIRROR)")
     parser.add_argument("--force", action="store_true", help="build unchanged images, too")
+    parser.add_argument("--suite", help="Debian's suite of the packages (default: this host's)")
+    parser.add_argument("--proxy-suite", help="that of Caddy, may be one of backports (default: as the others)")
     options = parser.parse_args(arguments)
     try:
         source = host_source(options.mirror)
+        source = source._replace(suite=options.suite or source.suite)
         for service in SERVICES:
-            build(service, source, options.output, options.force)
+            suite = (service.name == "proxy" and options.proxy_suite) or source.suite
+            build(service, source._replace(suite=suite), options.output, options.force)
     except (BuildError, wheels.WheelsError, rootfs.RootError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -1,16 +1,20 @@
 #!/usr/bin/dash
-# Redis with its password in a file, which keeps the password out of command lines and container configurations.
+# Redis with TLS and users. The only file with a password in this container is that of a user who may ask how Redis is.
 #   mayfly-redis ping           succeeds when Redis answers
+#   mayfly-redis refused        prints the commands that Redis refused its users
 #   mayfly-redis [OPTION ...]   becomes redis-server with these options, in the directory of `--dir`
 # After a kill of Redis its append-only file may end within a transaction. Such a file is first loaded by a Redis that
 # no client can reach: after a single load Redis would append to the file behind half a transaction
 # (orchestrator/cli/commands/local/append_only.py).
 set -eu
-read -r password < "${REDIS_PASSWORD_FILE:-/run/secrets/redis-password}"
-if [ "${1-}" = ping ]; then
-  [ "$(REDISCLI_AUTH=$password /usr/bin/redis-cli ping)" = PONG ]
-  exit
-fi
+ask() {
+  read -r password < /run/secrets/redis-password
+  REDISCLI_AUTH=$password /usr/bin/redis-cli --tls --cacert /etc/mayfly/ca.crt --user exporter "$@"
+}
+case "${1-}" in
+  ping) [ "$(ask ping)" = PONG ]; exit ;;
+  refused) ask acl log; exit ;;
+esac
 manifest=appendonlydir/appendonly.aof.manifest
 if [ -e "$manifest" ] && ! /usr/bin/redis-check-aof "$manifest" > /dev/null 2>&1; then
   /usr/bin/redis-server "$@" --port 0 --unixsocket load.sock --unixsocketperm 600 &
@@ -21,6 +25,6 @@ if [ -e "$manifest" ] && ! /usr/bin/redis-check-aof "$manifest" > /dev/null 2>&1
   kill "$loader"
   wait "$loader"
 fi
-exec /usr/bin/redis-server - "$@" <<CONFIG
-requirepass $password
-CONFIG
+exec /usr/bin/redis-server --port 0 --tls-port 6379 --tls-protocols TLSv1.3 --tls-auth-clients no \
+  --tls-cert-file /etc/mayfly/tls/server.crt --tls-key-file /etc/mayfly/tls/server.key \
+  --aclfile /run/secrets/redis-users "$@"

@@ -20,8 +20,9 @@ STATUS = {200: "200 OK", 404: "404 Not Found", 503: "503 Service Unavailable"}
 class Health:
     """A listener with its own threads. ``port`` is the port in use; 0 picks a free port."""
 
-    def __init__(self, host: str, port: int, lease: Lease, serving: Serving) -> None:
-        self._lease, self._serving, self._metrics = lease, serving, make_wsgi_app()
+    def __init__(self, host: str, port: int, lease: Lease, serving: Serving, lacking: tuple[str, ...] = ()) -> None:
+        self._lease, self._serving, self._lacking = lease, serving, lacking
+        self._metrics = make_wsgi_app()
         self._server = make_server(host, port, self._answer, _Server, _Quiet)
         self.port: int = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
@@ -43,7 +44,8 @@ class Health:
         ready = self._lease.is_valid()
         status = {"/livez": 200, "/readyz": 200 if ready else 503}.get(path, 404)
         start(STATUS[status], [("Content-Type", "application/json")])
-        return [json.dumps({"lease": ready, "tool_servers": self._serving.states()}).encode()]
+        found = {"lease": ready, "tool_servers": self._serving.states(), "lacking": self._lacking}
+        return [json.dumps(found).encode()]
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -28,6 +28,7 @@ from orchestrator.broker.links.opening import Filter, Opener
 from orchestrator.broker.sandboxes import SandboxLauncher
 from orchestrator.broker.serving import Serving
 from orchestrator.errors import SpecificationRejected
+from orchestrator.host.confinement import check_confinement
 from orchestrator.mcp.budget.personal_data import PersonalDataFilter
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.settings import Settings
@@ -46,6 +47,7 @@ class Broker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._settings, self._key = settings, settings.secret()
         self._store = open_store(settings)
+        self._lacking = check_confinement("broker", settings.expect_confinement)
 
     def main(self) -> int:
         """Work until a signal stops the broker; the exit code."""
@@ -63,7 +65,7 @@ class Broker:
         audit = CallAudit(store, self.id, self._key, settings.audit_tool_calls)
         serving = Serving(store, self.id, opener.open, checks, audit, settings.tool_refresh_seconds)
         lease = Lease(store.tools, self._key, self.id, serving, settings.tool_servers_path)
-        health = Health(settings.metrics_host, settings.tool_metrics_port, lease, serving)
+        health = Health(settings.metrics_host, settings.tool_metrics_port, lease, serving, self._lacking)
         health.start()
         lease.start()
         serving.mailbox.start()

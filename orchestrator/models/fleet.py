@@ -46,6 +46,7 @@ class WorkerStatus(Frozen):
     trouble: tuple[str, ...] = Field(
         (), description="Reasons why the worker takes no executions for now, or none of an isolation."
     )
+    lacking: tuple[str, ...] = Field((), description="Parts of its expected hardening that its process lacks.")
     heartbeat_age_seconds: float = 0.0
 
 

@@ -8,6 +8,7 @@ from functools import partial
 
 from orchestrator.audit.log import AuditLog
 from orchestrator.environments import load_environments
+from orchestrator.host.confinement import check_confinement
 from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
@@ -90,7 +91,7 @@ def open_use_cases(settings: Settings) -> UseCases:
     return UseCases(
         service=service,
         results=results,
-        operation=Operation(store, audit.writer),
+        operation=Operation(store, audit.writer, check_confinement("api", settings.expect_confinement)),
         agent_calls=AgentCalls(store, service),
         reports=SecurityReports(store.security, audit),
         tool_results=ToolResults(store, settings),

@@ -27,8 +27,8 @@ class Readiness(NamedTuple):
 class Operation:
     """Reads the state of the installation, over one store. Thread-safe."""
 
-    def __init__(self, store: Store, audit: Writer) -> None:
-        self._store, self._audit = store, audit
+    def __init__(self, store: Store, audit: Writer, lacking: tuple[str, ...] = ()) -> None:
+        self._store, self._audit, self._lacking = store, audit, lacking
 
     def workers(self) -> list[WorkerStatus]:
         """Every live worker."""
@@ -51,6 +51,7 @@ class Operation:
         """Whether Redis answers, blobs can be written, and a worker with a working engine is alive."""
         checks: dict[str, str] = {}
         details: dict[str, str] = {}
+        unconfined = {"api": self._lacking} if self._lacking else {}
         try:
             self._store.redis.ping()
             checks["redis"] = "ok"
@@ -66,8 +67,11 @@ class Operation:
                 details["trouble"] = "; ".join(troubled)
             if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:
                 details["attribution"] = f"reduced, the kernel's audit records cannot be read on: {', '.join(reduced)}"
+            unconfined |= {worker.id: worker.lacking for worker in alive if worker.lacking}
             self._store.blobs.check_writable()
             checks["blobs"] = "ok"
         except MayflyError as error:
             checks[error.code] = error.message
+        if unconfined:
+            details["confinement"] = "; ".join(f"{name} lacks {', '.join(parts)}" for name, parts in unconfined.items())
         return Readiness(checks, details)

@@ -33,6 +33,9 @@ class SharedSettings(BaseSettings):
         "under the state dir.",
     )
     redis_password_file: Path | None = Field(None, description="File with the password that goes into `redis_url`.")
+    redis_ca_file: Path | None = Field(
+        None, description="File with the certificate authorities that a `rediss://` Redis is verified with."
+    )
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Time-out of one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
@@ -44,6 +47,11 @@ class SharedSettings(BaseSettings):
     token_keys_file: Path | None = Field(None, description="File with the keys that sign own users' access tokens.")
     production: bool = Field(
         False, description="Refuse to start with a signing key or an admin key that could be guessed."
+    )
+    expect_confinement: bool = Field(
+        False,
+        description="Report a process that lacks no-new-privileges, an empty set of capabilities, a user other than "
+        "root, or a read-only root (`docs/operations/hardening.md`).",
     )
     issuers: list[Issuer] = Field([], description="OIDC issuers of access tokens (JSON list, `docs/login.md`).")
     issuers_file: Path | None = Field(None, description="TOML file with further issuers, as `[[issuer]]` tables.")
@@ -102,10 +110,16 @@ class SharedSettings(BaseSettings):
 
     @property
     def effective_redis_url(self) -> str:
+        """The URL with password and certificate authorities. Raises ``ValueError`` for authorities without TLS."""
         url = self.redis_url or f"unix://{self.redis_socket}"
+        scheme, _, rest = url.partition("://")
+        if self.redis_ca_file is not None:
+            if not scheme.startswith("rediss"):
+                raise ValueError("MAYFLY_REDIS_CA_FILE is set, and MAYFLY_REDIS_URL is not encrypted: use rediss://")
+            rest += f"{'&' if '?' in rest else '?'}ssl_ca_certs={quote(str(self.redis_ca_file))}"
+            url = f"{scheme}://{rest}"
         if self.redis_password_file is None:
             return url
-        scheme, _, rest = url.partition("://")
         user, _, place = rest.rpartition("@")
         password = self.redis_password_file.read_text(encoding="utf-8").strip()
         return f"{scheme}://{user.partition(':')[0]}:{quote(password, safe='')}@{place}"

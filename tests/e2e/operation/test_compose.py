@@ -1,4 +1,4 @@
-"""The compose deployment, really started: two workers, a Redis with a password, an execution through all of it."""
+"""The compose deployment, really started: two APIs behind the proxy, two workers, an execution through all of it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,7 @@ import base64
 import errno
 import json
 import os
-import secrets
-import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +17,9 @@ import pytest
 
 from orchestrator.broker.declared.users import preferred
 from sandbox_image.tool_servers import wheels
+from tests.builders.processes.deployment import OTHERS, SERVICES, Deployment, command
 from tests.builders.tools.tool_sandboxes import PROBE
-from tests.harness import ROOT, eventually, free_port
+from tests.harness import ROOT, eventually
 from tests.lanes import locked
 
 pytestmark = pytest.mark.timeout(900)  # the first build takes minutes
@@ -32,86 +30,10 @@ text = pathlib.Path("/inputs/data.csv").read_text()
 pathlib.Path("/output/upper.csv").write_text(text.upper())
 print(sum(range(3_000_000)), text)
 """
-# The tests' own settings must not reach compose, which prefers the environment to its file.
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("MAYFLY_", "COMPOSE_"))}
-
-
-def command(*arguments: str) -> str:
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT, env=CLEAN, timeout=1200)
-    assert done.returncode == 0, f"{arguments}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-class Deployment:
-    """An installation of deploy/prepare.sh and deploy/compose.yaml, under a name and in a directory of its own."""
-
-    def __init__(self, home: Path, images: Path) -> None:
-        self.home, self.images = home, images
-        self.name = f"test-{secrets.token_hex(6)}"
-        self.port = free_port()
-        options = ("-p", self.name, "--env-file", str(home / "compose.env"), "-f", "deploy/compose.yaml")
-        self.compose = ("docker-compose", *options)
-        self.with_sandboxes = (*self.compose, "-f", "deploy/compose.sandboxes.yaml")
-        self.done: list[str] = []
-
-    def prepare(self) -> str:
-        changes = {"IMAGES": str(self.images), "PYTHON": sys.executable}
-        env = [f"{name}={value}" for name, value in changes.items()]
-        self.done.append("deploy/prepare.sh")
-        return command("env", *env, "deploy/prepare.sh", str(self.home))
-
-    def configure(self) -> None:
-        settings = self.home / "compose.env"
-        written = settings.read_text().replace("127.0.0.1:8000", f"127.0.0.1:{self.port}")
-        written = written.replace("INSTALLATION=mayfly", f"INSTALLATION={self.name}")
-        own = {"UID_FIRST": 100_000 + secrets.randbelow(1_000_000_000), "POOL_SIZE": 0, "POOL_SIZES": '{"python":1}'}
-        own["RATE_LIMIT"] = "1000/second"  # waiting is many requests
-        settings.write_text(written + "".join(f"MAYFLY_{name}={value}\n" for name, value in own.items()))
-
-    def __call__(self, *arguments: str) -> str:
-        self.done.append(f"$compose {' '.join(arguments)}")
-        return command(*self.compose, *arguments)
-
-    def logs(self) -> str:
-        return self("ps") + self("logs", "--tail=40")
-
-    def client(self) -> httpx2.Client:
-        key = (self.home / "secrets" / "admin-key").read_text().strip()
-        headers = {"Authorization": f"Bearer {key}"}
-        return httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=90)
-
-    def service(self, name: str) -> list[dict[str, Any]]:
-        """The engine's description of a service's containers."""
-        return self._inspected(f"com.docker.compose.project={self.name}", f"com.docker.compose.service={name}")
-
-    def containers(self) -> list[dict[str, Any]]:
-        """Every container of this deployment: the services' and the sandboxes."""
-        ours = self._inspected(f"com.docker.compose.project={self.name}")
-        return ours + self._inspected(f"dev.mayfly.installation={self.name}")
-
-    def left(self) -> list[str]:
-        """Containers, networks, volumes and leases that there are."""
-        label = f"label=com.docker.compose.project={self.name}"
-        found = [container["Name"] for container in self.containers()]
-        found += command("docker", "network", "ls", "--quiet", "--filter", label).split()
-        found += command("docker", "volume", "ls", "--quiet", "--filter", label).split()
-        return found + [path.name for path in (self.home / "sandboxes").iterdir()]
-
-    def _inspected(self, *labels: str) -> list[dict[str, Any]]:
-        filters = [part for label in labels for part in ("--filter", f"label={label}")]
-        ids = command("docker", "ps", "--all", "--quiet", "--no-trunc", *filters).split()
-        if not ids:
-            return []
-        # One may be gone meanwhile, which makes `inspect` fail but not withhold the others.
-        shown = subprocess.run(["docker", "inspect", *ids], capture_output=True, text=True, env=CLEAN)
-        found: list[dict[str, Any]] = json.loads(shown.stdout)
-        return found
 
 
 @pytest.fixture(scope="module")
 def deployment(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    if shutil.which("docker-compose") is None:
-        pytest.fail("there is no docker-compose: deploy/setup.sh --dev")
     if os.getuid() != 0:
         pytest.skip("deploy/prepare.sh needs root")
     made = Deployment(tmp_path_factory.mktemp("compose"), images)
@@ -119,7 +41,7 @@ def deployment(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     made.configure()
     try:
         made("up", "-d", "--scale", "worker=2")
-        eventually(lambda: healthy(made), "all five services are healthy", 240)
+        eventually(made.healthy, "every service is healthy", 240)
         yield made
     except BaseException:
         sys.stdout.write(made.logs())
@@ -129,15 +51,9 @@ def deployment(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     assert made.left() == []
 
 
-def healthy(made: Deployment, workers: int = 2) -> bool:
-    names = ("api", "worker", "broker", "redis")
-    states = [c["State"].get("Health", {}).get("Status") for name in names for c in made.service(name)]
-    return states == ["healthy"] * (workers + 3)
-
-
 def test_compose_file_is_valid(deployment: Deployment) -> None:
     deployment("config", "-q")
-    assert deployment("ps").count("(healthy)") == 5
+    assert deployment("ps").count("(healthy)") == 2 + OTHERS
 
 
 def test_execution_passes_through_every_compose_service(deployment: Deployment) -> None:
@@ -175,7 +91,7 @@ def test_blob_goes_from_api_to_worker(deployment: Deployment) -> None:
 
 def test_compose_containers_have_least_privilege(deployment: Deployment) -> None:
     found = deployment.containers()
-    assert len(found) >= 5
+    assert len(found) >= 2 + OTHERS
     for container in found:
         host = container["HostConfig"]
         assert not host["Privileged"], container["Name"]
@@ -185,6 +101,10 @@ def test_compose_containers_have_least_privilege(deployment: Deployment) -> None
         assert any(option.startswith("no-new-privileges") for option in host["SecurityOpt"]), container["Name"]
         assert host["Memory"] > 0, container["Name"]
         assert host["PidsLimit"] > 0, container["Name"]
+        if "com.docker.compose.service" in container["Config"]["Labels"]:
+            assert host["RestartPolicy"]["Name"] == "unless-stopped", container["Name"]
+            assert host["LogConfig"]["Config"] == {"max-size": "10m", "max-file": "3"}, container["Name"]
+            assert container["Config"]["Healthcheck"]["Test"], container["Name"]
         assert container["Config"]["User"].split(":")[0] not in ("", "0", "root"), container["Name"]
 
 
@@ -200,7 +120,7 @@ def test_only_workers_hold_the_engines_socket(deployment: Deployment) -> None:
 
 
 def test_only_the_broker_has_secrets_of_tool_servers_and_a_way_out(deployment: Deployment) -> None:
-    found = {name: deployment.service(name)[0] for name in ("api", "worker", "broker", "redis")}
+    found = {name: deployment.service(name)[0] for name in SERVICES}
     holders = {n for n, c in found.items() if any(m["Destination"].endswith("tool-secrets") for m in c["Mounts"])}
     leaving = {n for n, c in found.items() if any(net.endswith("_out") for net in c["NetworkSettings"]["Networks"])}
     assert holders == leaving == {"broker"}
@@ -211,6 +131,18 @@ def test_only_the_broker_has_secrets_of_tool_servers_and_a_way_out(deployment: D
         eventually(lambda: client.get("/api/v1/tool-servers/none").json()["state"] == "down", "the broker tries it")
 
 
+HEADERS = {
+    "strict-transport-security": "max-age=31536000; includeSubDomains",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "sandbox; default-src 'none'; base-uri 'none'; frame-ancestors 'none'",
+}
+FORGED = """
+import json, urllib.request
+body = json.dumps({"name": "x", "tenant": "default", "scopes": ["executions:read"]}).encode()
+headers = {"Authorization": "Bearer KEY", "X-Forwarded-For": "198.51.100.7", "Content-Type": "application/json"}
+print(json.load(urllib.request.urlopen(urllib.request.Request("http://api:8000/api/v1/api-keys", body, headers)))["id"])
+"""
 QUESTIONS = {
     "as it is": [
         "os.getresuid() + os.getresgid()",
@@ -248,10 +180,12 @@ def test_tool_servers_run_in_rootless_sandboxes(deployment: Deployment) -> None:
     (deployment.home / "tool-servers" / "time.toml").write_text(declaration)
     eventually(lambda: tool_server(deployment)["state"] == "down", "the plain broker refuses", 120)
     assert "MAYFLY_TOOL_SANDBOXES_ROOTLESS" in tool_server(deployment)["detail"]
-    before = [container["Id"] for name in ("api", "worker", "redis") for container in deployment.service(name)]
+    before = [container["Id"] for name in ("proxy", "api", "worker", "redis") for container in deployment.service(name)]
     deployment.done.append("$compose -f deploy/compose.sandboxes.yaml up -d --no-deps broker")
     command(*deployment.with_sandboxes, "up", "-d", "--no-deps", "broker")
-    assert before == [container["Id"] for name in ("api", "worker", "redis") for container in deployment.service(name)]
+    assert before == [
+        container["Id"] for name in ("proxy", "api", "worker", "redis") for container in deployment.service(name)
+    ]
     eventually(lambda: tool_server(deployment)["state"] == "ready", "the tool server is ready", 120)
     with deployment.client() as client:
         body = {"arguments": {"timezone": "Asia/Tokyo"}}
@@ -281,32 +215,98 @@ def test_rootless_sandbox_has_walls(deployment: Deployment) -> None:
     assert found["with network"] == ["0"]
 
 
-def test_redis_requires_password_and_is_not_published(deployment: Deployment) -> None:
-    answer = deployment("exec", "-T", "redis", "redis-cli", "ping")
-    assert answer.startswith("NOAUTH")
-    deployment("exec", "-T", "redis", "mayfly-redis", "ping")
+def create_key(client: httpx2.Client, address: str) -> str:
+    """Create an API key and claim to be that address; the address in the audit log."""
+    body = {"name": "x", "tenant": "default", "scopes": ["executions:read"]}
+    made = client.post("/api/v1/api-keys", json=body, headers={"X-Forwarded-For": address})
+    assert made.status_code == 201, made.text
+    entries = client.get("/api/v1/audit", params={"limit": 50}).json()["items"]
+    (found,) = [entry["address"] for entry in entries if entry["resource"] == f"api-key/{made.json()['id']}"]
+    return str(found)
+
+
+def test_apis_trust_the_proxys_address_alone(deployment: Deployment) -> None:
+    published = {name: [c["HostConfig"]["PortBindings"] or {} for c in deployment.service(name)] for name in SERVICES}
+    assert [name for name, ports in published.items() if any(ports)] == ["proxy"]
+    (proxy,) = deployment.service("proxy")
+    networks = {name.rpartition("_")[2]: network for name, network in proxy["NetworkSettings"]["Networks"].items()}
+    with deployment.client() as client:
+        seen = create_key(client, "198.51.100.7")
+        # The address of this client as the proxy sees it: the gateway of its outer network.
+        assert seen == networks["front"]["Gateway"]
+        ready = client.get("/readyz")
+        for name, value in HEADERS.items():
+            assert ready.headers[name] == value
+        assert not {"server", "via"} & ready.headers.keys()
+        with pytest.raises(httpx2.TransportError):
+            httpx2.get(f"https://127.0.0.1:{deployment.port}/livez")  # without the installation's authority
+    # The control: another service claims the same, and is not believed.
+    script = FORGED.replace("KEY", (deployment.home / "secrets" / "admin-key").read_text().strip())
+    (identity,) = deployment("exec", "-T", "worker", "python3", "-c", script).split()
+    workers = {
+        network["IPAddress"]
+        for c in deployment.service("worker")
+        for network in c["NetworkSettings"]["Networks"].values()
+    }
+    with deployment.client() as client:
+        entries = client.get("/api/v1/audit", params={"limit": 50}).json()["items"]
+    (address,) = [entry["address"] for entry in entries if entry["resource"] == f"api-key/{identity}"]
+    assert address in workers
+
+
+# All ports but that of the engine's name server.
+LISTENING = """
+for table in /proc/net/tcp*; do
+  while read -r _ address _ state _; do
+    if [ "$state" = 0A ] && [ "${address%%:*}" != 0B00007F ]; then echo "${address##*:}"; fi
+  done < "$table"
+done
+"""
+PLAIN = """
+import socket
+connection = socket.create_connection(("redis", 6379), 5)
+connection.sendall(b"PING\\r\\n")
+try:
+    answer = connection.recv(99)
+except ConnectionResetError:
+    answer = b""
+print("refused" if answer[:1] in (b"", b"\\x15") else answer)  # the end, or an alert of TLS
+"""
+
+
+def test_redis_speaks_tls_alone_to_its_users(deployment: Deployment) -> None:
     (redis,) = deployment.service("redis")
     assert redis["HostConfig"]["PortBindings"] in ({}, None)
-    (api,) = deployment.service("api")
-    assert [bound["HostIp"] for bound in api["NetworkSettings"]["Ports"]["8000/tcp"]] == ["127.0.0.1"]
+    # The port of TLS alone is open, and refuses clients without TLS.
+    assert set(deployment("exec", "-T", "redis", "dash", "-c", LISTENING).split()) == {f"{6379:04X}"}
+    assert deployment("exec", "-T", "worker", "python3", "-c", PLAIN) == "refused\n"
+    stranger = ("redis-cli", "--tls", "--cacert", "/etc/mayfly/ca.crt", "ping")
+    assert deployment("exec", "-T", "redis", *stranger).startswith("NOAUTH")
+    deployment("exec", "-T", "redis", "mayfly-redis", "ping")
 
 
 def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -> None:
     shown = json.dumps(deployment.containers()) + deployment.logs()
     files = sorted((deployment.home / "secrets").iterdir())
-    assert [file.name for file in files] == ["admin-key", "redis-password", "signing-key"]
-    for file in files:
+    roles = ("api", "broker", "exporter", "users", "worker")
+    assert [file.name for file in files] == ["admin-key", *(f"redis-{role}" for role in roles), "signing-key"]
+    for file in [*files, *(deployment.home / "tls").glob("**/*.key")]:
         assert file.read_text().strip() not in shown
-        assert not stat.S_IMODE(file.stat().st_mode) & 0o007
+        assert not stat.S_IMODE(file.stat().st_mode) & 0o077
     mounted = {n: [m["Destination"] for c in deployment.service(n) for m in c["Mounts"]] for n in ("worker", "redis")}
     keys = deployment.home / "token-keys" / "keys"
     assert stat.S_IMODE(keys.stat().st_mode) == 0o600
     assert json.loads(keys.read_text())[0]["pem"][30:60] not in shown
     assert not any("token-keys" in place for places in mounted.values() for place in places)
-    (api,) = deployment.service("api")
-    assert "/etc/mayfly/token-keys" in [mount["Destination"] for mount in api["Mounts"]]
+    for api in deployment.service("api"):
+        assert "/etc/mayfly/token-keys" in [mount["Destination"] for mount in api["Mounts"]]
     with deployment.client() as client:
         assert len(client.get("/.well-known/jwks.json").json()["keys"]) == 1, "the API reads them"
+    users = (deployment.home / "secrets" / "redis-users").read_text()
+    passwords = [
+        (deployment.home / "secrets" / f"redis-{role}").read_text().strip() for role in roles if role != "users"
+    ]
+    assert [password for password in passwords if password in users] == []
     assert "/run/secrets/admin-key" not in mounted["worker"]
     assert "/run/secrets/signing-key" not in mounted["redis"]
 
@@ -325,6 +325,69 @@ def test_second_preparation_is_idempotent(deployment: Deployment) -> None:
     assert ids == [container["Id"] for container in deployment.service("api")]
 
 
+def test_missing_certificates_are_made_anew(deployment: Deployment) -> None:
+    files = [deployment.home / "tls" / name / "server.crt" for name in ("proxy", "redis")]
+    before = [file.read_bytes() for file in files]
+    for file in files:
+        file.unlink()
+    deployment.prepare()
+    assert all(file.read_bytes() not in before for file in files)
+    deployment("restart", "proxy", "redis")
+    eventually(deployment.healthy, "every service is healthy again", 240)
+    with deployment.client() as client:
+        eventually(lambda: client.get("/readyz").status_code == 200, "the new certificates serve", 120)
+
+
+WEAKER = """
+services:
+  api: {read_only: false}
+  worker: {cap_add: [CHOWN]}
+  broker: {cap_add: [CHOWN]}
+"""
+
+
+def test_services_report_missing_hardening(deployment: Deployment) -> None:
+    good = deployment("logs", "--tail=1000", "api", "worker", "broker")
+    assert good.count('"confinement.complete"') >= OTHERS
+    assert '"confinement.lacking"' not in good
+    weaker = deployment.home / "weaker.yaml"
+    weaker.write_text(WEAKER)
+    command(*deployment.compose, "-f", str(weaker), "up", "-d", "--no-deps", "api", "worker", "broker")
+    eventually(lambda: deployment.healthy(workers=1), "every service is healthy", 240)
+    with deployment.client() as client:
+        eventually(lambda: len(client.get("/api/v1/workers").json()["items"]) == 1, "the worker is listed", 120)
+        found = client.get("/readyz").json()["details"]["confinement"]
+        (worker,) = client.get("/api/v1/workers").json()["items"]
+    lacks = f"{worker['id']} lacks an empty set of capabilities (CapBnd 1)"
+    assert found == f"api lacks a read-only root file system; {lacks}"
+    logs = deployment("logs", "--tail=1000", "broker")
+    assert '"lacking": ["an empty set of capabilities (CapBnd 1)"], "event": "confinement.lacking"' in logs
+    deployment("up", "-d", "--scale", "worker=2")
+    eventually(deployment.healthy, "every service is healthy", 240)
+    with deployment.client() as client:
+        eventually(lambda: len(client.get("/api/v1/workers").json()["items"]) == 2, "two workers are alive", 120)
+        assert "confinement" not in client.get("/readyz").json()["details"]
+
+
+HARDENED = {
+    "no-new-privileges": ("--security-opt", "no-new-privileges"),
+    "an empty set of capabilities (CapBnd a80425fb)": ("--cap-drop", "ALL"),
+    "a user other than root": ("--user", "10001:10001"),
+    "a read-only root file system": ("--read-only",),
+}
+LOOK = "from orchestrator.host.confinement import check_confinement as c; print(list(c('test', True)))"
+
+
+@pytest.mark.parametrize("missing", [None, *HARDENED])
+def test_service_sees_each_missing_part(deployment: Deployment, missing: str | None) -> None:
+    """In containers of the service image; without a missing part none is reported."""
+    options = [word for part, words in HARDENED.items() if part != missing for word in words]
+    options += ["--user", "0:0"] if missing == "a user other than root" else []
+    image = deployment.service("api")[0]["Config"]["Image"]
+    printed = command("docker", "run", "--rm", "--network", "none", *options, image, "python3", "-c", LOOK)
+    assert printed.splitlines()[-1] == repr([missing] if missing else [])
+
+
 def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
     with deployment.client() as client:
         code = "import time; time.sleep(8); print('done')"
@@ -335,7 +398,7 @@ def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
         deployment("stop", "worker")
         ended = client.get(place).json()
         assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "done\n", 1)
-        eventually(lambda: len(deployment.containers()) == 5, "of the services alone are there containers")
+        eventually(lambda: len(deployment.containers()) == 2 + OTHERS, "of the services alone are there containers")
         deployment("up", "-d", "--scale", "worker=2")
         eventually(lambda: client.get("/readyz").status_code == 200, "the workers are registered again", 120)
 
@@ -344,17 +407,21 @@ def test_results_survive_a_stop(deployment: Deployment) -> None:
     with deployment.client() as client:
         body = {"environment": "python", "code": "print('kept')"}
         execution = client.post("/api/v1/executions", json=body, headers={"Prefer": "wait=60"}).json()
+    assert deployment("exec", "-T", "redis", "mayfly-redis", "refused").strip() == "", (
+        "no service was refused a command"
+    )
     deployment("down")
     assert deployment.containers() == []
     deployment("up", "-d")
-    eventually(lambda: healthy(deployment, workers=1), "every service is healthy again", 240)
+    eventually(lambda: deployment.healthy(workers=1), "every service is healthy again", 240)
     with deployment.client() as client:
         assert client.get(f"/api/v1/executions/{execution['id']}").json()["stdout"] == "kept\n"
         eventually(lambda: len(client.get("/api/v1/workers").json()["items"]) == 1, "the one worker is listed")
 
 
 def test_every_readme_command_was_run(deployment: Deployment) -> None:
-    blocks = (line.strip() for line in README.read_text().splitlines() if line.startswith("    "))
+    texts = README.read_text() + (ROOT / "docs" / "operations" / "hardening.md").read_text()
+    blocks = (line.strip() for line in texts.splitlines() if line.startswith("    "))
     commands = [line.partition(" #")[0].strip() for line in blocks if line.startswith(("$compose", "deploy/prepare"))]
     assert commands
     ran = {*deployment.done, "$compose down -v"}  # which ends this module

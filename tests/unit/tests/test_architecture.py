@@ -39,6 +39,7 @@ GROUND = {
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
     "orchestrator.host.helper": set(),
     "orchestrator.host.token_keys": set(),
+    "orchestrator.host.confinement": set(),
     "orchestrator.host.rootfs": {"orchestrator.errors"},
     "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
 }

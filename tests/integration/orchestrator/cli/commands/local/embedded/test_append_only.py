@@ -56,31 +56,20 @@ class Server:
 
 
 class ComposedServer(Server):
-    """One that the script of the Redis image starts, in its data directory."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
-        (directory / "password").write_text(PASSWORD + "\n")
-        self.client = self.redis.client()
-        self.client.connection_pool.connection_kwargs["password"] = PASSWORD
+    """One that the script of the Redis image starts, in its data directory, without TLS and users."""
 
     def start(self) -> None:
         directory, socket = self.redis.directory, str(self.redis.socket)
         command = [
             "dash", "-c", 'cd "$0" && exec dash "$@"', str(directory), str(STARTER),
             "--appendonly", "yes", "--appendfsync", "always", "--dir", str(directory),
-            "--port", "0", "--unixsocket", socket,
+            "--port", "0", "--tls-port", "0", "--aclfile", "", "--unixsocket", socket,
         ]  # fmt: skip
-        environment = {"REDIS_PASSWORD_FILE": str(directory / "password")}
-        self.redis.process = Process(command, environment, directory / "redis.log")
+        self.redis.process = Process(command, {}, directory / "redis.log")
         eventually(self._answers, "Redis answers")
 
     def _answers(self) -> bool:
-        done = subprocess.run(
-            ["redis-cli", "-s", self.redis.socket, "ping"],
-            env={**os.environ, "REDISCLI_AUTH": PASSWORD},
-            capture_output=True,
-        )
+        done = subprocess.run(["redis-cli", "-s", self.redis.socket, "ping"], capture_output=True)
         return done.stdout == b"PONG\n"
 
 

@@ -1,0 +1,83 @@
+"""Three versions of compose read and run the same file."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.builders.processes.composes import VERSIONS, compose_of
+from tests.builders.processes.deployment import CLEAN, SERVICES, Deployment
+from tests.harness import ROOT, eventually
+
+PROGRAM = "print(6 * 7)"
+
+
+def configuration(version: str, settings: Path, *files: str) -> dict[str, Any]:
+    """The services as that version understands them."""
+    named = [part for file in ("compose.yaml", *files) for part in ("-f", f"deploy/{file}")]
+    command = [compose_of(version), "-p", "test", "--env-file", str(settings), *named, "config"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=CLEAN)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    return found
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """Those of ``deploy/prepare.sh``, without images and secrets."""
+    lines = (ROOT / "deploy" / "compose.env.example").read_text().splitlines()
+    shutil.copy(ROOT / "deploy" / "broker-seccomp.json", tmp_path)
+    written = tmp_path / "compose.env"
+    written.write_text("".join(f"{line}{tmp_path}\n" if line.endswith("=") else f"{line}\n" for line in lines))
+    return written
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_gives_each_service_the_same_walls(version: str, settings: Path) -> None:
+    for files in ((), ("compose.sandboxes.yaml",)):
+        found = configuration(version, settings, *files)
+        assert sorted(found) == sorted(SERVICES)
+        for name, service in found.items():
+            assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+            assert "no-new-privileges:true" in service["security_opt"], name
+            assert service["user"].split(":")[0].startswith("1000"), name
+            assert service["restart"] == "unless-stopped", name
+            assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+            assert service["mem_limit"], name
+            assert service["pids_limit"] > 0, name
+            assert service["healthcheck"]["test"], name
+            assert not {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode"} & service.keys(), name
+        assert found["api"]["scale"] == 2
+        assert {name for name in found if found[name].get("ports")} == {"proxy"}
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("version", ["2.26.1"])
+def test_second_version_starts_runs_and_ends_everything(
+    version: str, images: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("deploy/prepare.sh needs root")
+    made = Deployment(tmp_path_factory.mktemp("compose"), images, version)
+    made.prepare()
+    made.configure()
+    try:
+        made("up", "-d", "--wait")
+        eventually(lambda: made.healthy(workers=1), "every service is healthy", 240)
+        with made.client() as client:
+            eventually(lambda: client.get("/readyz").status_code == 200, "a worker takes executions", 120)
+            body = {"environment": "python", "code": PROGRAM}
+            ended = client.post("/api/v1/executions", json=body, headers={"Prefer": "wait=60"}).json()
+            assert (ended["state"], ended["stdout"]) == ("succeeded", "42\n"), ended
+    except BaseException:
+        print(made.logs())
+        raise
+    finally:
+        made("down", "-v")
+    assert made.left() == []

@@ -1,0 +1,165 @@
+"""Redis's users under compose may do what their service's code does, and no more."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
+
+from deploy.service_image.redis_users import DEFAULT, ROLES, users
+from orchestrator.store import scripts
+from tests.harness import RedisServer
+
+# The scripts that each process calls.
+WORKER = (
+    *("take", "step", "beat", "enrol", "dismiss", "renew", "requeue", "log", "count", "read_stdin", "forget_worker"),
+    *(f"tools/{name}" for name in ("submit_call", "cancel_calls", "collect_outcomes", "call_caller")),
+)
+BROKER = (
+    *("append_audit", "log", "tools/take_calls", "tools/begin_call", "tools/settle_calls", "tools/serve_upstreams"),
+    *("tools/leave_upstreams", "tools/put_catalogue", "tools/put_server", "tools/put_shape"),
+)
+API = [
+    str(path.relative_to(str(scripts._FILES)).with_suffix(""))
+    for path in Path(str(scripts._FILES)).rglob("*.lua")
+    if path.parent.name != "functions"
+]
+CALLED = re.compile(r"redis\.p?call\('(\w+)'")
+KEYS = re.compile(r"'(mayfly:[^']*)'(?: \.\. of)?(?: \.\. '([^']*)')?")
+SAMPLE = "x"
+
+
+@pytest.mark.parametrize(("role", "names"), [("worker", WORKER), ("broker", BROKER), ("api", API)])
+def test_role_has_each_command_and_key_of_its_scripts(role: str, names: tuple[str, ...]) -> None:
+    allowed = ROLES[role]
+    commands = {command.partition("|")[0] for command in allowed.commands.split()}
+    patterns = [*allowed.keys.split(), *allowed.reads.split(), *allowed.channels.split()]
+    for name in names:
+        text = scripts.load(name)
+        assert {command.lower() for command in CALLED.findall(text)} <= commands, name
+        keys = {
+            f"{before}{SAMPLE if after or before.endswith(':') else ''}{after}" for before, after in KEYS.findall(text)
+        }
+        assert [key for key in keys if not any(fnmatchcase(key, pattern) for pattern in patterns)] == [], name
+
+
+class UsersServer(RedisServer):
+    """One whose test is the user ``api``."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        super().__init__(directory, *options)
+        self.url = f"unix://api:password@{self.socket}"
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Whether Redis lets a user send a command: ``OK``, or why not."""
+    directory = tmp_path_factory.mktemp("users")
+    for role in ROLES:
+        (directory / f"redis-{role}").write_text(f"{role}-password\n")
+    server = RedisServer(directory)
+    server.start()
+    client: Any = server.client()
+    for one in users(directory).splitlines()[1:]:
+        client.execute_command("ACL", "SETUSER", *one.split()[1:])
+
+    def ask(role: str, command: str) -> str:
+        return str(client.execute_command("ACL", "DRYRUN", role, *command.split()).decode())
+
+    yield ask
+    client.close()
+    server.stop()
+
+
+# No service may send these.
+NEVER = (
+    *("FLUSHALL", "FLUSHDB", "CONFIG SET dir /", "CONFIG REWRITE", "KEYS *", "MONITOR", "REPLICAOF a 1", "SHUTDOWN"),
+    *(
+        "DEBUG SLEEP 0",
+        "MODULE LIST",
+        "ACL LIST",
+        "ACL SETUSER x",
+        "FUNCTION LIST",
+        "SCRIPT FLUSH",
+        "SYNC",
+        "PSYNC ? -1",
+    ),
+    *("CLIENT KILL ID 1", "CLIENT LIST", "MIGRATE a 1 k 0 1", "RESTORE k 0 v", "SWAPDB 0 1", "BGREWRITEAOF", "SAVE"),
+    *("DUMP mayfly:users", "RANDOMKEY", "COPY a b", "SORT mayfly:queued"),
+)
+REFUSED = {
+    "worker": (
+        *("HGET mayfly:users u", "HGET mayfly:user-passwords u", "GET mayfly:api-key:d", "HSET mayfly:api-keys k v"),
+        *("HSET mayfly:tenants t v", "HSET mayfly:quotas t v", "XADD mayfly:audit * a b", "XRANGE mayfly:audit - +"),
+        *("HGETALL mayfly:session:s", "SET mayfly:backup x", "HSET mayfly:tools:servers:t s v", "GET LIMITS:x"),
+        *("HSET mayfly:tools:accepted:t s v", "SMEMBERS mayfly:tenant:t:keys", "GET foreign", "PUBLISH other x"),
+    ),
+    "broker": (
+        *(
+            "HSET mayfly:execution:e state x",
+            "LPUSH rq:queue:t:default e",
+            "XRANGE mayfly:stream:e - +",
+            "GET LIMITS:x",
+        ),
+        *("HGET mayfly:users u", "GET mayfly:api-key:d", "HSET mayfly:tenants t v", "HSET mayfly:worker:w a b"),
+        *("PUBLISH mayfly:cancel e", "SUBSCRIBE mayfly:ended", "HGETALL mayfly:session:s", "ZADD mayfly:queued 1 e"),
+    ),
+    "exporter": ("GET mayfly:turn", "HGETALL mayfly:execution:e", "SET x y", "CONFIG GET *", "EVAL return 0"),
+    "api": ("GET foreign", "SUBSCRIBE other"),
+}
+ALLOWED = {
+    "worker": (
+        "HSET mayfly:execution:e a b",
+        "XADD mayfly:stream:e * a b",
+        "HGET mayfly:quotas t",
+        "BLPOP mayfly:bell:x 1",
+    ),
+    "broker": ("HGET mayfly:execution:e spec", "HSET mayfly:tools:call:c a b", "XADD mayfly:audit * a b"),
+    "exporter": ("PING", "INFO", "ACL LOG"),
+    "api": ("HSET mayfly:users u v", "LPUSH rq:queue:t:default e", "INCRBY LIMITS:x 1", "SUBSCRIBE mayfly:ended"),
+}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_may_do_nothing_else(redis: Callable[..., str], role: str) -> None:
+    """The control is what each may do."""
+    assert [command for command in ALLOWED[role] if redis(role, command) != "OK"] == []
+    assert [command for command in (*NEVER, *REFUSED[role]) if redis(role, command) == "OK"] == []
+
+
+def test_file_of_users_has_no_password(tmp_path: Path) -> None:
+    for role in ROLES:
+        (tmp_path / f"redis-{role}").write_text(f"{role}-password\n")
+    written = users(tmp_path)
+    assert "-password" not in written
+    assert written.startswith("user default off resetpass ")
+    assert len(written.splitlines()) == 1 + len(ROLES)
+
+
+@pytest.mark.parametrize("restricted", [False, True], ids=["as delivered", "control"])
+def test_restart_keeps_writes_of_scripts(tmp_path: Path, restricted: bool) -> None:
+    """Redis loads transactions with the rights of ``default``, also where that user is off. The control has none."""
+    for role in ROLES:
+        (tmp_path / f"redis-{role}").write_text("password\n")
+    written = users(tmp_path)
+    file = tmp_path / "users.acl"
+    file.write_text(written.replace(DEFAULT, "user default off") if restricted else written)
+    server = UsersServer(tmp_path, "--aclfile", str(file), "--appendfsync", "always")
+    server.start()
+    with server.client() as client:
+        client.eval("redis.call('SET', 'mayfly:a', 1) redis.call('SET', 'mayfly:b', 1)", 0)
+        client.set("mayfly:alone", 1)
+    server.stop()
+    server.start()
+    with server.client() as client:
+        kept = [client.exists(f"mayfly:{name}") for name in ("a", "b", "alone")]
+        with pytest.raises(AuthenticationError):
+            Redis.from_url(server.url.replace("api:password@", "")).ping()
+    server.stop()
+    assert kept == ([0, 0, 1] if restricted else [1, 1, 1])
