@@ -9,7 +9,8 @@ A destructive tool that its server's policy refuses has no file and no line in `
 Its spelling remains, so that a call of the tool is answered with the reason.
 
 Paths are made of spellings, which are identifiers. Descriptions, keys and literals of tool servers are written as
-Python or JSON literals, or are cleaned so that they cannot end the docstring or comment that contains them.
+Python or JSON literals, or are cleaned so that they cannot end the docstring or comment that contains them. A stub
+beyond the bounds is replaced by one without types.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from orchestrator.tools.typed import Types
 INDEX = "INDEX"
 NAMES = "names.json"
 MAX_DEPTH = 6
+MOST_STUB = 32 * 1024  # characters; references let a small schema describe a large one
+MOST_STUBS = 32 * 2**20  # of all stubs of an execution
+TOO_LARGE = 'Described only by its definition: search_tools(..., detail="definitions").'
 NOT_SEEN: Mapping[str, Schema] = {}
 
 
@@ -47,13 +51,18 @@ def files(
     spelt = spelt_tools(all_catalogues)
     tools = usable(all_catalogues, grants, destructive)
     found = {INDEX: _index(tools, spelt), NAMES: _names(usable(all_catalogues, grants), spelt)}
+    ending, left = ("py" if language == "python" else "d.ts"), MOST_STUBS
     for tool in tools:
         server, name = spelt[tool.full_name].split(".")
         shape = seen.get(tool.full_name)
         if language == "python":
-            found[f"{server}/{name}.py"] = _python(tool, server, name, shape)
+            text = _python(tool, server, name, shape)
         else:
-            found[f"{server}/{name}.d.ts"] = _typescript(tool, f"{server}.{name}", shape)
+            text = _typescript(tool, f"{server}.{name}", shape)
+        if len(text) > min(left, MOST_STUB):
+            text = _untyped(server, name, language)
+        left -= len(text)
+        found[f"{server}/{name}.{ending}"] = text
     return found
 
 
@@ -103,6 +112,16 @@ def _python(tool: Tool, server: str, name: str, seen: Schema | None) -> str:
     while "\n\n\n\n" in text:
         text = text.replace("\n\n\n\n", "\n\n\n")
     return text
+
+
+def _untyped(server: str, name: str, language: Language) -> str:
+    """A stub of a tool whose own stub is too large."""
+    if language == "javascript":
+        return f"/**\n * {TOO_LARGE}\n */\nexport function {name}(arguments: object): Promise<any>;\n"
+    return (
+        f"from mayfly import tools as _tools\n\n\ndef {name}(arguments: dict, /):\n"
+        f'    """{TOO_LARGE}"""\n    return _tools[{server!r}][{name!r}](arguments)\n'
+    )
 
 
 def _docstring(tool: Tool, fields: Iterable[Field], indent: str) -> str:

@@ -64,11 +64,10 @@ class _BoundedStream(httpx2.AsyncByteStream):
         self._stream, self._exchange, self._most_bytes = stream, exchange, most_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        received = 0
         try:
             async for piece in self._stream:
-                received += len(piece)
-                if self._most_bytes is not None and received > self._most_bytes:
+                self._exchange.received_bytes += len(piece)
+                if self._most_bytes is not None and self._exchange.received_bytes > self._most_bytes:
                     self._exchange.too_large = True
                     raise _Cut
                 yield piece

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 
-CATALOGUE_BYTES = 16 * 2**20  # of one page of a list, and of unsolicited messages
+CATALOGUE_BYTES = 16 * 2**20  # of all pages of a list, and of unsolicited messages
 
 
 class Exchange:
-    """One request to a tool server. ``most_bytes`` bounds its answer; ``is_call`` is false for the connection's own."""
+    """A request to a tool server, or the requests of a list. ``most_bytes`` bounds the answers together; ``is_call`` is
+    false for the connection's own requests.
+    """
 
     def __init__(self, most_bytes: int = CATALOGUE_BYTES, is_call: bool = False) -> None:
         self.most_bytes, self.is_call = most_bytes, is_call
+        self.received_bytes = 0
         self.too_large = False
         self.unsent: str | None = None  # why no connection was made: the server saw nothing of the request
         self.broken: str | None = None  # why the connection ended: the server may have seen the request

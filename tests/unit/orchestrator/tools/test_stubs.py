@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.models.tools import Catalogue, Hints, Tool
+from orchestrator.tools import stubs
 from orchestrator.tools.stubs import INDEX, NAMES, files
 from tests.bench.tokens.catalogues import LISTED, catalogues
 
@@ -170,6 +171,27 @@ def test_a_stub_that_is_imported_calls_the_tool() -> None:
     assert called(path, none) == [(("git_hub", "list"), {})]
     own_word = files(catalogue(tool(properties={"locals": TEXT})), ALL)[path]
     assert called(path, own_word, {"locals": "x"}) == [(("git_hub", "list"), {"locals": "x"})]
+
+
+@pytest.mark.parametrize(("language", "ending"), [("python", "py"), ("javascript", "d.ts")])
+def test_small_schema_with_a_large_stub_has_one_without_types(
+    monkeypatch: pytest.MonkeyPatch, language: Any, ending: str
+) -> None:
+    literals = {"enum": [f"{number:050}" for number in range(20)]}
+    row = {"type": "object", "properties": {f"field{n}": {"$ref": "#/$defs/literals"} for n in range(90)}}
+    items = {name: {"$ref": "#/$defs/row"} for name in "abc"}
+    large = tool("large", '"""', properties=items, **{"$defs": {"literals": literals, "row": row}})
+    assert len(large.model_dump_json()) < 6000
+    path = f"git_hub/large.{ending}"
+    text = files(catalogue(large), ALL, language=language)[path]
+    assert len(text) < 1000
+    assert "search_tools" in text
+    if language == "python":
+        assert called(path, text, {"a": 1}) == [(("git_hub", "large"), {"a": 1})]
+    small = tool("small", "x" * 1000)
+    monkeypatch.setattr(stubs, "MOST_STUBS", 1500)
+    both = files(catalogue(small, small.model_copy(update={"name": "tiny"})), ALL, language=language)
+    assert ["x" * 1000 in both[f"git_hub/{name}.{ending}"] for name in ("small", "tiny")] == [True, False]
 
 
 HOSTILE = st.one_of(
