@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from orchestrator.models.tools import Catalogue, Schema, Tool
 from orchestrator.tools.grants import Grant, is_destructive, usable
-from orchestrator.tools.names import is_identifier, spelt_tools
+from orchestrator.tools.names import JAVASCRIPT_WORDS, is_identifier, spelt_tools
 from orchestrator.tools.shapes import Field, fields_of
 from orchestrator.tools.signatures import SEEN, Language, returned, signature, written
 from orchestrator.tools.text import clean, summary
@@ -117,7 +117,7 @@ def _python(tool: Tool, server: str, name: str, seen: Schema | None) -> str:
 def _untyped(server: str, name: str, language: Language) -> str:
     """A stub of a tool whose own stub is too large."""
     if language == "javascript":
-        return f"/**\n * {TOO_LARGE}\n */\nexport function {name}(arguments: object): Promise<any>;\n"
+        return f"/**\n * {TOO_LARGE}\n */\n{_exported(name, 'arguments: object', 'any')}\n"
     return (
         f"from mayfly import tools as _tools\n\n\ndef {name}(arguments: dict, /):\n"
         f'    """{TOO_LARGE}"""\n    return _tools[{server!r}][{name!r}](arguments)\n'
@@ -160,8 +160,14 @@ def _typescript(tool: Tool, spelt: str, seen: Schema | None) -> str:
     name = spelt.partition(".")[2]
     return (
         f"// {signature(tool, spelt, seen, 'javascript').partition('  //')[0]}\n/**\n{comment}\n */\n"
-        f"export function {name}({parameters}): Promise<{answer}>;{f'  // {SEEN}' if is_seen else ''}\n"
+        f"{_exported(name, parameters, answer)}{f'  // {SEEN}' if is_seen else ''}\n"
     )
+
+
+def _exported(name: str, parameters: str, answer: str) -> str:
+    if name in JAVASCRIPT_WORDS:
+        return f"declare function {name}_({parameters}): Promise<{answer}>;\nexport {{ {name}_ as {name} }};"
+    return f"export function {name}({parameters}): Promise<{answer}>;"
 
 
 def _title(*names: str) -> str:

@@ -118,6 +118,16 @@ def test_a_stub_for_node() -> None:
     )
 
 
+def test_word_of_javascript_is_exported_under_another_name() -> None:
+    path = "git_hub/delete.d.ts"
+    text = files(catalogue(tool("delete", "Deletes.")), ALL, language="javascript")[path]
+    assert text.endswith(" */\ndeclare function delete_(): Promise<any>;\nexport { delete_ as delete };\n")
+    shown = [
+        path for path, text in files(catalogues(), ALL, language="javascript").items() if "declare function" in text
+    ]
+    assert "redis/delete.d.ts" in shown
+
+
 def test_only_granted_tools_have_files() -> None:
     both = catalogue(tool("a"), tool("b"))
     assert set(files(both, ("git-hub.a",))) == {INDEX, NAMES, "git_hub/a.py"}
