@@ -217,8 +217,9 @@ def escaping(name: str) -> dict[str, Any]:
     """A tool whose every text would run as code if a stub took it over as it is."""
     texts = {f"p{n}{text}": {"enum": [text], "default": text, "description": text} for n, text in enumerate(ESCAPING)}
     plain = {f"q{n}": {"type": "string", "default": text, "description": text} for n, text in enumerate(ESCAPING)}
-    row = {"type": "object", "properties": plain | texts}
-    schema = {"type": "object", "properties": {"mark": {"type": "string"}, "row": row, "self": {"$ref": "#"}, **plain}}
+    named, row = ({"type": "object", "properties": fields} for fields in (plain, plain | texts))
+    own = {"mark": {"type": "string"}, "named": named, "row": row, "self": {"$ref": "#"}}
+    schema = {"type": "object", "properties": own | plain}
     found = definition(name, description="\n".join(ESCAPING)) | {"inputSchema": schema, "title": ESCAPING[0]}
     return found | {"outputSchema": {"anyOf": [row, {"type": "string"}, {"$ref": "#"}]}}
 

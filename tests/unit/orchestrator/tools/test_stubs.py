@@ -211,6 +211,7 @@ HOSTILE = st.one_of(
          "\x0c", "\u2028import os", "{}", "'", "${x}", "\\N{DIGIT ONE}", "\\u0041", "\\x", "__import__('os')"]
     ),
 )  # fmt: skip
+FIELD = st.fixed_dictionaries({"description": HOSTILE, "const": HOSTILE})
 SCHEMAS = st.fixed_dictionaries(
     {},
     optional={
@@ -218,7 +219,8 @@ SCHEMAS = st.fixed_dictionaries(
         "default": HOSTILE,
         "enum": st.lists(HOSTILE, max_size=3),
         "type": st.sampled_from(["string", "object", "array"]),
-        "properties": st.dictionaries(HOSTILE, st.fixed_dictionaries({"description": HOSTILE, "const": HOSTILE})),
+        # Names of fields decide how their class is written: with a comment for each field, or as a call.
+        "properties": st.dictionaries(HOSTILE, FIELD) | st.dictionaries(st.sampled_from(["a", "b"]), FIELD, min_size=1),
     },
 )
 
