@@ -249,6 +249,8 @@ import mayfly
 probes["named"] = str("private" in open("/tools/INDEX").read() + str(mayfly.search_tools("add", limit=100)))
 probes["last"] = coded(lambda: tools.test.add(a=1, b=2))
 """,
+    limits={"wall_seconds": 60, "cpu_seconds": 10},
+    seconds=120.0,  # seventeen calls, one after the other
     events="tool_denied",
     probes={
         **dict.fromkeys(
@@ -276,6 +278,7 @@ time.sleep(1)
 while True: os.write(1, b"x" * 4096)
 """,
     limits={"wall_seconds": 20, "cpu_seconds": 10, "output_bytes": 65536},
+    seconds=60.0,
     stdout=("forked",),
     maybe="tool_denied",
     **ended("output_exceeded", "output_limit"),
