@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from orchestrator.models.frozen import Frozen
 from orchestrator.models.hosts import MOST_HOSTS, HostPattern
-from orchestrator.models.tools import CALLER, Hints, ServerName, Tool, ToolName
+from orchestrator.models.tools import BUILT_IN, CALLER, Hints, ServerName, Tool, ToolName
 
 TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Origin = Literal["file", "api"]
@@ -76,8 +76,8 @@ class ToolServer(Declaration):
     def _one_way(self) -> ToolServer:
         if sum(map(bool, (self.url, self.command, self.environment, self.hosts is not None))) != 1:
             raise ValueError("a tool server has exactly one of url, command, environment and hosts")
-        if self.name == CALLER:
-            raise ValueError(f"the name {CALLER!r} is reserved for tools that the client fulfils")
+        if self.name in (CALLER, BUILT_IN):
+            raise ValueError(f"the name {self.name!r} is reserved: calls of it reach no tool server")
         return self
 
 

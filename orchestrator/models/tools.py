@@ -17,6 +17,7 @@ ServerName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62
 ToolName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]{1,128}$")]
 Schema = dict[str, Any]
 CALLER = "caller"  # the server name of tools that the execution's client fulfils
+BUILT_IN = "mayfly"  # the server name of calls that the worker answers itself
 
 
 class Hints(Frozen):

@@ -19,6 +19,13 @@ FORBIDDEN = re.compile(r"[^A-Za-z0-9_]")
 # implicitly. A stub calls ``locals``.
 RESERVED = frozenset({"aio", "locals", "then", "constructor", "toJSON", "toString", "valueOf", *keyword.kwlist})
 
+# Names of properties in JavaScript, but not of functions: a type checker refuses `export function delete(…)`.
+JAVASCRIPT_WORDS = frozenset({
+    "arguments", "case", "catch", "const", "debugger", "default", "delete", "do", "enum", "eval", "export", "extends",
+    "false", "function", "implements", "instanceof", "interface", "let", "new", "null", "package", "private",
+    "protected", "public", "static", "super", "switch", "this", "throw", "true", "typeof", "var", "void",
+})  # fmt: skip
+
 
 def is_identifier(name: str) -> bool:
     """Whether a name is an identifier in both languages."""

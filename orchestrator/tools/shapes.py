@@ -1,7 +1,7 @@
 """The shape of a value, read from a JSON Schema; signatures and stubs write shapes as types.
 
 Schemas are untrusted. Reading has a bounded depth and a bounded number of nodes. Parts beyond the bounds, parts that
-refer to themselves and unknown parts have the shape ``ANY``.
+refer to themselves and unknown parts have the shape ``ANY``; fields with overlong names are left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ Kind = Literal["any", "null", "boolean", "integer", "number", "string", "array",
 Value = str | int | float | bool | None
 MAX_DEPTH = 6
 MAX_NODES = 400
+MAX_NESTING = 40  # of references and combinations, which do not count as depth
 MAX_FIELDS = 100
+MAX_NAME = 200  # characters; a reference repeats the names behind it
 MAX_LITERALS = 20
 MAX_LITERAL_CHARACTERS = 60
 SIMPLE: dict[str, Kind] = {
@@ -106,12 +108,18 @@ class _Reader:
     """Reads one schema; references lead to its own definitions."""
 
     def __init__(self, root: object) -> None:
-        self._root, self._left = root, MAX_NODES
+        self._root, self._left, self._nesting = root, MAX_NODES, 0
 
     def read(self, schema: object, depth: int, seen: frozenset[str]) -> Shape:
         self._left -= 1
-        if not isinstance(schema, dict) or depth < 0 or self._left < 0:
+        if not isinstance(schema, dict) or depth < 0 or self._left < 0 or self._nesting >= MAX_NESTING:
             return ANY
+        self._nesting += 1
+        shape = self._described(schema, depth, seen)
+        self._nesting -= 1
+        return shape
+
+    def _described(self, schema: Schema, depth: int, seen: frozenset[str]) -> Shape:
         reference = schema.get("$ref")
         if isinstance(reference, str):
             if reference in seen:
@@ -139,16 +147,14 @@ class _Reader:
         properties, more = schema.get("properties"), schema.get("additionalProperties")
         if not isinstance(properties, dict) or not properties:
             return Shape("map", (self.read(more, depth - 1, seen) if isinstance(more, dict) else ANY,))
-        if depth == 0:
+        shown = [name for name in properties if len(name) <= MAX_NAME][:MAX_FIELDS]
+        if depth == 0 or not shown:
             return Shape("map", (ANY,))
         required = schema.get("required")
         names = frozenset(name for name in required if isinstance(name, str)) if isinstance(required, list) else ()
         return Shape(
             "object",
-            fields=tuple(
-                self._field(name, inner, name in names, depth - 1, seen)
-                for name, inner in list(properties.items())[:MAX_FIELDS]
-            ),
+            fields=tuple(self._field(name, properties[name], name in names, depth - 1, seen) for name in shown),
         )
 
     def _field(self, name: str, schema: object, is_required: bool, depth: int, seen: frozenset[str]) -> Field:

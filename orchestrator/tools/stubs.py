@@ -9,7 +9,8 @@ A destructive tool that its server's policy refuses has no file and no line in `
 Its spelling remains, so that a call of the tool is answered with the reason.
 
 Paths are made of spellings, which are identifiers. Descriptions, keys and literals of tool servers are written as
-Python or JSON literals, or are cleaned so that they cannot end the docstring or comment that contains them.
+Python or JSON literals, or are cleaned so that they cannot end the docstring or comment that contains them. A stub
+beyond the bounds is replaced by one without types.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from orchestrator.models.tools import Catalogue, Schema, Tool
 from orchestrator.tools.grants import Grant, is_destructive, usable
-from orchestrator.tools.names import is_identifier, spelt_tools
+from orchestrator.tools.names import JAVASCRIPT_WORDS, is_identifier, spelt_tools
 from orchestrator.tools.shapes import Field, fields_of
 from orchestrator.tools.signatures import SEEN, Language, returned, signature, written
 from orchestrator.tools.text import clean, summary
@@ -28,6 +29,9 @@ from orchestrator.tools.typed import Types
 INDEX = "INDEX"
 NAMES = "names.json"
 MAX_DEPTH = 6
+MOST_STUB = 32 * 1024  # characters; references let a small schema describe a large one
+MOST_STUBS = 32 * 2**20  # of all stubs of an execution
+TOO_LARGE = 'Described only by its definition: search_tools(..., detail="definitions").'
 NOT_SEEN: Mapping[str, Schema] = {}
 
 
@@ -47,13 +51,18 @@ def files(
     spelt = spelt_tools(all_catalogues)
     tools = usable(all_catalogues, grants, destructive)
     found = {INDEX: _index(tools, spelt), NAMES: _names(usable(all_catalogues, grants), spelt)}
+    ending, left = ("py" if language == "python" else "d.ts"), MOST_STUBS
     for tool in tools:
         server, name = spelt[tool.full_name].split(".")
         shape = seen.get(tool.full_name)
         if language == "python":
-            found[f"{server}/{name}.py"] = _python(tool, server, name, shape)
+            text = _python(tool, server, name, shape)
         else:
-            found[f"{server}/{name}.d.ts"] = _typescript(tool, f"{server}.{name}", shape)
+            text = _typescript(tool, f"{server}.{name}", shape)
+        if len(text) > min(left, MOST_STUB):
+            text = _untyped(server, name, language)
+        left -= len(text)
+        found[f"{server}/{name}.{ending}"] = text
     return found
 
 
@@ -105,6 +114,16 @@ def _python(tool: Tool, server: str, name: str, seen: Schema | None) -> str:
     return text
 
 
+def _untyped(server: str, name: str, language: Language) -> str:
+    """A stub of a tool whose own stub is too large."""
+    if language == "javascript":
+        return f"/**\n * {TOO_LARGE}\n */\n{_exported(name, 'arguments: object', 'any')}\n"
+    return (
+        f"from mayfly import tools as _tools\n\n\ndef {name}(arguments: dict, /):\n"
+        f'    """{TOO_LARGE}"""\n    return _tools[{server!r}][{name!r}](arguments)\n'
+    )
+
+
 def _docstring(tool: Tool, fields: Iterable[Field], indent: str) -> str:
     """A docstring of any texts, without an early end and without escape sequences."""
     parts = [clean(tool.description) or clean(tool.title) or tool.name, *_documented(fields), *_warnings(tool)]
@@ -141,8 +160,14 @@ def _typescript(tool: Tool, spelt: str, seen: Schema | None) -> str:
     name = spelt.partition(".")[2]
     return (
         f"// {signature(tool, spelt, seen, 'javascript').partition('  //')[0]}\n/**\n{comment}\n */\n"
-        f"export function {name}({parameters}): Promise<{answer}>;{f'  // {SEEN}' if is_seen else ''}\n"
+        f"{_exported(name, parameters, answer)}{f'  // {SEEN}' if is_seen else ''}\n"
     )
+
+
+def _exported(name: str, parameters: str, answer: str) -> str:
+    if name in JAVASCRIPT_WORDS:
+        return f"declare function {name}_({parameters}): Promise<{answer}>;\nexport {{ {name}_ as {name} }};"
+    return f"export function {name}({parameters}): Promise<{answer}>;"
 
 
 def _title(*names: str) -> str:

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.models.tool_servers import ToolServer
 from tests.builders.brokers import Brokers
 from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile.agent import agent, artifacts, calls, files, forgery, reach, uploads, variables
@@ -124,6 +125,7 @@ class Wall:
             self.tools = Brokers(self.stack.directory, self.stack.redis, tool_response_bytes=MOST_RESULT)
             for name in ("test", "fragile", "neighbour"):
                 self.tools.over_pipe(name, tenant="default")
+            self.tools.declare(ToolServer(name="private", url="http://127.0.0.1:1/mcp"), tenant="other")
             self.tools.start()
             catalogues = self.tools.store.tools.catalogues
             ready = ["ready"] * 3

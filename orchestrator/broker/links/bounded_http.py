@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 
 import httpx2
 
-from orchestrator.broker.links.bounds import Exchange, current
+from orchestrator.broker.links.bounds import UNASKED_BYTES, Exchange, Pace, current
 
 LONGEST_DETAIL = 200
 FAILED_STATUS = 502
@@ -27,7 +27,7 @@ class _Cut(httpx2.StreamError):
 
 class BoundedTransport(httpx2.AsyncBaseTransport):
     """A wrapper of a transport that bounds every answer by its exchange. Event streams outside of calls have no end;
-    the library bounds each of their events.
+    the library bounds each of their events, and the pace of the stream is bounded.
     """
 
     def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
@@ -64,11 +64,13 @@ class _BoundedStream(httpx2.AsyncByteStream):
         self._stream, self._exchange, self._most_bytes = stream, exchange, most_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        received = 0
+        pace = Pace(UNASKED_BYTES)
         try:
             async for piece in self._stream:
-                received += len(piece)
-                if self._most_bytes is not None and received > self._most_bytes:
+                self._exchange.received_bytes += len(piece)
+                if self._most_bytes is None:
+                    await pace.keep(len(piece))
+                elif self._exchange.received_bytes > self._most_bytes:
                     self._exchange.too_large = True
                     raise _Cut
                 yield piece

@@ -23,6 +23,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
+from orchestrator.broker.links.bounds import MOST_MESSAGES, Pace
+
 TOO_LARGE = -32099  # the code of the error that stands for a message beyond the bound
 MOST_GARBAGE = 100  # consecutive lines that are not messages; then the connection ends
 MOST_SKIPPED = 2**30  # bytes of one line
@@ -100,10 +102,11 @@ async def bounded_stdio(
 
 async def _read(process: Process, to_client: ToClient, on_closed: Callable[[], None]) -> None:
     assert process.stdout is not None  # noqa: S101 - it was asked for
-    garbage = 0
+    garbage, pace = 0, Pace(MOST_MESSAGES)
     try:
         async with to_client:
             while garbage <= MOST_GARBAGE:
+                await pace.keep()
                 message = await _next(process.stdout)
                 if message is None:
                     garbage += 1
@@ -178,7 +181,9 @@ async def _watch(process: Process, to_client: ToClient, on_closed: Callable[[], 
 async def _listen(process: Process, words: LastWords) -> None:
     """Read standard error, so that the process can write it; keep its last lines."""
     assert process.stderr is not None  # noqa: S101 - it was asked for
+    pace = Pace(MOST_MESSAGES)
     while True:
+        await pace.keep()
         try:
             line = await process.stderr.readuntil(b"\n")
         except asyncio.LimitOverrunError as overrun:

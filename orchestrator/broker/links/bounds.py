@@ -7,16 +7,42 @@ since the library reports every failure only as an error with a text.
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 
-CATALOGUE_BYTES = 16 * 2**20  # of one page of a list, and of unsolicited messages
+import anyio
+
+CATALOGUE_BYTES = 16 * 2**20  # of all pages of a list, and of unsolicited messages
+
+MOST_MESSAGES = 5000  # of one server in a second, and as many lines of its standard error
+UNASKED_BYTES = 256 * 1024  # in a second, of an event stream outside of calls
+
+
+class Pace:
+    """The bound on what one server sends in a second, since the broker's event loop serves all servers."""
+
+    def __init__(self, most: int, seconds: float = 1.0) -> None:
+        self._most, self._seconds = most, seconds
+        self._count, self._ends = 0, time.monotonic() + seconds
+
+    async def keep(self, count: int = 1) -> None:
+        """Count messages or bytes; wait for the end of the second if there are too many."""
+        now = time.monotonic()
+        if now >= self._ends:
+            self._count, self._ends = 0, now + self._seconds
+        self._count += count
+        if self._count >= self._most:
+            await anyio.sleep(self._ends - now)
 
 
 class Exchange:
-    """One request to a tool server. ``most_bytes`` bounds its answer; ``is_call`` is false for the connection's own."""
+    """A request to a tool server, or the requests of a list. ``most_bytes`` bounds the answers together; ``is_call`` is
+    false for the connection's own requests.
+    """
 
     def __init__(self, most_bytes: int = CATALOGUE_BYTES, is_call: bool = False) -> None:
         self.most_bytes, self.is_call = most_bytes, is_call
+        self.received_bytes = 0
         self.too_large = False
         self.unsent: str | None = None  # why no connection was made: the server saw nothing of the request
         self.broken: str | None = None  # why the connection ended: the server may have seen the request

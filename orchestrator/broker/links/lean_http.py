@@ -25,7 +25,7 @@ import httpx2
 
 IDLE_SECONDS = 3.0  # many servers close after 5 s: a request that meets the closing has an unknown outcome
 MOST_BUFFERED = 256 * 1024  # bytes of an answer that are not read yet
-MOST_HEADERS = 64 * 1024  # bytes
+MOST_HEADERS = 64 * 1024  # bytes; also of trailers, and of framing between two pieces of the body
 FORBIDDEN = (b"\r", b"\n", b"\0")
 
 
@@ -178,12 +178,12 @@ class _Connection(asyncio.Protocol):
         if self._parser is None or self._complete:
             self.abort()  # no request is open
             return
-        self._header_bytes += len(data) if self._answered is not None and not self._answered.done() else 0
+        self._header_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
             self._fail(httpx2.RemoteProtocolError(f"the answer is not HTTP: {error}"))
-        if self._answered is not None and not self._answered.done() and self._header_bytes > MOST_HEADERS:
+        if self._header_bytes > MOST_HEADERS and not self._complete:
             self._fail(httpx2.RemoteProtocolError("the headers of the answer are too large"))
         if self._buffered > MOST_BUFFERED and self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
@@ -237,6 +237,7 @@ class _Connection(asyncio.Protocol):
             return
         self._pieces.append(body)
         self._buffered += len(body)
+        self._header_bytes = 0
         self._more.set()
 
     def on_message_complete(self) -> None:

@@ -86,7 +86,7 @@ class McpLink:
                 found += [made] if made else []
                 left_out += made is None
             cursor = page.get("nextCursor")
-            if not isinstance(cursor, str) or len(found) > MOST_TOOLS:
+            if not isinstance(cursor, str) or len(found) + left_out > MOST_TOOLS:
                 break
         self.left_out = left_out
         return tuple(found)

@@ -114,7 +114,7 @@ class HostileServer:
             listed = message(request, tools=own + self.definitions, **more)
             writer.write(plain(json.dumps(listed).encode()))
         elif method == "tools/call":
-            await TOOLS[request["params"]["name"]][0](self, request, writer)
+            await TOOLS.get(request["params"]["name"], (good,))[0](self, request, writer)
         else:
             error = {"jsonrpc": "2.0", "id": request.get("id"), "error": {"code": -32601, "message": "no"}}
             writer.write(plain(json.dumps(error).encode()))

@@ -7,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.models.tool_servers import ToolServer
 from tests.builders.tier import Tier
+from tests.builders.tools.hostile_server import HostileServer, definition
 from tests.builders.tools.stack_tools import StackTools
 from tests.harness import Stack
 
@@ -178,3 +181,60 @@ def test_a_cell_calls_tools(tools: StackTools, tier: Tier, environment: str) -> 
     [result] = found["results"]
     assert result["data"]["application/json"] == [1, 2, 3]
     assert [call["outcome"] for call in found["tool_calls"]] == ["ok"] * 3
+
+
+EVERY_STUB = """
+import builtins, json, pathlib, runpy
+builtins.escaped = lambda *_: print("escaped")
+for path in sorted(pathlib.Path("/tools/hostile").iterdir()):
+    runpy.run_path(str(path))
+from mayfly import tools
+for spelling, (_, name) in json.load(open("/tools/names.json")).items():
+    print(name, getattr(tools.hostile, spelling.partition(".")[2])(mark="x"))
+"""
+EVERY_TOOL_IN_NODE = """
+const { tools } = require('mayfly');
+globalThis.escaped = () => console.log('escaped');
+(async () => {
+  const names = JSON.parse(require('fs').readFileSync('/tools/names.json', 'utf8'));
+  for (const [spelling, [, name]] of Object.entries(names))
+    console.log(name, await tools.hostile[spelling.split('.')[1]]({ mark: 'x' }));
+  console.log(({}).polluted, typeof Object.prototype.mark);
+})();
+"""
+NAMES = ("..", "../../etc/passwd", "__init__", "__proto__", "a/b.py", "constructor", "del", "then")
+ESCAPING = (
+    '"""\nescaped()\n"""',
+    "\\",
+    "'] + [escaped()] + ['",
+    "*/ escaped() /*",
+    "\r\nescaped()",
+    "\x0c\x85\u2028escaped()",
+)
+
+
+def escaping(name: str) -> dict[str, Any]:
+    """A tool whose every text would run as code if a stub took it over as it is."""
+    texts = {f"p{n}{text}": {"enum": [text], "default": text, "description": text} for n, text in enumerate(ESCAPING)}
+    plain = {f"q{n}": {"type": "string", "default": text, "description": text} for n, text in enumerate(ESCAPING)}
+    named, row = ({"type": "object", "properties": fields} for fields in (plain, plain | texts))
+    own = {"mark": {"type": "string"}, "named": named, "row": row, "self": {"$ref": "#"}}
+    schema = {"type": "object", "properties": own | plain}
+    found = definition(name, description="\n".join(ESCAPING)) | {"inputSchema": schema, "title": ESCAPING[0]}
+    return found | {"outputSchema": {"anyOf": [row, {"type": "string"}, {"$ref": "#"}]}}
+
+
+def test_no_text_of_a_tool_server_runs_as_code(tools: StackTools, tier: Tier) -> None:
+    server = HostileServer([escaping(name) for name in NAMES])
+    try:
+        tools.brokers.declare(ToolServer(name="hostile", url=server.url))
+        tools.brokers.ready("hostile")
+        granted = [f"hostile.{name}" for name in NAMES]
+        expected = [f"{name} ok" for name in sorted(NAMES)]
+        found = tools.run(EVERY_STUB, isolation=tier.isolation, tools=granted)
+        assert (found["stderr"], sorted(found["stdout"].splitlines())) == ("", expected)
+        found = tools.run(EVERY_TOOL_IN_NODE, "node", isolation=tier.isolation, tools=granted)
+        assert (found["stderr"], sorted(found["stdout"].splitlines())) == ("", [*expected, "undefined undefined"])
+    finally:
+        tools.brokers.store.tools.servers.remove("t", "hostile")
+        server.stop()

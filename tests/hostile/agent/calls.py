@@ -227,3 +227,59 @@ probes["dead"] = coded(lambda: tools.fragile.die())
     ("test.*", "fragile.*"),
     probes={"huge": "tool_result_too_large", "dead": "tool_outcome_unknown"},
 )
+calls(
+    "arguments that are no data, and what is another tenant's",
+    """
+bodies = (
+    b"", b"nul", b"\\xff", b"[1, 2]", b"[" * 100_000, b'{"a":' * 50_000, b'{"a": NaN, "b": 1}', b'{"a": 1e999, "b": 1}',
+    b'{"a": ' + b"9" * 5000 + b', "b": 1}', b'{"a": "\\\\ud800", "b": 1}', b'{"__proto__": 1, "a": 1, "b": 1}',
+)
+for seq, body in enumerate(bodies):
+    write(written(seq, "add", body))
+    number, code = answer()
+    probes[f"body {number}"] = code
+searches = (b"[]", b"[" * 100_000, b'{"query": "x", "limit": 1000000000}', b'{"query": "' + b"x" * 1001 + b'"}')
+for seq, body in enumerate(searches):
+    write(written(seq, "search_tools", body, server="mayfly"))
+    probes[f"search {seq}"] = answer()[1]
+write(written(1, "none", server="mayfly"))
+probes["built in"] = answer()[1]
+probes["other tenant"] = coded(lambda: tools.private.add(a=1, b=2))
+import mayfly
+probes["named"] = str("private" in open("/tools/INDEX").read() + str(mayfly.search_tools("add", limit=100)))
+probes["last"] = coded(lambda: tools.test.add(a=1, b=2))
+""",
+    limits={"wall_seconds": 60, "cpu_seconds": 10},
+    seconds=120.0,  # seventeen calls, one after the other
+    events="tool_denied",
+    probes={
+        **dict.fromkeys(
+            [*(f"body {n}" for n in range(11)), *(f"search {n}" for n in range(4))], "tool_arguments_invalid"
+        ),
+        "built in": "tool_unknown",
+        "other tenant": "tool_unknown",
+        "named": "False",
+        "last": "ok",
+    },
+)
+calls(
+    "children on one line at once, while the output is at its bound",
+    """
+os.set_blocking(14, False)
+whole = written(1, "add", b'{"a": 1, "b": 2' + b" " * 9000 + b"}")
+for _ in range(8):
+    if os.fork() == 0:
+        forget_children()
+        while True:
+            try: os.write(14, whole)
+            except OSError: time.sleep(0.01)
+print("forked", flush=True)
+time.sleep(1)
+while True: os.write(1, b"x" * 4096)
+""",
+    limits={"wall_seconds": 20, "cpu_seconds": 10, "output_bytes": 65536},
+    seconds=60.0,
+    stdout=("forked",),
+    maybe="tool_denied",
+    **ended("output_exceeded", "output_limit"),
+)

@@ -253,7 +253,7 @@ CHILDREN = {
     "fork": "pid = os.fork()\nif not pid:\n    attempt()\n    os._exit(0)\nos.waitpid(pid, 0)\n",
     "multiprocessing": "import multiprocessing\np = multiprocessing.Process(target=attempt)\np.start()\np.join()\n",
     "executed": "subprocess.run([sys.executable, '-c', 'import mayfly\\ntry:\\n    mayfly.tools.s.t()\\n"
-    "except mayfly.ToolError as error:\\n    print(error.code)'])\n",
+    "except mayfly.ToolError as error:\\n    print(error)'])\n",
 }
 
 
@@ -266,11 +266,12 @@ def test_a_child_process_has_no_tools_and_leaves_the_line_alone(agent: Agent, ki
         Host(agent, tools).run(
             "import os, subprocess, sys\nfrom mayfly import ToolError, tools\n"
             "def attempt():\n"
-            "    try:\n        tools.s.t(n=1)\n    except ToolError as error:\n        print(error.code, flush=True)\n"
+            "    try:\n        tools.s.t(n=1)\n    except ToolError as error:\n        print(error, flush=True)\n"
             f"{before}{CHILDREN[kind]}print(tools.s.t(n=2))\n"
         )
     )
-    assert lines == ["tool_unavailable", "{'n': 2}"]
+    assert lines[0].startswith("tool_unavailable: Only the program's first process can call tools.")
+    assert lines[1:] == ["{'n': 2}"]
     assert [json.loads(call.arguments)["n"] for call in tools.calls] == ([0, 2] if called_before else [2])
 
 

@@ -29,7 +29,7 @@ import structlog
 
 from orchestrator.errors import FrameError, RuntimeUnavailable, StaleAttempt, StoreFull, StoreUnavailable
 from orchestrator.models.security import Refusal, SecurityEvent
-from orchestrator.models.tools import CallRecord, ToolCall, ToolFailure, ToolOutcome
+from orchestrator.models.tools import BUILT_IN, CallRecord, ToolCall, ToolFailure, ToolOutcome
 from orchestrator.store.executions.records import Claim
 from worker.agent.call_stream import CallStream, Malformed, Request, answer
 from worker.agent.frames import Frame, FromAgent, ToAgent, encode
@@ -38,7 +38,6 @@ from worker.attempt.feeding import PIECE_BYTES, SEND_SECONDS, WINDOW_BYTES
 from worker.attempt.incidents import Incidents
 from worker.attempt.tools.ledger import Bounds, Ledger, OpenCall
 
-BUILT_IN = "mayfly"  # the server of calls that the worker answers itself
 LATE_SECONDS = 1.0  # after a call's deadline, in which its broker may still settle the call
 DENIED = ("tool_unknown", "tool_denied")
 OVER = ToolFailure(code="tool_cancelled", message="The execution has ended.")

@@ -9,7 +9,7 @@ import structlog
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Specification
-from orchestrator.models.tools import CALLER, ToolCall, ToolFailure, ToolOutcome
+from orchestrator.models.tools import BUILT_IN, CALLER, ToolCall, ToolFailure, ToolOutcome
 from orchestrator.settings import Settings
 from orchestrator.store import Store
 from orchestrator.store.executions.records import Claim
@@ -17,7 +17,7 @@ from orchestrator.store.tools.replies import Replies
 from worker.attempt.attempt import Attempt
 from worker.attempt.incidents import Incidents
 from worker.attempt.tools.caller_calls import CallerCalls
-from worker.attempt.tools.calling import BUILT_IN, Calling
+from worker.attempt.tools.calling import Calling
 from worker.attempt.tools.cost import COSTLY, Cost
 from worker.attempt.tools.descriptions import Description, Descriptions, searched
 from worker.attempt.tools.ledger import Bounds

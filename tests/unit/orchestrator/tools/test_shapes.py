@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from orchestrator.tools.shapes import (
     ANY,
     MAX_FIELDS,
+    MAX_NAME,
     MAX_NODES,
     Shape,
     fields_of,
@@ -73,6 +74,26 @@ def test_a_doubling_schema_is_read_in_part() -> None:
     assert nodes(shape_of({"$defs": defined, "$ref": "#/$defs/d0"})) <= 2 * MAX_NODES
     wide = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 9} for n in range(30)}
     assert shape_of({"$defs": wide, "$ref": "#/$defs/d0"}) == ANY
+
+
+def test_deep_combinations_are_read_in_part() -> None:
+    """Far more calls than Python nests, since neither references nor combinations count as depth."""
+    defined: Schema = {f"d{n}": nested(90, {"$ref": f"#/$defs/d{n + 1}"}) for n in range(10)}
+    assert shape_of({"$defs": defined, "$ref": "#/$defs/d0"}) == ANY
+    assert shape_of(nested(20, {"type": "string"})) == Shape("string")
+
+
+def nested(levels: int, schema: Schema) -> Schema:
+    for _ in range(levels):
+        schema = {"anyOf": [schema]}
+    return schema
+
+
+def test_overlong_names_are_left_out() -> None:
+    """A reference repeats the names behind it, so that a small schema would have a large stub."""
+    fields = fields_of({"properties": {"x" * MAX_NAME: {}, "y" * (MAX_NAME + 1): {}}})
+    assert [field.name for field in fields] == ["x" * MAX_NAME]
+    assert shape_of({"properties": {"y" * (MAX_NAME + 1): {}}}) == shape_of({"type": "object"})
 
 
 def test_a_wide_schema_is_read_in_part() -> None:

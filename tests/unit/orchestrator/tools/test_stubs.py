@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.models.tools import Catalogue, Hints, Tool
+from orchestrator.tools import stubs
 from orchestrator.tools.stubs import INDEX, NAMES, files
 from tests.bench.tokens.catalogues import LISTED, catalogues
 
@@ -117,6 +118,16 @@ def test_a_stub_for_node() -> None:
     )
 
 
+def test_word_of_javascript_is_exported_under_another_name() -> None:
+    path = "git_hub/delete.d.ts"
+    text = files(catalogue(tool("delete", "Deletes.")), ALL, language="javascript")[path]
+    assert text.endswith(" */\ndeclare function delete_(): Promise<any>;\nexport { delete_ as delete };\n")
+    shown = [
+        path for path, text in files(catalogues(), ALL, language="javascript").items() if "declare function" in text
+    ]
+    assert "redis/delete.d.ts" in shown
+
+
 def test_only_granted_tools_have_files() -> None:
     both = catalogue(tool("a"), tool("b"))
     assert set(files(both, ("git-hub.a",))) == {INDEX, NAMES, "git_hub/a.py"}
@@ -172,6 +183,27 @@ def test_a_stub_that_is_imported_calls_the_tool() -> None:
     assert called(path, own_word, {"locals": "x"}) == [(("git_hub", "list"), {"locals": "x"})]
 
 
+@pytest.mark.parametrize(("language", "ending"), [("python", "py"), ("javascript", "d.ts")])
+def test_small_schema_with_a_large_stub_has_one_without_types(
+    monkeypatch: pytest.MonkeyPatch, language: Any, ending: str
+) -> None:
+    literals = {"enum": [f"{number:050}" for number in range(20)]}
+    row = {"type": "object", "properties": {f"field{n}": {"$ref": "#/$defs/literals"} for n in range(90)}}
+    items = {name: {"$ref": "#/$defs/row"} for name in "abc"}
+    large = tool("large", '"""', properties=items, **{"$defs": {"literals": literals, "row": row}})
+    assert len(large.model_dump_json()) < 6000
+    path = f"git_hub/large.{ending}"
+    text = files(catalogue(large), ALL, language=language)[path]
+    assert len(text) < 1000
+    assert "search_tools" in text
+    if language == "python":
+        assert called(path, text, {"a": 1}) == [(("git_hub", "large"), {"a": 1})]
+    small = tool("small", "x" * 1000)
+    monkeypatch.setattr(stubs, "MOST_STUBS", 1500)
+    both = files(catalogue(small, small.model_copy(update={"name": "tiny"})), ALL, language=language)
+    assert ["x" * 1000 in both[f"git_hub/{name}.{ending}"] for name in ("small", "tiny")] == [True, False]
+
+
 HOSTILE = st.one_of(
     st.text(alphabet=st.characters(), max_size=60),
     st.sampled_from(
@@ -179,6 +211,7 @@ HOSTILE = st.one_of(
          "\x0c", "\u2028import os", "{}", "'", "${x}", "\\N{DIGIT ONE}", "\\u0041", "\\x", "__import__('os')"]
     ),
 )  # fmt: skip
+FIELD = st.fixed_dictionaries({"description": HOSTILE, "const": HOSTILE})
 SCHEMAS = st.fixed_dictionaries(
     {},
     optional={
@@ -186,7 +219,8 @@ SCHEMAS = st.fixed_dictionaries(
         "default": HOSTILE,
         "enum": st.lists(HOSTILE, max_size=3),
         "type": st.sampled_from(["string", "object", "array"]),
-        "properties": st.dictionaries(HOSTILE, st.fixed_dictionaries({"description": HOSTILE, "const": HOSTILE})),
+        # Names of fields decide how their class is written: with a comment for each field, or as a call.
+        "properties": st.dictionaries(HOSTILE, FIELD) | st.dictionaries(st.sampled_from(["a", "b"]), FIELD, min_size=1),
     },
 )
 

@@ -27,6 +27,13 @@ def test_catalogue_is_read_again_only_after_a_change(store: Store) -> None:
     assert store.tools.catalogues.of("u") == ()
 
 
+def test_tenants_whose_catalogues_changed_equally_often_have_their_own(store: Store) -> None:
+    for tenant, tool in (("t", "read"), ("u", "write")):
+        assert store.tools.catalogues.put(tenant, catalogue(tool))
+    found = [store.tools.catalogues.of(tenant) for tenant in ("t", "u")]
+    assert [[tool.name for tool in one.tools] for [one] in found] == [["read"], ["write"]]
+
+
 def test_only_the_broker_that_serves_an_upstream_writes_its_catalogue(store: Store) -> None:
     serving(store)
     assert not store.tools.catalogues.put("t", catalogue("read"), broker="c")

@@ -31,6 +31,7 @@ def test_file_declares_a_server_for_its_tenants(tmp_path: Path) -> None:
         ("a.toml", 'url = "https://x/"\nunknown = 1', "unknown"),
         ("a.toml", "url = ", "Invalid value"),
         ("caller.toml", 'url = "https://x/"', "reserved"),
+        ("mayfly.toml", 'url = "https://x/"', "reserved"),
         ("Bad.toml", 'url = "https://x/"', "name"),
         ("a.toml", 'name = "b"\nurl = "https://x/"', "must have the name b.toml"),
     ],

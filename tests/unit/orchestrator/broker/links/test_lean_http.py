@@ -111,8 +111,9 @@ def test_kinds_of_answers(answer: bytes, body: str) -> None:
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n5\r\nok",
         b"no HTTP at all, but length\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: " + b"y" * 100_000,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx: " + b"y" * 1_000_000,
     ],
-    ids=["closed", "short", "short chunk", "garbage", "headers"],
+    ids=["closed", "short", "short chunk", "garbage", "headers", "trailers"],
 )
 def test_broken_answer_fails_its_request_alone(answer: bytes | None) -> None:
     async def test() -> None:

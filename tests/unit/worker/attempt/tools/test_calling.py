@@ -137,7 +137,8 @@ def test_arguments_are_on_the_record_only_where_the_tenant_wants_them(keeps: boo
             message = message[room:]
     for _, on_outcome in line.submitted(2):
         on_outcome(RESULT)
-    line.answers(4)
+    answers = dict(line.answers(4))
+    assert (answers[2], answers[3]) == ("tool_arguments_invalid", "tool_bytes_exceeded")
     kept = [record.arguments for record in line.calling.records()]
     assert kept == (['{"x": 1}', None, "\ufffd", None] if keeps else [None] * 4)
     line.calling.close()

@@ -1,0 +1,85 @@
+"""A tool server that sends without end, unasked, waits: the broker's event loop serves all servers."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+
+import httpx2
+import pytest
+
+from orchestrator.broker.links import bounded_http, bounded_stdio
+from orchestrator.broker.links.bounded_http import BoundedTransport
+from orchestrator.broker.links.bounded_stdio import Command, LastWords
+from orchestrator.broker.links.bounds import EXCHANGE, Exchange, Pace
+
+PIECES, MOST, SECONDS = 50, 10, 0.05
+LEAST_SECONDS = (PIECES // MOST - 1) * SECONDS
+FLOOD = f"""
+for _ in range({PIECES}): print('{{"jsonrpc": "2.0", "method": "notifications/message"}}', flush=True)
+import sys
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(autouse=True)
+def slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (bounded_http, bounded_stdio):
+        monkeypatch.setattr(module, "Pace", lambda most: Pace(MOST, SECONDS))
+
+
+def test_messages_of_a_pipe_are_read_at_the_pace() -> None:
+    async def test() -> None:
+        command = Command((sys.executable, "-I", "-c", FLOOD), {})
+        began = time.monotonic()
+        async with bounded_stdio.bounded_stdio(command, 2**20, LastWords(), lambda: None) as (received, _):
+            for _ in range(PIECES):
+                await received.receive()
+        assert time.monotonic() - began >= LEAST_SECONDS
+
+    asyncio.run(test())
+
+
+class Endless(httpx2.AsyncBaseTransport, httpx2.AsyncByteStream):
+    """Answers with an event stream."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, stream=self)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(PIECES):
+            yield b":"
+
+    async def aclose(self) -> None:
+        pass
+
+
+def test_stream_outside_of_calls_is_read_at_the_pace() -> None:
+    async def test() -> None:
+        EXCHANGE.set(Exchange())
+        began = time.monotonic()
+        async with httpx2.AsyncClient(transport=BoundedTransport(Endless())) as client:
+            assert (await client.get("http://s/")).content == b":" * PIECES
+        assert time.monotonic() - began >= LEAST_SECONDS
+
+    asyncio.run(test())
+
+
+def test_pages_of_a_list_have_one_bound_together() -> None:
+    class Page(Endless):
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            return httpx2.Response(200, stream=self)
+
+    async def test() -> None:
+        EXCHANGE.set(exchange := Exchange(2 * PIECES))
+        async with httpx2.AsyncClient(transport=BoundedTransport(Page())) as client:
+            for _ in range(2):
+                assert (await client.get("http://s/")).content == b":" * PIECES
+            assert not exchange.too_large
+            with pytest.raises(httpx2.StreamError):
+                await client.get("http://s/")
+        assert exchange.too_large
+
+    asyncio.run(test())
