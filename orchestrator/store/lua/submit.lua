@@ -7,7 +7,7 @@
 -- executions and of stored bytes, and four as `exceeded` has them; entry of the audit log or '', three features that
 -- must not be off, record fields…
 -- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written. {'quotas', …}: the current
--- quotas of both, which the caller does not know. {'off', feature, its state}: an operator has switched off a feature.
+-- quotas of both, which the caller does not know. {'off', feature, its state}: the feature is switched off.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
 local key, tenant_version, key_version, reserve, weight, running, stored = unpack(ARGV, 9, 15)
