@@ -216,8 +216,6 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_a_million_prints_cost_at_most_a_third_more",
         "test_plain_interpreter_loses_buffered_output[in a new interpreter]",
         "test_plain_interpreter_loses_buffered_output[forked ahead]",
-        "test_output_before_a_time_out_is_kept[in a new interpreter-]",
-        "test_output_before_a_time_out_is_kept[forked ahead-]",
     ),
 }
 # In this order modules are handed to the lanes. The longest is first, and beside it runs what needs no images, which

@@ -12,7 +12,7 @@ from tests.chaos.__main__ import show
 from tests.chaos.installations.installation import Installation
 from tests.chaos.mixture import BY_DRIVER, Mixture, fates, mix, plan
 
-SECONDS = {"none": 60.0, "oci": 60.0, "docker": 60.0}
+SECONDS = {"none": 30.0, "oci": 30.0, "docker": 60.0}
 
 
 @pytest.mark.parametrize("driver", ["none", "oci", pytest.param("docker", marks=pytest.mark.complete)])
