@@ -131,9 +131,7 @@ def rounds(steps: tuple[str, ...], *at_once: int) -> list[Any]:
     times more, in as few rounds as the machine has room for: a round waits for leases, whatever is killed in it.
     """
     assert sum(at_once) == 19
-    many = [
-        pytest.param(list(steps * count), id=f"{n}", marks=pytest.mark.complete) for n, count in enumerate(at_once)
-    ]
+    many = [pytest.param(list(steps * count), id=f"{n}", marks=pytest.mark.complete) for n, count in enumerate(at_once)]
     return [pytest.param(list(steps), id="each"), *many]
 
 
