@@ -222,6 +222,9 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_plain_interpreter_loses_buffered_output[forked ahead]",
     ),
 }
+# Folders whose tests start processes that are not measured for coverage: measuring costs a fourth of their CPU time, and
+# other folders run the same lines.
+UNMEASURED = ("hostile/", "chaos/", "e2e/agents/", "e2e/load/", "e2e/programs/")
 # In this order modules are handed to the lanes. The longest is first, and beside it runs what needs no images, which
 # its lane builds; the many short modules are last, so that all lanes end at about the same time.
 ORDER = ("hostile/test_hostile.py", "unit/", "chaos/", "e2e/", "hostile/", "integration/")
@@ -235,6 +238,11 @@ def rank(module: str) -> int:
 def is_thorough(module: str, test: str) -> bool:
     """Whether the test of that module (a path below ``tests/``) is left out by the lists above."""
     return module in WHOLE or bool({test, test.partition("[")[0]} & set(PARTS.get(module, ())))
+
+
+def unmeasured(module: str, variables: Iterable[str]) -> list[str]:
+    """The variables that have processes measured for coverage, and are taken from tests of that module."""
+    return [name for name in variables if name.startswith("COVERAGE_") and module.startswith(UNMEASURED)]
 
 
 def stale(tests: Iterable[tuple[str, str]]) -> set[str]:

@@ -24,7 +24,7 @@ import pytest
 from tests.builders.brokers import Brokers
 from tests.harness import ROOT, Stack, Way, eventually
 from tests.hostile.agent import agent, artifacts, calls, files, forgery, reach, uploads, variables
-from tests.hostile.cases import CASES, MAIN, THEMES, Case
+from tests.hostile.cases import CASES, MAIN, SAMPLE_OF_EACH_THEME, THEMES, Case
 from tests.hostile.host import AIMS, Watched
 from tests.hostile.kernel import entries, kernel, neighbours, network, privileges, surface
 from tests.hostile.resources import exhaustion, flooding, survival
@@ -34,8 +34,8 @@ TABLES = (
     agent, artifacts, calls, entries, exhaustion, files, flooding, forgery, kernel, neighbours, network, privileges,
     reach, surface, survival, uploads, variables,
 )  # fmt: skip
-BATCH = 4
-SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}  # a batch of each theme, for every run
+BATCH = SAMPLE_OF_EACH_THEME
+SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}
 MOST_RESULT = 2**20  # bytes of a tool's result
 POOL = 3  # warm containers, whatever is asked for
 BYSTANDER = """
