@@ -222,8 +222,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_plain_interpreter_loses_buffered_output[forked ahead]",
     ),
 }
-# Folders whose tests start processes that are not measured for coverage: measuring costs a fourth of their CPU time, and
-# other folders run the same lines.
+# Folders whose tests start processes that are not measured for coverage: measuring costs a fifth of the CPU time or more,
+# and other folders run the same lines.
 UNMEASURED = ("hostile/", "chaos/", "e2e/agents/", "e2e/load/", "e2e/programs/")
 # In this order modules are handed to the lanes. The longest is first, and beside it runs what needs no images, which
 # its lane builds; the many short modules are last, so that all lanes end at about the same time.

@@ -66,13 +66,13 @@ GROUPS = {
     ),
     "python-library": _python(
         "base64 binascii context csv hashlib hmac json secrets struct traceback urllib urlparse zoneinfo",
-        99999, "standard",
+        1000, "standard",
     ),
     # Pure computation, of which no wall and no limit changes anything.
     "python-computation": _python(
-        "array calendar cmath collections copy fractions heapq itertools math memoryview pickle re textwrap unicodedata "
-        "weakref",
-        99998,
+        "array calendar cmath collections copy fractions heapq itertools math memoryview pickle re textwrap "
+        "unicodedata weakref",
+        2500,
     ),
     "python-hardened": replace(
         _python("fileio fork1 json mmap poll select struct thread time", 300, "hardened"),
