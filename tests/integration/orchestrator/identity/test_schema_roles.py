@@ -137,7 +137,7 @@ def try_operations(
         allowed = action is None or caller.may(action, "own") or caller.may(action, "every")
         cases = good | bad if allowed else good
 
-        @settings(FUZZ, max_examples=examples or (6 if allowed else 2))
+        @settings(FUZZ, max_examples=examples or (4 if allowed else 2))
         @given(case=cases, target=st.sampled_from([other, own, None]))
         def send(case: Any, target: Resources | None) -> None:
             path = case.path
