@@ -85,7 +85,6 @@ class Case:
 
 CASES: dict[str, Case] = {}
 THEMES: dict[str, list[str]] = {}
-SAMPLE_OF_EACH_THEME = 4  # programs that every run has: one batch
 
 
 def attack(theme: str, name: str, source: str, **fields: Any) -> None:
