@@ -110,7 +110,7 @@ TROUBLE = {
 @pytest.mark.parametrize("name", TROUBLE)
 def test_live_output_does_not_disturb_the_program(agent: Agent, name: str) -> None:
     program, wanted = TROUBLE[name]
-    result = run(agent, program)
+    result = run(agent, program, wall_seconds=200, cpu_seconds=200)  # six hundred processes, on a slow machine
     assert (result.code, result.stderr) == (0, b"")
     lines = result.stdout.decode().split("\n")[:-1]
     if wanted is None:

@@ -97,8 +97,8 @@ def operations(url: str) -> list[tuple[Any, st.SearchStrategy[Any], st.SearchStr
     for one in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
         assert isinstance(one, Ok), one
         operation = one.ok()
-        strategies = [operation.as_strategy(mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]
-        found.append((operation, *strategies))
+        good, bad = (operation.as_strategy(mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE))
+        found.append((operation, good, bad))
     return found
 
 
