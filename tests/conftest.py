@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from tests.engine import Engine
 from tests.harness import ENVIRONMENTS, IMAGES, ROOT, Process, Stack, Way
 from tests.lanes import locked, machine
 from tests.preflight import runtimes_of_engine
-from tests.selection import ALL_TESTS, EACH_WAY, Listed, is_thorough, rank
+from tests.selection import ALL_TESTS, EACH_WAY, Listed, is_thorough, rank, unmeasured
 
 TESTS = Path(__file__).parent
 
@@ -51,7 +52,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         ]
 
 
-def module_of(item: pytest.Item) -> str:
+def module_of(item: pytest.Item | pytest.Module) -> str:
     """Its path below ``tests/``."""
     return item.path.relative_to(TESTS).as_posix()
 
@@ -62,6 +63,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     assert item.config.cache is not None
     with machine(item.config.cache.mkdir("lanes"), alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Processes of this module's tests are measured for coverage where the run is, or never (``UNMEASURED``)."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in unmeasured(module_of(request.node), os.environ):
+            patch.delenv(name)
+        yield
 
 
 @pytest.fixture(scope="session")

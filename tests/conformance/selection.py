@@ -65,10 +65,14 @@ GROUPS = {
         400, "standard",
     ),
     "python-library": _python(
-        "array base64 binascii calendar cmath collections context copy csv fractions hashlib heapq hmac itertools "
-        "json math memoryview pickle re secrets struct textwrap traceback unicodedata urllib urlparse weakref "
-        "zoneinfo",
-        3000, "standard",
+        "base64 binascii context csv hashlib hmac json secrets struct traceback urllib urlparse zoneinfo",
+        1000, "standard",
+    ),
+    # Pure computation, of which no wall and no limit changes anything.
+    "python-computation": _python(
+        "array calendar cmath collections copy fractions heapq itertools math memoryview pickle re textwrap "
+        "unicodedata weakref",
+        2500,
     ),
     "python-hardened": replace(
         _python("fileio fork1 json mmap poll select struct thread time", 300, "hardened"),

@@ -126,12 +126,12 @@ def here(tmp_path: Path) -> Iterator[Scene]:
     redis.stop()
 
 
-def rounds(steps: tuple[str, ...], *at_once: int, mark: pytest.MarkDecorator = pytest.mark.thorough) -> list[Any]:
-    """The steps at which processes are killed in each round: each once, and in the selection of ``mark`` nineteen times
-    more, in as few rounds as the machine has room for: a round waits for leases and pauses, whatever is killed in it.
+def rounds(steps: tuple[str, ...], *at_once: int) -> list[Any]:
+    """The steps at which processes are killed in each round: each once, and where all tests run (``complete``) nineteen
+    times more, in as few rounds as the machine has room for: a round waits for leases, whatever is killed in it.
     """
     assert sum(at_once) == 19
-    many = [pytest.param(list(steps * count), id=f"{n}", marks=mark) for n, count in enumerate(at_once)]
+    many = [pytest.param(list(steps * count), id=f"{n}", marks=pytest.mark.complete) for n, count in enumerate(at_once)]
     return [pytest.param(list(steps), id="each"), *many]
 
 
@@ -141,8 +141,8 @@ ROUNDS_OF_SERVERS = [
     pytest.param(*one.values, way, id=f"{one.id}-{way}", marks=one.marks)
     for way, each in (
         ("http", rounds(SERVER_STEPS, 19)),
-        ("command", rounds(SERVER_STEPS, 7, 6, 6, mark=pytest.mark.complete)),
-        ("sandbox", rounds(SERVER_STEPS, 7, 6, 6, mark=pytest.mark.complete)),
+        ("command", rounds(SERVER_STEPS, 7, 6, 6)),
+        ("sandbox", rounds(SERVER_STEPS, 7, 6, 6)),
     )
     for one in each
 ]

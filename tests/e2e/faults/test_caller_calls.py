@@ -12,10 +12,10 @@ import pytest
 from mayfly import Client
 from tests.harness import Stack, Way
 
-KILLS = 20
-PROGRAM = f"""
+PROGRAM = """
+import sys
 from mayfly import tools
-print(sum(tools.caller.square(n=n) for n in range({KILLS})))
+print(sum(tools.caller.square(n=n) for n in range(0, 20, int(sys.argv[1]))))
 """
 
 
@@ -39,7 +39,10 @@ def restart_api(stack: Stack) -> None:
     stack.start_api()
 
 
-def test_api_killed_at_every_step_of_a_call_loses_none_and_repeats_none(stack: Stack, client: Client) -> None:
+@pytest.mark.parametrize("each", [5, pytest.param(1, marks=pytest.mark.complete)])
+def test_api_killed_at_every_step_of_a_call_loses_none_and_repeats_none(
+    stack: Stack, client: Client, each: int
+) -> None:
     """A restart begins some milliseconds after a call has reached the client: before, while or after it answers, or
     before the client reads the next call.
     """
@@ -55,11 +58,12 @@ def test_api_killed_at_every_step_of_a_call_loses_none_and_repeats_none(stack: S
         restarts.append(restart)
         return n * n
 
-    ended = client.run(PROGRAM, tools=[square]).check()
+    numbers = list(range(0, 20, each))
+    ended = client.run(PROGRAM, args=[str(each)], tools=[square]).check()
     restarts[-1].join()
-    assert ended.stdout == f"{sum(n * n for n in range(KILLS))}\n"
-    assert asked == list(range(KILLS))
-    assert [call["outcome"] for call in client.get(ended.id).document["tool_calls"]] == ["ok"] * KILLS
+    assert ended.stdout == f"{sum(n * n for n in numbers)}\n"
+    assert asked == numbers
+    assert [call["outcome"] for call in client.get(ended.id).document["tool_calls"]] == ["ok"] * len(numbers)
 
 
 def test_killed_worker_ends_the_call_and_the_program_is_not_started_again(stack: Stack, client: Client) -> None:
@@ -71,7 +75,7 @@ def test_killed_worker_ends_the_call_and_the_program_is_not_started_again(stack:
         return n * n
 
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(client.run, PROGRAM, tools=[square])
+        run = pool.submit(client.run, PROGRAM, args=["1"], tools=[square])
         assert killed.wait(60)
         stack.start_worker()
         ended = run.result(120)

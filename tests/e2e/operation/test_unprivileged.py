@@ -45,5 +45,5 @@ def test_unit_tests_need_neither_root_nor_redis_nor_an_engine() -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr
     [passed] = re.findall(r"^(\d+) passed", done.stdout, re.MULTILINE)
     skipped = re.findall(r"^SKIPPED .*", done.stdout, re.MULTILINE)
-    assert int(passed) > 300, done.stdout
+    assert int(passed) > 250, done.stdout
     assert all(": only root " in line for line in skipped), done.stdout

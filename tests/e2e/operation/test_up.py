@@ -33,7 +33,7 @@ WITH_ENGINE = ROOT / "deploy" / "with_engine.sh"
 DOCKERD = shutil.which("dockerd", path=SYSTEM_PATH) or "/usr/sbin/dockerd"
 HIDDEN = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', DOCKERD]  # from what follows
 UP_SECONDS = 240
-QUEUED = 300
+QUEUED = 100
 SLEEPER = "import time; print('awake', flush=True); time.sleep(60)"
 
 

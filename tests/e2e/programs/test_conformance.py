@@ -69,6 +69,7 @@ def submit(stack: Stack, images: Path, tier: str, group: Group) -> httpx2.Respon
         files=files_of(group, stack, images),
         entrypoint="main.js" if group.environment == "node" else "main.py",
         args=[*group.options, *group.what],
+        artifacts=["results.json"],  # and not the suite, which lies in the working directory
         limits=LIMITS,
     )
 

@@ -332,6 +332,8 @@ if __name__ == "__main__":
     check("signal from a child", signals.returncode == 0)
     check("not to the agent", subprocess.run([sys.executable, "-c", "open('/proc/1/environ').read()"],
                                              stderr=subprocess.DEVNULL).returncode == 1)
+    check("a shell", os.system("ls /work > /dev/null") == 0)
+    check("a shell's pipe", subprocess.check_output("echo $((6 * 7)) | cat", shell=True) == b"42\n")
     ready, _, _ = select.select([sys.stdin], [], [], 20)
     check("input is ready", ready == [sys.stdin])
     check("a line", sys.stdin.readline() == "erste\n")
@@ -352,7 +354,7 @@ def test_processes_signals_and_input(stack: Stack) -> None:
     *checks, last, end = execution["stdout"].split("\n")
     assert end == ""
     assert [line for line in checks if not line.endswith(" yes")] == []
-    assert len(checks) == 15
+    assert len(checks) == 17
     assert last == "prompt> zweite\r ['dritte\\n', 'ohne Ende'] ''"
     assert (execution["state"], execution["exit_code"], execution["security_events"]) == ("succeeded", 0, 0)
 

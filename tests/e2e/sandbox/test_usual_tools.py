@@ -14,6 +14,7 @@ FILES = r"""
 echo a > f; install -m 755 f g; echo $?; find g -printf "%m\n"
 cp -p f h && cp -a f i && sed -i s/a/b/ f && mv f /output/; echo $?
 ls /output; ls -l > listing; echo $?; stat -c %a g; ls nope; echo $?
+TZ=America/New_York date -d @1720000000 "+%T %Z"
 """
 RUNNABLE = r"""
 printf '#!/usr/bin/bash\necho ran\n' > s.sh; chmod +x s.sh
@@ -110,7 +111,7 @@ LIMITS = {"wall_seconds": 60, "cpu_seconds": 60}
 
 def test_files_are_copied_moved_and_listed_without_noise(tier: Tier) -> None:
     done = tier.run("bash", code=FILES, limits=LIMITS)
-    assert done["stdout"].splitlines() == ["0", "755", "0", "f", "0", "755", "2"]
+    assert done["stdout"].splitlines() == ["0", "755", "0", "f", "0", "755", "2", "05:46:40 EDT"]
     assert done["stderr"].splitlines() == ["ls: cannot access 'nope': No such file or directory"]
     assert "f" in [artifact["path"] for artifact in done["artifacts"]]
     assert done["security_events"] == 0

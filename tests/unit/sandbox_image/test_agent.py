@@ -65,9 +65,11 @@ PROGRAMS = {
     "encoding-none": "print('before')\n# caf\xe9\nprint(1)\n",
     "encoding-unknown": "# -*- coding: klingon -*-\nprint(1)\n",
     "byte-order-mark": "\ufeffprint('\xe9')\n",
-    "frames": "import logging, sys, traceback, warnings, inspect\n"
+    "frames": "import logging, sys, time, traceback, warnings, inspect\n"
     "warnings.simplefilter('always'); warnings.warn('x', DeprecationWarning, stacklevel=2)\n"
-    "logging.warning('y', stack_info=True)\nprint(sys._getframe().f_back, sys._current_frames().keys().__len__())\n"
+    "logging.warning('y', stack_info=True)\nprint(sys._getframe().f_back)\n"
+    # The thread that flushes the output has a frame for the microseconds of a flush only.
+    "print(min(len(sys._current_frames()) for _ in range(9) if not time.sleep(0.02)))\n"
     "print(traceback.format_stack(), inspect.stack())\n",
     "null-byte": "print(1)\x00",
     "interrupt": "raise KeyboardInterrupt",
@@ -172,7 +174,7 @@ def plain_run(agent: Agent, name: str) -> tuple[bytes, bytes, int]:
 
 
 @pytest.mark.parametrize(
-    "forked", ["ahead", "ahead, idle", *(pytest.param(how, marks=pytest.mark.thorough) for how in ("then", "not"))]
+    "forked", ["ahead, idle", *(pytest.param(how, marks=pytest.mark.thorough) for how in ("ahead", "then", "not"))]
 )
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_forked_program_looks_like_plain_python(agent: Agent, name: str, forked: str) -> None:
@@ -352,9 +354,12 @@ def test_wall_limit_keeps_partial_output_and_artifacts(agent: Agent) -> None:
 @pytest.mark.parametrize(
     "program",
     [
-        "while True: pass",
         "import os\nos.fork()\nos.fork()\nwhile True: pass",
-        "import subprocess, sys\nwhile True: subprocess.run([sys.executable, '-Sc', 'for i in range(10**6): pass'])",
+        pytest.param("while True: pass", marks=pytest.mark.thorough),
+        pytest.param(
+            "import subprocess, sys\nwhile True: subprocess.run([sys.executable, '-Sc', 'for i in range(10**6): pass'])",
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 def test_cpu_limit_counts_every_process(agent: Agent, program: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -360,3 +361,9 @@ def test_folders_of_tests_mirror_the_packages() -> None:
             inside = str(folder.relative_to(ROOT / "tests"))
             if inside.startswith(f"{kind}/"):
                 assert (ROOT / (below := inside.removeprefix(f"{kind}/"))).is_dir(), below
+
+
+def test_types_are_checked_over_tests_too() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert settings["strict"] is True
+    assert {*PACKAGES, "mayfly", "tests"} <= set(settings["packages"])

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.harness import ROOT
-from tests.selection import ALL_TESTS, ORDER, WHOLE, is_thorough, rank, stale
+from tests.selection import ALL_TESTS, ORDER, UNMEASURED, WHOLE, is_thorough, rank, stale, unmeasured
 
 
 def test_name_selects_all_parameters_and_id_selects_a_single_test() -> None:
@@ -17,6 +17,12 @@ def test_name_selects_all_parameters_and_id_selects_a_single_test() -> None:
     assert not is_thorough("unit/tests/test_fuzz.py", "test_another")
     assert is_thorough("e2e/operation/test_documents.py", "test_the_commands_of_a_document_work[quickstart.md]")
     assert not is_thorough("e2e/operation/test_documents.py", "test_the_commands_of_a_document_work[README.md]")
+
+
+def test_processes_of_some_folders_are_not_measured() -> None:
+    variables = ["PATH", "COVERAGE_PROCESS_CONFIG"]
+    assert unmeasured("hostile/test_hostile.py", variables) == ["COVERAGE_PROCESS_CONFIG"]
+    assert unmeasured("e2e/tools/test_waiting.py", variables) == []
 
 
 def test_listed_tests_exist_and_every_kind_has_a_sample(request: pytest.FixtureRequest) -> None:
@@ -28,6 +34,7 @@ def test_listed_tests_exist_and_every_kind_has_a_sample(request: pytest.FixtureR
         return
     ranks = [rank(test.module) for test in found]
     assert ranks == sorted(ranks) and set(ranks) >= set(range(len(ORDER)))
+    assert all(any(test.module.startswith(folder) for test in found) for folder in UNMEASURED)
     everything = {(test.module, test.name) for test in found}
     assert stale(everything) == set()
     assert stale(everything - {entry for entry in everything if entry[0] == WHOLE[0]}) == {WHOLE[0]}

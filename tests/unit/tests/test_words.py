@@ -7,8 +7,10 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -39,9 +41,35 @@ SUBJECTS = {"it", "who", "whom", "what", "whatever", "whichever"}
 LEAST_WORDS = 3  # of a test's name: subject and expectation
 
 
-def identifiers(tree: ast.AST) -> Iterator[str]:
+class Module(NamedTuple):
+    """The identifiers that a module defines, its docstrings, and the conditions that it awaits."""
+
+    identifiers: tuple[str, ...]
+    docstrings: tuple[str, ...]
+    awaited: tuple[str, ...]
+
+
+@cache
+def module(source: str) -> Module:
+    """Parse a module once for all tests: to parse them all takes seconds."""
+    nodes = list(ast.walk(ast.parse(source)))
+    docstrings, awaited = [], []
+    for node in nodes:
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                docstrings.append(ast.get_docstring(node) or "")
+            case ast.Call(func=ast.Name(id="eventually"), args=[_, ast.Constant(value=str(text)), *_]):
+                awaited.append(text)
+    return Module(tuple(defined(nodes)), tuple(docstrings), tuple(awaited))
+
+
+def identifiers(source: str) -> Iterator[str]:
+    return iter(module(source).identifiers)
+
+
+def defined(nodes: list[ast.AST]) -> Iterator[str]:
     """Names that a module defines: functions, classes, arguments, variables, attributes."""
-    for node in ast.walk(tree):
+    for node in nodes:
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 yield node.name
@@ -69,9 +97,7 @@ def banned(names: Iterator[str]) -> set[str]:
 def test_identifiers_have_no_banned_word(root: str) -> None:
     found = {}
     for path in sorted((ROOT / root).rglob("*.py")):
-        if PROGRAMS not in path.parents and (
-            names := banned(iter({path.stem, *identifiers(ast.parse(path.read_text()))}))
-        ):
+        if PROGRAMS not in path.parents and (names := banned(iter({path.stem, *identifiers(path.read_text())}))):
             found[str(path.relative_to(ROOT))] = sorted(names)
     assert found == {}
 
@@ -94,7 +120,7 @@ def test_identifiers_have_no_banned_word(root: str) -> None:
     ],
 )
 def test_banned_word_is_found_in_every_kind_of_definition(source: str) -> None:
-    assert banned(identifiers(ast.parse(source)))
+    assert banned(identifiers(source))
 
 
 OTHERS = sorted(
@@ -124,34 +150,24 @@ def test_banned_word_is_found_in_another_language() -> None:
 
 def test_words_that_only_contain_a_banned_word_are_allowed() -> None:
     names = "retold = witness = item = split = favourite = test_worker_reports_its_end = 1"
-    assert not banned(identifiers(ast.parse(names)))
+    assert not banned(identifiers(names))
 
 
 def riddles(source: str) -> list[str]:
     """Comments and docstrings with a banned word, and conditions of ``eventually`` without a noun for their subject."""
     has_riddle = RIDDLES.search(source) is not None
     if not has_riddle and "eventually(" not in source:
-        return []  # as most modules: parsing them all takes seconds
+        return []  # as most modules
     tokens = tokenize.generate_tokens(io.StringIO(source).readline) if has_riddle else ()
-    texts, awaited = [token.string for token in tokens if token.type == tokenize.COMMENT], []
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
-                texts.append(ast.get_docstring(node) or "")
-            case ast.Call(func=ast.Name(id="eventually"), args=[_, ast.Constant(value=str(text)), *_]):
-                awaited.append(text)
-    found = [text for text in (*texts, *awaited) if RIDDLES.search(text)]
+    comments = (token.string for token in tokens if token.type == tokenize.COMMENT)
+    _, docstrings, awaited = module(source)
+    found = [text for text in (*comments, *docstrings, *awaited) if RIDDLES.search(text)]
     return found + [text for text in awaited if NO_SUBJECT.match(text)]
 
 
 def nounless(source: str) -> list[str]:
     """Docstrings and comments that begin with a question word in place of a noun."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node) or ""
-            if NO_NOUN.match(text):
-                found.append(text)
+    found = [text for text in module(source).docstrings if NO_NOUN.match(text)]
     lines = source.splitlines()
     comments = (line.strip() for above, line in pairwise(["", *lines]) if not above.strip().startswith("#"))
     return found + [text for text in comments if text.startswith("# ") and NO_NOUN.match(text[2:])]
@@ -177,7 +193,7 @@ def test_docstring_or_comment_without_its_noun_is_found() -> None:
 
 def short(source: str) -> list[str]:
     """Names of tests that have too few words for a subject and an expectation."""
-    names = [name for name in identifiers(ast.parse(source)) if name.startswith("test_")]
+    names = [name for name in identifiers(source) if name.startswith("test_")]
     return [name for name in names if len(name.split("_")) <= LEAST_WORDS]
 
 

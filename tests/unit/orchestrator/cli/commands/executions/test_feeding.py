@@ -154,9 +154,13 @@ def test_a_silent_pipe_is_named(pipe: list[int], capsys: pytest.CaptureFixture[s
     assert received() == (not begun)
 
 
-def test_hint_is_printed_when_stdin_is_read_to_its_end(pipe: list[int], capsys: pytest.CaptureFixture[str]) -> None:
-    timer = threading.Timer(4, close, [pipe])
-    timer.start()
+def test_hint_is_printed_when_stdin_is_read_to_its_end(pipe: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = []
+
+    def complain(text: str) -> None:
+        printed.append(text)
+        close(pipe)
+
+    monkeypatch.setattr("orchestrator.cli.commands.executions.feeding.complain", complain)
     assert all_of(pipe[0]) == b""
-    assert HINT in capsys.readouterr().err
-    timer.join()
+    assert printed == [HINT]
