@@ -6,7 +6,6 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
@@ -58,8 +57,6 @@ def create_app(settings: Settings) -> Edge:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if settings.seal_records:
-            await to_thread.run_sync(cases.seal_old_records)
         await wakeups.start()
         janitor.start()
         cases.sealer.start()

@@ -19,7 +19,7 @@
     │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,
     │       TooManyFromAddress, TooManyUploads, TooManyAnswers, TooManyCalls (RateLimited)
     ├── Unavailable             temporarily unavailable: 503 with Retry-After
-    │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
+    │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull      ├── Migrating
     │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
     │   └── of the door: TooManyConnections, UploadsFull, AnswersFull
     └── PlatformError           ours; ends an execution as errored
@@ -96,6 +96,7 @@ from orchestrator.errors.tools import CatalogueChanged, DeclaredInFile, ToolCall
 from orchestrator.errors.unavailable import (
     BlobsFull,
     BlobsUnavailable,
+    Migrating,
     PolicyUnavailable,
     QueueFull,
     StoreFull,
@@ -136,6 +137,7 @@ __all__ = [
     "MalformedBody",
     "MalformedRequest",
     "MayflyError",
+    "Migrating",
     "Mistake",
     "NotAllowed",
     "NotFound",

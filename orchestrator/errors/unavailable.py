@@ -33,6 +33,13 @@ class StoreFull(StoreUnavailable):
     retry_after_seconds = 15
 
 
+class Migrating(Unavailable):
+    """The data is being migrated, or has the schema of another version; the request was not accepted."""
+
+    code = "migrating"
+    retry_after_seconds = 5
+
+
 class PolicyUnavailable(Unavailable):
     """The policy inspection that this tenant requires is unavailable; the submission was not accepted."""
 

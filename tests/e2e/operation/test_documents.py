@@ -23,7 +23,7 @@ HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "doc
 # These take the command from the quickstart's PATH and `api` from docs/api.md; KEY is the id of an API key.
 ADMINISTRATION = ("docs/audit-log.md", "docs/quotas.md", "docs/tenants.md", "docs/usage.md", "docs/login.md")
 # One after the other, in an installation of `mayfly up`.
-OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md")
+OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md", "docs/operations/upgrade.md")
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -118,6 +118,8 @@ def test_commands_of_operations_work(images: Path, tmp_path: Path) -> None:
     assert "All of it can be restored." in done.stdout
     assert "Restored " in done.stdout
     assert "Mayfly is up." in done.stdout
+    assert "The data has schema 1." in done.stdout
+    assert "ok  deletion" in done.stdout
 
 
 def test_other_documents_have_no_command_to_run_here() -> None:

@@ -75,7 +75,7 @@ MAP = {
     **dict.fromkeys(REDIS, FLOOR | REDIS),
     **dict.fromkeys(STEPS, FLOOR | REDIS | STEPS),
     "orchestrator.store.content": FLOOR | REDIS,
-    "orchestrator.store.platform": FLOOR | REDIS,
+    "orchestrator.store.platform": FLOOR | REDIS | {"orchestrator"},
     "orchestrator.store.tools": FLOOR | REDIS | {"orchestrator.store.tools.caller_calls"},
     **dict.fromkeys(ENTRIES, FLOOR | REDIS | STEPS | ENTRIES | {"orchestrator.store.content"}),
     "orchestrator.store.executions": FLOOR
@@ -105,6 +105,7 @@ MAP = {
     | STORE
     | {"orchestrator", "orchestrator.audit", "orchestrator.backup.restoration.marker"},
     "orchestrator.backup.restoration.marker": FLOOR | STORE,
+    "orchestrator.migrations": FLOOR | STORE | {"orchestrator", "orchestrator.identity", "orchestrator.backup"},
     "orchestrator.janitor.alarms": FLOOR | STORE,
     "orchestrator.janitor.sealing": FLOOR | STORE | {"orchestrator.audit"},
     "orchestrator.janitor.purging": FLOOR | STORE | {"orchestrator.queue", "orchestrator.audit"},
@@ -139,13 +140,29 @@ MAP = {
     "orchestrator.cli.commands.backup": FLOOR
     | COMMAND
     | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.cli.commands.local", "orchestrator.backup"},
+    "orchestrator.cli.commands.upgrade": FLOOR
+    | STORE
+    | COMMAND
+    | {
+        "orchestrator.backup",
+        "orchestrator.cli",
+        "orchestrator.cli.commands",
+        "orchestrator.cli.commands.local",
+        "orchestrator.migrations",
+    },
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},
     "orchestrator.cli.commands.local": FLOOR
     | STORE
     | COMMAND
-    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.backup.restoration.marker"},
+    | {
+        "orchestrator.cli",
+        "orchestrator.cli.commands.executions",
+        "orchestrator.backup",
+        "orchestrator.backup.restoration.marker",
+        "orchestrator.migrations",
+    },
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},
