@@ -69,7 +69,7 @@ def _refusals(context: Context, report: Report) -> list[Refusal]:
         found.append(
             Refusal(
                 "schema_newer",
-                f"The data is of a later version than {__version__}; type with that one: mayfly upgrade back --to {NUMBER}",
+                f"The data is of a later version than {__version__}; with it type: mayfly upgrade back --to {NUMBER}",
             )
         )
     if (stop := next_stop(report.found)) is not None:
