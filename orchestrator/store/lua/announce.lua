@@ -28,4 +28,5 @@ for at = math.min(number, target or own, own) + 1, math.max(number, target or ow
 end
 redis.call('ZREMRANGEBYSCORE', PROCESSES, '-inf', clock())
 redis.call('ZADD', PROCESSES, clock() + seconds, process)
+redis.call('EXPIRE', PROCESSES, seconds)
 return {number, target or 0, 1}

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -42,9 +43,9 @@ stop() {{
   while grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$pid/status"; do sleep 0.05; done
 }}
 proxy() {{ {python} -c '
-import socket, sys
+import os, socket, sys
 admin = socket.socket(socket.AF_UNIX)
-admin.connect("admin.sock")
+admin.connect(os.environ["MAYFLY_PROXY_SOCKET"])
 admin.sendall(f"set server api/{{sys.argv[1]}} state {{sys.argv[2]}}\\n".encode())
 sys.exit(admin.recv(4096).decode().strip())' "$1" "$2"; }}
 """
@@ -53,7 +54,8 @@ sys.exit(admin.recv(4096).decode().strip())' "$1" "$2"; }}
 class Host:
     """An installation whose services a file of hooks starts and stops, behind HAProxy."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, sockets: str) -> None:
+        """``sockets``: a directory with a short path."""
         self.stack, self.directory = stack, stack.directory
         ports = {name: free_port() for name in (*APIS, *GREEN_APIS)}
         self.url = f"http://127.0.0.1:{free_port()}"
@@ -65,7 +67,7 @@ class Host:
         path = f"{Path(sys.prefix) / 'bin'}:/usr/sbin:{os.environ['PATH']}"
         self.env = {**os.environ, **stack.env, "PATH": path, "PYTHONPATH": str(ROOT)}
         self.env |= {f"MAYFLY_API_{number}": f"127.0.0.1:{ports[name]}" for number, name in enumerate(APIS, 1)}
-        self.env |= {"MAYFLY_BIND": self.url.removeprefix("http://"), "MAYFLY_PROXY_SOCKET": "admin.sock"}
+        self.env |= {"MAYFLY_BIND": self.url.removeprefix("http://"), "MAYFLY_PROXY_SOCKET": f"{sockets}/admin"}
         shown = " ".join(f"[{name}]={port}" for name, port in ports.items())
         services, green = " ".join((*WORKERS[:1], *APIS)), " ".join((*WORKERS[1:], *GREEN_APIS))
         text = HOOKS.format(services=services, green=green, ports=shown, python=sys.executable)
@@ -95,10 +97,16 @@ class Host:
 
 
 @pytest.fixture
-def host(own_stack: Callable[..., Stack]) -> Iterator[Host]:
+def sockets() -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as path:
+        yield path
+
+
+@pytest.fixture
+def host(own_stack: Callable[..., Stack], sockets: str) -> Iterator[Host]:
     stack = own_stack(driver="oci", slots=2)
     stack.redis.start()
-    made = Host(stack)
+    made = Host(stack, sockets)
     command = ["haproxy", "-db", "-f", "haproxy.cfg", "-f", str(ROOT / "deploy" / "haproxy-admin.cfg")]
     words = ["sh", "-c", 'cd "$0" && exec "$@"', str(made.directory), *command]
     proxy = Process(words, made.env, made.directory / "haproxy.log")

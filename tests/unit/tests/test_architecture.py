@@ -67,7 +67,7 @@ USE_CASES = {"orchestrator.audit", "orchestrator.identity", "orchestrator.servic
 BUDGET = "orchestrator.mcp.budget"
 BELOW_ROUTES = {
     f"orchestrator.api.{name}"
-    for name in ("bodies", "dependencies", "door", "middleware", "problems", "security_reporting")
+    for name in ("bodies", "dependencies", "deprecation", "door", "middleware", "problems", "security_reporting")
 }
 BELOW_ATTEMPT = {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"}
 MAP = {
