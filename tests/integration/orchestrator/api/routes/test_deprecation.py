@@ -37,7 +37,7 @@ def old(request: pytest.FixtureRequest, api: Stack, tmp_path: Path) -> Iterator[
     port = free_port()
     env = {**api.env, "MAYFLY_API_PORT": str(port)}
     process = Process([sys.executable, "-c", PROGRAM, *request.param], env, tmp_path / "api.log")
-    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=bearer(api.key)) as client:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", headers=bearer(api.key), timeout=90) as client:
 
         def answers() -> bool:
             try:
