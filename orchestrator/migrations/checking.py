@@ -87,7 +87,7 @@ def _refusals(context: Context, report: Report) -> list[Refusal]:
         )
     least = context.settings.disk_free_bytes
     for name, free in report.disk_free_bytes.items():
-        if free < least:
+        if report.migrations and free < least:
             found.append(
                 Refusal("disk_full", f"{name} has {free} bytes free, fewer than MAYFLY_DISK_FREE_BYTES ({least}).")
             )
