@@ -29,7 +29,16 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, keys, quotas, service_accounts, sessions, tenants, users
+from orchestrator.api.routes.administration import (
+    audit,
+    keys,
+    quotas,
+    service_accounts,
+    sessions,
+    switches,
+    tenants,
+    users,
+)
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -110,6 +119,7 @@ def create_app(settings: Settings) -> Edge:
         service_accounts,
         users,
         sessions,
+        switches,
     ):
         app.include_router(module.router)
     check_actions(app)

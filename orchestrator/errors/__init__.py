@@ -21,6 +21,7 @@
     ├── Unavailable             temporarily unavailable: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull      ├── Migrating
     │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
+    │   ├── FeatureOff
     │   └── of the door: TooManyConnections, UploadsFull, AnswersFull
     └── PlatformError           ours; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
@@ -96,6 +97,7 @@ from orchestrator.errors.tools import CatalogueChanged, DeclaredInFile, ToolCall
 from orchestrator.errors.unavailable import (
     BlobsFull,
     BlobsUnavailable,
+    FeatureOff,
     Migrating,
     PolicyUnavailable,
     QueueFull,
@@ -122,6 +124,7 @@ __all__ = [
     "DeclaredInFile",
     "DefaultTenant",
     "EnvironmentUnavailable",
+    "FeatureOff",
     "Forbidden",
     "FrameError",
     "HandedBack",

@@ -33,6 +33,13 @@ class StoreFull(StoreUnavailable):
     retry_after_seconds = 15
 
 
+class FeatureOff(Unavailable):
+    """The operator has switched this feature off; the request was not accepted."""
+
+    code = "feature_off"
+    retry_after_seconds = 60
+
+
 class Migrating(Unavailable):
     """The data is being migrated, or has the schema of another version; the request was not accepted."""
 

@@ -18,6 +18,7 @@ from orchestrator.store.platform.fleet import Fleet
 from orchestrator.store.platform.quotas import Quotas
 from orchestrator.store.platform.rates import Rates
 from orchestrator.store.platform.schema import Schema
+from orchestrator.store.platform.switches import Switches
 from orchestrator.store.platform.usage import Usages
 from orchestrator.store.security import LogBounds, SecurityLog
 from orchestrator.store.steps import Steps
@@ -44,6 +45,7 @@ class Store:
     quotas: Quotas
     deletions: Deletions
     schema: Schema
+    switches: Switches
 
     def now(self) -> float:
         """Redis's clock, shared by all hosts: seconds since the epoch."""
@@ -80,4 +82,5 @@ def open_store(settings: Settings) -> Store:
         quotas=Quotas(connection, settings.tenant_quotas, settings.key_quotas),
         deletions=Deletions(connection),
         schema=Schema(connection),
+        switches=Switches(connection),
     )
