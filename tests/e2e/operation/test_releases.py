@@ -52,12 +52,13 @@ def test_data_of_a_release_is_read_and_continued_and_read_by_the_release_again(
         port, log = free_port(), made.state / "release.log"
         settings = {"MAYFLY_API_PORT": str(port), "MAYFLY_REDIS_URL": f"unix://{made.state / 'redis.sock'}"}
         code = code_of(archive.name.removesuffix(".tar.xz"), tmp_path)
-        api = Process(command("orchestrator.api"), {**made.env, **settings, **code}, log)
+        api = Process(command(code, "orchestrator.api"), {**made.env, **settings, "PYTHONPATH": ""}, log)
         try:
             url = f"http://127.0.0.1:{port}"
             eventually(lambda: httpx_ok(f"{url}/livez"), "the API of the release answers", 120)
             for caller, secret in (("admin", key), ("user", before.key)):
-                assert lost(before.answers[caller], read(url, secret, before.answers[caller])) == []
+                answers = {path: one for path, one in before.answers[caller].items() if not path.endswith("/quotas")}
+                assert lost(answers, read(url, secret, answers)) == []
             with Client(url, key) as client:
                 assert {client.get(id).stdout for id in before.queued} == set(before.queued.values())
                 assert client.log_in(before.user, before.password)["user"]["roles"] == ["admin"]
@@ -65,8 +66,8 @@ def test_data_of_a_release_is_read_and_continued_and_read_by_the_release_again(
             api.stop()
 
 
-def code_of(tag: str, directory: Path) -> dict[str, str]:
-    """The variables with which a Python runs the code of a release; skips the test in a checkout without tags."""
+def code_of(tag: str, directory: Path) -> Path:
+    """The directory with the code of a release; skips the test in a checkout without tags."""
     packed = subprocess.run(
         ["git", "archive", tag, "orchestrator", "worker", "sandbox_image"], cwd=ROOT, capture_output=True, check=False
     )
@@ -75,12 +76,12 @@ def code_of(tag: str, directory: Path) -> dict[str, str]:
     code = directory / tag
     code.mkdir()
     subprocess.run(["tar", "x"], cwd=code, input=packed.stdout, check=True)
-    return {"PYTHONPATH": f"{code}:{code / 'orchestrator' / 'client'}"}
+    return code
 
 
-def command(module: str) -> list[str]:
-    """The command of a process, whose code is that of PYTHONPATH."""
-    return [sys.executable, "-P", "-m", module]
+def command(code: Path, module: str) -> list[str]:
+    """The command of a process with that code: a module is looked for in the working directory first."""
+    return ["sh", "-c", 'cd "$0" && exec "$@"', str(code), sys.executable, "-m", module]
 
 
 def httpx_ok(url: str) -> bool:
@@ -112,7 +113,7 @@ def test_processes_of_the_last_release_work_with_those_of_this_version(
     stack.redis.start()
     stack.start_api()
     log = stack.directory / "worker-old.log"
-    worker = Process(command("worker"), {**stack.env, "MAYFLY_METRICS_PORT": "0", **old}, log)
+    worker = Process(command(old, "worker"), {**stack.env, "MAYFLY_METRICS_PORT": "0"}, log)
     try:
         stack.ready()
         run_all()
@@ -129,7 +130,7 @@ def test_processes_of_the_last_release_work_with_those_of_this_version(
     queued = stack.submit(environment="python", code="print('queued')").json()["id"]
     assert stack.api is not None
     stack.api.stop()
-    stack.api = Process(command("orchestrator.api"), {**stack.env, **old}, stack.directory / "api-old.log")
+    stack.api = Process(command(old, "orchestrator.api"), stack.env, stack.directory / "api-old.log")
     stack.start_worker()
     stack.ready()
     ended = stack.show(queued, wait=60)
