@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
-from orchestrator.backup.creation.hold import Hold
+from orchestrator.backup.creation.lease import BackupLease
 from orchestrator.migrations import MIGRATIONS, Migration, path
 from orchestrator.migrations.context import Context
 from orchestrator.store.platform.schema import State
@@ -36,7 +36,7 @@ def migrate(
     Raises :class:`MigrationRefused`, :class:`BackupError` for a lost lease, and :class:`StoreUnavailable`.
     """
     schema, made = context.store.schema, 0
-    with Hold(context.store.deletions, f"migration on {socket.gethostname()}") as hold:
+    with BackupLease(context.store.deletions, f"migration on {socket.gethostname()}") as lease:
         while (following := _following(schema.state(), wanted, migrations)) is not None:
             migration, number, target, step = following
             schema.begin(number, target, step, migration.kinds)
@@ -47,7 +47,7 @@ def migrate(
             for position, (name, call) in enumerate(steps):
                 if position < step:
                     continue
-                hold.check()
+                lease.check()
                 progress(f"{number} to {target}: {name}")
                 call(context)
                 schema.complete_step(position + 1)

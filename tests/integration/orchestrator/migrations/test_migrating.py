@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backup.creation.hold import Hold
+from orchestrator.backup.creation.lease import BackupLease
 from orchestrator.backup.errors import BackupError
 from orchestrator.errors import Unauthenticated
 from orchestrator.identity.api_keys import ApiKeys, NewKey
@@ -220,7 +220,7 @@ def test_migration_waits_for_processes_that_it_concerns(context: Context) -> Non
 
 
 def test_backup_and_migration_exclude_each_other(context: Context) -> None:
-    with Hold(context.store.deletions, "a backup"), pytest.raises(BackupError):
+    with BackupLease(context.store.deletions, "a backup"), pytest.raises(BackupError):
         migrate(context, 1)
     assert check(context).found == NUMBER
 

@@ -156,7 +156,6 @@ def strict_load(host: Host) -> Iterator[Callable[[int], None]]:
     assert set(ended) == {("succeeded", "1\n")}
 
 
-@pytest.mark.complete
 def test_versions_are_replaced_under_load_without_a_failed_request(host: Host) -> None:
     with strict_load(host) as more:
         more(3)

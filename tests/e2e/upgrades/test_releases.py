@@ -91,7 +91,6 @@ def httpx_ok(url: str) -> bool:
         return False
 
 
-@pytest.mark.complete
 def test_processes_of_the_last_release_work_with_those_of_this_version(
     own_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
