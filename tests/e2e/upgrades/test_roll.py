@@ -47,7 +47,7 @@ import os, socket, sys
 admin = socket.socket(socket.AF_UNIX)
 admin.connect(os.environ["MAYFLY_PROXY_SOCKET"])
 admin.sendall(f"set server api/{{sys.argv[1]}} state {{sys.argv[2]}}\\n".encode())
-sys.exit(admin.recv(4096).decode().strip())' "$1" "$2"; }}
+sys.exit(admin.recv(4096).decode().strip() or 0)' "$1" "$2"; }}
 """
 
 
