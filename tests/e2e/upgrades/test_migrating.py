@@ -30,11 +30,11 @@ def kinds(schema: Schema) -> set[str]:
     return {process.kind for process in schema.state().processes}
 
 
-def test_processes_wait_during_a_migration_and_run_what_was_queued(stack: Stack) -> None:
+def test_processes_wait_during_a_migration_and_run_queued_executions(stack: Stack) -> None:
     store = open_store(Settings(redis_url=stack.redis.url))
     with closing(store.redis):
         schema = store.schema
-        eventually(lambda: kinds(schema) == {"api", "worker"}, "both have leases")
+        eventually(lambda: kinds(schema) == {"api", "worker"}, "API and worker have leases")
         before = pids(stack)
         code = "print('begun', flush=True); input()"
         limits = {"wall_seconds": 250}

@@ -39,7 +39,7 @@ def refused_by_0_1_0(model: type[Frozen], known: str) -> list[str]:
 
 
 @pytest.mark.parametrize("model", SHARED)
-def test_older_processes_read_what_has_no_new_feature(model: type[Frozen]) -> None:
+def test_older_processes_read_data_without_new_features(model: type[Frozen]) -> None:
     """A new field is left out at its default; who uses it needs new workers."""
     assert model.model_fields.keys() >= set(SHARED[model].split())
     assert refused_by_0_1_0(model, SHARED[model]) == []

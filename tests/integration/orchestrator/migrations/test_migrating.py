@@ -196,7 +196,7 @@ def test_several_migrations_are_made_in_order_and_recorded(context: Context) -> 
     assert texts[:4] == ["begin 2 to 3: to 3", "step 2 to 3: 3a", "step 2 to 3: 3b", "end 2 to 3"]
 
 
-def test_migration_waits_for_processes_that_it_concerns(context: Context) -> None:
+def test_migration_waits_for_concerned_processes(context: Context) -> None:
     done: list[str] = []
     known = [steps_of(done, 3)]
     context.store.schema.end(2)
@@ -225,7 +225,7 @@ def test_backup_and_migration_exclude_each_other(context: Context) -> None:
     assert check(context).found == NUMBER
 
 
-def test_check_names_what_is_in_the_way(context: Context, tmp_path: Path) -> None:
+def test_check_names_each_obstacle(context: Context, tmp_path: Path) -> None:
     def codes(**changes: Any) -> list[str]:
         return [
             refusal.code

@@ -69,7 +69,7 @@ def test_process_may_use_schemas_that_do_not_concern_its_kind(
 
 
 @pytest.mark.parametrize("damage", [("DEL",), ("HSET", "number", "x"), ("HSET", "number", "0"), ("SET", "x")])
-def test_process_mends_a_number_that_it_knew(schema: Schema, store: Store, damage: Sequence[str]) -> None:
+def test_process_mends_a_known_number(schema: Schema, store: Store, damage: Sequence[str]) -> None:
     store.redis.hset(keys.USERS, "a", "{}")  # so that data without a number has the first schema
     schema.end(NUMBER)
     assert schema.announce(API, NUMBER).is_given
@@ -86,7 +86,7 @@ def test_malformed_leases_are_replaced(schema: Schema, store: Store) -> None:
     assert schema.state().processes == (API,)
 
 
-def test_lease_ends(schema: Schema, store: Store) -> None:
+def test_lease_of_a_silent_process_ends(schema: Schema, store: Store) -> None:
     schema.announce(API)
     store.redis.zadd(keys.PROCESSES, {store.redis.zrange(keys.PROCESSES, 0, -1)[0]: 1})
     assert schema.state().processes == ()
