@@ -67,7 +67,11 @@ class Host:
         path = f"{Path(sys.prefix) / 'bin'}:/usr/sbin:{os.environ['PATH']}"
         self.env = {**os.environ, **stack.env, "PATH": path, "PYTHONPATH": str(ROOT)}
         self.env |= {f"MAYFLY_API_{number}": f"127.0.0.1:{ports[name]}" for number, name in enumerate(APIS, 1)}
-        self.env |= {"MAYFLY_BIND": self.url.removeprefix("http://"), "MAYFLY_PROXY_SOCKET": f"{sockets}/admin"}
+        self.env |= {
+            "MAYFLY_BIND": self.url.removeprefix("http://"),
+            "MAYFLY_PROXY_SOCKET": f"{sockets}/admin",
+            "ROLL_SECONDS": "600",
+        }
         shown = " ".join(f"[{name}]={port}" for name, port in ports.items())
         services, green = " ".join((*WORKERS[:1], *APIS)), " ".join((*WORKERS[1:], *GREEN_APIS))
         text = HOOKS.format(services=services, green=green, ports=shown, python=sys.executable)
@@ -75,7 +79,7 @@ class Host:
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, cwd=self.directory, env=self.env, capture_output=True, text=True, timeout=280, check=False
+            command, cwd=self.directory, env=self.env, capture_output=True, text=True, timeout=1200, check=False
         )
 
     def hook(self, *words: str) -> None:
@@ -91,7 +95,7 @@ class Host:
 
     def is_ready(self) -> bool:
         try:
-            return httpx2.get(f"{self.url}/readyz").status_code == 200
+            return httpx2.get(f"{self.url}/readyz", timeout=60).status_code == 200
         except httpx2.TransportError:
             return False
 
@@ -113,7 +117,7 @@ def host(own_stack: Callable[..., Stack], sockets: str) -> Iterator[Host]:
     try:
         for name in (*WORKERS[:1], *APIS):
             made.hook("start", name, "1")
-        eventually(made.is_ready, "the proxy reaches an API with a worker", 180)
+        eventually(made.is_ready, "the proxy reaches an API with a worker", 600)
         yield made
     finally:
         for path in made.directory.glob("*.pid"):
@@ -184,6 +188,6 @@ def test_smoke_names_the_step_that_failed(stack: Stack) -> None:
     steps = ["readiness", "execution", "output", "artifact", "reason", "stream", "cancel", "deletion"]
     assert (good.returncode, json.loads(good.stdout)) == (0, {"passed": steps, "failed": None, "reason": None})
     assert (bad.returncode, bad.stdout) == (1, "ok  readiness\n")
-    assert "Step execution failed: ('failed', 127), not ('succeeded', 0)" in bad.stderr
+    assert "Step execution failed: ('failed', 2), not ('succeeded', 0)" in bad.stderr
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "Step readiness failed" in wrong.stderr
