@@ -160,6 +160,8 @@ def strict_load(host: Host) -> Iterator[Callable[[int], None]]:
     assert set(ended) == {("succeeded", "1\n")}
 
 
+@pytest.mark.complete
+@pytest.mark.timeout(2400)
 def test_versions_are_replaced_under_load_without_a_failed_request(host: Host) -> None:
     with strict_load(host) as more:
         more(3)
