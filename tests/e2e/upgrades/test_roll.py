@@ -21,7 +21,7 @@ from tests.e2e.faults.patient import CLIENTS
 from tests.harness import ROOT, Process, Stack, bearer, eventually, free_port
 
 APIS, GREEN_APIS, WORKERS = ("api-1", "api-2"), ("api-3", "api-4"), ("worker-1", "worker-2")
-# The version `broken` signs specifications with another key, so that workers refuse them.
+# The APIs of version `broken` sign specifications with another key, so that workers refuse them.
 HOOKS = """
 SERVICES=({services})
 GREEN=({green})
@@ -31,7 +31,7 @@ start() {{
   local module=worker
   ! is_api "$1" || module=orchestrator.api
   local settings=(MAYFLY_API_PORT="${{PORTS[$1]-0}}" MAYFLY_METRICS_PORT=0)
-  [[ $2 != broken ]] || settings+=(MAYFLY_SECRET_FILE=other-secret)
+  [[ "$module $2" != "orchestrator.api broken" ]] || settings+=(MAYFLY_SECRET_FILE=other-secret)
   env "${{settings[@]}}" setsid {python} -m "$module" >> "$1.log" 2>&1 < /dev/null &
   echo $! > "$1.pid"
   echo "$1 $2" >> started
