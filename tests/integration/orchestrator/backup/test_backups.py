@@ -245,7 +245,7 @@ def test_backup_whose_pause_has_ended_is_not_completed(source: Source, backups: 
         return read_files()
 
     creator._files = lose_lease  # type: ignore[method-assign]
-    with pytest.raises(BackupError, match="away for too long"):
+    with pytest.raises(BackupError, match="unavailable for too long"):
         creator.create(Kept(9, 0))
     assert entries(backups.target, None, backups.target.sizes("backups/")) == []
 
