@@ -58,6 +58,8 @@ WHOLE = (
     "e2e/operation/test_disaster.py",
     "e2e/operation/test_rq_tools.py",
     "e2e/operation/test_unprivileged.py",
+    "e2e/upgrades/test_migrating.py",
+    "e2e/upgrades/test_roll.py",
     "e2e/programs/test_shown.py",
     "e2e/programs/test_variables.py",
     "e2e/tools/test_fault_tree.py",
@@ -194,6 +196,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_up_without_engine_uses_and_names_a_runtime",
         "test_command_that_needs_an_engine_is_refused_without_engine",
     ),
+    "e2e/upgrades/test_releases.py": ("test_processes_of_the_last_release_work_with_those_of_this_version",),
     "e2e/operation/test_sdk.py": ("test_wheel_has_the_sdk_without_dependencies",),
     "e2e/programs/test_conformance.py": (
         "test_only_known_conformance_tests_fail[python-hardened-hardened]",

@@ -34,7 +34,10 @@ def main() -> None:
         settings = settings.model_copy(update={"accept_weaker": True})
     _leave_unified(settings)
     configure_logging(settings.log_level)
-    sys.exit(Worker(settings).main())
+    worker = Worker(settings)
+    code = worker.main()
+    worker.presence.begin_anew_if_refused()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """The composition of one worker process, from its start to its end.
 
 Threads: each slot claims and runs executions, the pool's threads keep containers warm, ``heartbeat_loop`` renews the
-lease, ``lease`` ends all executions when the lease has expired, ``bookkeeping_loop`` renews RQ's entries and catches
-missed cancellations, ``upkeep_loop`` checks the engine and reaps, ``cancel_loop`` receives messages of cancellations
-and standard input, ``tool-replies`` outcomes of tool calls. The main thread waits for signals (``stopping.py``).
+lease, ``lease`` ends all executions when the lease has expired, ``presence`` renews the permission to use the data's
+schema, ``bookkeeping_loop`` renews RQ's entries and catches missed cancellations, ``upkeep_loop`` checks the engine and
+reaps, ``cancel_loop`` receives messages of cancellations and standard input, ``tool-replies`` outcomes of tool calls.
+The main thread waits for signals (``stopping.py``).
 SIGTERM or SIGINT: take no more executions, finish running ones within ``drain_seconds``, hand back the rest, remove
 every container, exit. A second signal: hand back at once.
 """
@@ -33,6 +34,7 @@ from orchestrator.models.fleet import ISOLATION, EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.connection import connect_plain
+from orchestrator.store.platform.presence import Presence, process_of
 from worker.attempt.runner import Runner
 from worker.attempt.security_events import Watch, weak_container
 from worker.attempt.tools.desk import ToolDesk
@@ -81,6 +83,7 @@ class Worker:
         self._draining = False
         self._lacking = check_confinement("worker", settings.expect_confinement)
         self._lease = WorkerLease(settings.lease_seconds)
+        self.presence = Presence(self._store.schema, process_of(self.id, "worker"))
         self._inputs = settings.sandboxes_path if settings.sandbox_dir else in_memory(settings.sandboxes_path)
         self._host_dirs = HostDirs(self._inputs, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
@@ -136,11 +139,14 @@ class Worker:
             self._admission.check_host()
         except Refused as refused:
             return _refuse(refused)
+        self.presence.wait()
+        signals = StopSignals()
+        self.presence.start()  # now, since the rest of the start may take longer than a lease
         start_http_server(self._settings.metrics_port, self._settings.metrics_host)
         metrics.slots.set(self._settings.slots)
-        signals = StopSignals()
         self._host_monitor.look_at_engine()
         if self._host_monitor.refused is not None:
+            self.presence.stop()
             return _refuse(self._host_monitor.refused)
         self._host_monitor.look_at_host()
         self._watch.kernel.start()
@@ -175,6 +181,7 @@ class Worker:
             self._store.fleet.leave(self.id)
         except StoreUnavailable as error:
             log.warning("redis.unreachable", detail=error.message)
+        self.presence.stop()
         log.info("worker.stopped", worker=self.id)
         return 0 if self._host_monitor.refused is None else _refuse(self._host_monitor.refused)
 
@@ -227,7 +234,7 @@ class Worker:
         self._runner.drop()
 
     def _may_not_take(self) -> bool:
-        return not self._host_monitor.fit or self._draining or not self._lease.is_held()
+        return not self._host_monitor.fit or self._draining or not self._lease.is_held() or not self.presence.is_valid()
 
     def _offered(self) -> list[Isolation]:
         """The isolations whose executions to take; those of a tier that is switched off stay queued."""

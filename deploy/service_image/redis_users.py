@@ -29,23 +29,20 @@ CONNECTION = "hello auth ping select client|setname multi exec discard eval eval
 COMMANDS = (
     "blpop del exists expire get hdel hexists hget hgetall hincrby hkeys hlen hmget hset hstrlen incr incrby llen lpop "
     "lpush lrange memory|usage mget pttl publish rpush sadd set sismember smembers srandmember srem type xadd xlen "
-    "xtrim zadd zcard zrange zrem "
+    "xtrim zadd zcard zrange zrem zremrangebyscore "
 )
 WORKER = (
     "config|get getrange lindex linsert lpos lrem ltrim pexpire strlen subscribe ttl unsubscribe xrange zpopmin "
     "zrevrange zscore "
 )
-API = (
-    "append hincrbyfloat hsetnx hvals rename scan scard script|load xread xrevrange zincrby zrangebyscore "
-    "zremrangebyscore "
-)
+API = "append hincrbyfloat hsetnx hvals rename scan scard script|load xread xrevrange zincrby zrangebyscore "
 ROLES: dict[str, Role] = {
     "api": Role(CONNECTION + COMMANDS + WORKER + API, keys="mayfly:* rq:* LIMITS:*", channels="mayfly:*"),
     "worker": Role(
         CONNECTION + COMMANDS + WORKER,
         keys="mayfly:active mayfly:bell:* mayfly:execution:* mayfly:expiry mayfly:holding mayfly:key:* "
-        "mayfly:leaving-bell:* mayfly:line:* mayfly:queued mayfly:rates:* mayfly:retrying mayfly:room-left "
-        "mayfly:security* mayfly:stdin:* mayfly:stream:* mayfly:tenant:*:catalogues mayfly:tenant:*:counters "
+        "mayfly:leaving-bell:* mayfly:line:* mayfly:processes mayfly:queued mayfly:rates:* mayfly:retrying "
+        "mayfly:room-left mayfly:schema mayfly:security* mayfly:stdin:* mayfly:stream:* mayfly:tenant:*:catalogues mayfly:tenant:*:counters "
         "mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes mayfly:tools:answers:* "
         "mayfly:tools:bell:* mayfly:tools:call:* mayfly:tools:calls-of:* mayfly:tools:cancelled:* "
         "mayfly:tools:waiting:* mayfly:turn mayfly:turns mayfly:usage:* mayfly:worker:* mayfly:workers rq:*",
@@ -54,7 +51,8 @@ ROLES: dict[str, Role] = {
     ),
     "broker": Role(
         CONNECTION + COMMANDS,
-        keys="mayfly:audit mayfly:rates:* mayfly:room-left mayfly:security* mayfly:tenant:*:catalogues "
+        keys="mayfly:audit mayfly:processes mayfly:rates:* mayfly:room-left mayfly:schema mayfly:security* "
+        "mayfly:tenant:*:catalogues "
         "mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes mayfly:tools:*",
         reads="mayfly:active mayfly:execution:* mayfly:key:*:counters mayfly:queued",
         channels="mayfly:wake:*",

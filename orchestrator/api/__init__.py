@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from anyio import to_thread
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
@@ -80,7 +79,7 @@ def create_app(settings: Settings) -> Edge:
     app = Api(
         title="Mayfly",
         version=__version__,
-        lifespan=partial(running, cases, settings, door),
+        lifespan=partial(running, cases, door),
         redirect_slashes=False,
         docs_url=None,
         redoc_url=None,
@@ -104,10 +103,8 @@ def create_app(settings: Settings) -> Edge:
 
 
 @asynccontextmanager
-async def running(cases: UseCases, settings: Settings, door: McpDoor | None, app: FastAPI) -> AsyncIterator[None]:
+async def running(cases: UseCases, door: McpDoor | None, app: FastAPI) -> AsyncIterator[None]:
     """The lifespan of an application: runs the background threads of its use cases."""
-    if settings.seal_records:
-        await to_thread.run_sync(cases.seal_old_records)
     await cases.wakeups.start()
     cases.janitor.start()
     cases.sealer.start()

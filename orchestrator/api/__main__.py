@@ -13,8 +13,10 @@ from orchestrator.api import create_app
 from orchestrator.api.door.connections import Connection
 from orchestrator.api.door.table import Bounds, ConnectionTable
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS
+from orchestrator.api.waiting import Gate, WaitingServer
 from orchestrator.logs import configure_logging
 from orchestrator.queries.wakeups import Wakeups
+from orchestrator.service.presence import Presence, presence_of_api
 from orchestrator.settings import Settings
 
 M_MMAP_THRESHOLD = -3  # of malloc.h
@@ -29,14 +31,21 @@ class Server(uvicorn.Server):
     id; idle connections are closed after their next answer. New connections are not accepted.
     """
 
-    def __init__(self, config: uvicorn.Config, wakeups: Wakeups) -> None:
+    def __init__(self, config: uvicorn.Config, wakeups: Wakeups, presence: Presence) -> None:
         super().__init__(config)
-        self._wakeups = wakeups
+        self._wakeups, self._presence = wakeups, presence
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.force_exit = self.should_exit
         super().handle_exit(sig, frame)
         self._wakeups.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """End in the same way when a migration begins."""
+        if self._presence.is_refused and not self.should_exit:
+            self.should_exit = True
+            self._wakeups.drain()
+        return await super().on_tick(counter)
 
 
 def allow_descriptors(wanted: int) -> None:
@@ -59,9 +68,14 @@ def main() -> None:
     allow_descriptors(2 * settings.connections + SPARE_DESCRIPTORS)
     configure_logging(settings.log_level)
     app = create_app(settings)
+    presence = presence_of_api(settings)
+    if (reason := presence.look()) is not None:
+        WaitingServer(settings, presence, reason).run()
+        if not presence.is_valid():
+            return
     table = ConnectionTable(Bounds.of(settings), app.floods)
     config = uvicorn.Config(
-        app,
+        Gate(app, presence),
         host=settings.api_host,
         port=settings.api_port,
         loop="uvloop",  # by name, so that a missing uvloop is an error, and not a slower event loop
@@ -75,7 +89,12 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )
-    Server(config, app.wakeups).run()
+    presence.start()
+    try:
+        Server(config, app.wakeups, presence).run()
+    finally:
+        presence.stop()
+    presence.begin_anew_if_refused()
 
 
 if __name__ == "__main__":

@@ -64,11 +64,13 @@ class JsonBody(Generic[Model]):
         traffic = parts_of(request).traffic
         async with traffic.body(request, caller.tenant) as body:
             if len(body) <= SMALL_BYTES:
-                yield self.parse(body), body
+                made = self.parse(body)
             elif len(body) <= FEW_BYTES:
-                yield await run_in_threadpool(self.parse, body), body
+                made = await run_in_threadpool(self.parse, body)
             else:
-                yield await traffic.places.alone(partial(self.parse, body)), body
+                made = await traffic.places.alone(partial(self.parse, body))
+            request.state.fields = made.model_fields_set
+            yield made, body
 
     def parse(self, body: bytes) -> Model:
         """Parse a body."""

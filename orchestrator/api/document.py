@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from orchestrator.api.bodies import JSON
+from orchestrator.api.deprecation import headers_of
 from orchestrator.api.problems import MEDIA_TYPE, Problem
 from orchestrator.api.routes.administration.sessions import NewPassword, OwnSessions, PasswordLogin, RefreshToken
 from orchestrator.api.routes.executions import Batch
@@ -77,6 +78,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
         for method, operation in operations.items():
             if path not in PUBLIC:
                 operation["security"] = [{"key": []}]
+            if headers_of(method.upper(), path):
+                operation["deprecated"] = True
             operation["responses"].pop("422", None)
             for status, description in _refusals(path, method, operation).items():
                 operation["responses"][status] = _problem(description)

@@ -21,6 +21,7 @@ from fastapi import FastAPI, Request
 from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator import metrics
+from orchestrator.api.deprecation import headers_of
 from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES, read_pieces, split, stored
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.uploads import Traffic
@@ -107,7 +108,7 @@ class _Answer:
         headers_only: bool,
     ) -> None:
         self._send, self._body, self._marks, self._headers_only = send, body, marks, headers_only
-        self._state, self._traffic = scope["state"], traffic
+        self._scope, self._state, self._traffic = scope, scope["state"], traffic
         self._has_tls = scope.get("scheme") == "https"
         self._note_draining: Callable[[], None] = self._state.get("note_draining", lambda: None)
         self._counted: ExitStack | None = None  # for a large answer
@@ -163,7 +164,9 @@ class _Answer:
             except MayflyError as error:
                 raise _Refused(error) from error
         self.status, self.started = message["status"], True
-        headers += [(name.lower().encode(), value.encode()) for name, value in self._marks.items()]
+        route = getattr(self._scope.get("route"), "path_format", "")
+        marks = self._marks | headers_of(self._scope["method"], route, self._state.get("fields", ()))
+        headers += [(name.lower().encode(), value.encode()) for name, value in marks.items()]
         names = {name.lower() for name, _ in headers}
         headers += [pair for pair in SAFE_HEADERS if pair[0] not in names]
         if self._has_tls:

@@ -18,7 +18,10 @@ def main() -> None:
     configure_logging(settings.log_level)
     for library in ("mcp", "client", "httpx2"):  # their log lines contain answers of tool servers
         logging.getLogger(library).setLevel(logging.CRITICAL + 1)
-    sys.exit(Broker(settings).main())
+    broker = Broker(settings)
+    code = broker.main()
+    broker.presence.begin_anew_if_refused()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.executions.sealing import open_sealed
 from orchestrator.store.malformed import MALFORMED
+from orchestrator.store.platform.presence import Presence, process_of
 
 BEATS_PER_LEASE = 5
 log = structlog.get_logger()
@@ -48,10 +49,13 @@ class Broker:
         self._settings, self._key = settings, settings.secret()
         self._store = open_store(settings)
         self._lacking = check_confinement("broker", settings.expect_confinement)
+        self.presence = Presence(self._store.schema, process_of(self.id, "broker"))
 
     def main(self) -> int:
         """Work until a signal stops the broker; the exit code."""
+        self.presence.wait()
         asyncio.run(self._main())
+        self.presence.stop()
         return 0
 
     async def _main(self) -> None:
@@ -67,6 +71,7 @@ class Broker:
         lease = Lease(store.tools, self._key, self.id, serving, settings.tool_servers_path)
         health = Health(settings.metrics_host, settings.tool_metrics_port, lease, serving, self._lacking)
         health.start()
+        self.presence.start()
         lease.start()
         serving.mailbox.start()
         log.info("broker.started", broker=self.id, metrics_port=health.port)

@@ -42,6 +42,8 @@ COMMANDS = {
     "quotas": "orchestrator.cli.commands.quotas:quotas",
     "usage": "orchestrator.cli.commands.usage:usage",
     "backup": "orchestrator.cli.commands.backup.group:backup",
+    "smoke": "orchestrator.cli.commands.smoke:smoke",
+    "upgrade": "orchestrator.cli.commands.upgrade.group:upgrade",
     "audit": "orchestrator.cli.commands.audit:audit",
     "tools": "orchestrator.cli.commands.tools.group:tools",
     "mcp": "orchestrator.cli.commands.agents.mcp:mcp",

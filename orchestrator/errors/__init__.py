@@ -19,7 +19,7 @@
     │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,
     │       TooManyFromAddress, TooManyUploads, TooManyAnswers, TooManyCalls (RateLimited)
     ├── Unavailable             temporarily unavailable: 503 with Retry-After
-    │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
+    │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull      ├── Migrating
     │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
     │   ├── FeatureOff
     │   └── of the door: TooManyConnections, UploadsFull, AnswersFull
@@ -98,6 +98,7 @@ from orchestrator.errors.unavailable import (
     BlobsFull,
     BlobsUnavailable,
     FeatureOff,
+    Migrating,
     PolicyUnavailable,
     QueueFull,
     StoreFull,
@@ -139,6 +140,7 @@ __all__ = [
     "MalformedBody",
     "MalformedRequest",
     "MayflyError",
+    "Migrating",
     "Mistake",
     "NotAllowed",
     "NotFound",

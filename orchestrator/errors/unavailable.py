@@ -40,6 +40,13 @@ class FeatureOff(Unavailable):
     retry_after_seconds = 60
 
 
+class Migrating(Unavailable):
+    """The data is being migrated, or has the schema of another version; the request was not accepted."""
+
+    code = "migrating"
+    retry_after_seconds = 5
+
+
 class PolicyUnavailable(Unavailable):
     """The policy inspection that this tenant requires is unavailable; the submission was not accepted."""
 

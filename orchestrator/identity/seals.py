@@ -9,12 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-import structlog
-
-from orchestrator.store import Store, keys
 from orchestrator.store.malformed import report_malformed
-
-log = structlog.get_logger()
 
 
 class Seals:
@@ -39,27 +34,3 @@ class Seals:
 
     def _mac(self, place: str, text: bytes) -> str:
         return hmac.digest(self._key, f"{place}\0".encode(errors="replace") + text, hashlib.sha256).hex()
-
-
-def seal_old_records(store: Store, secret: bytes) -> int:
-    """Seal the records that a version without seals left, forged ones as well; their number.
-
-    Only an operator asks for it, once, by the setting ``seal_records``.
-    """
-    seals, redis, found = Seals(secret), store.redis, 0
-    for id, record in redis.hgetall(keys.API_KEYS).items():
-        digest = redis.hget(keys.API_KEY_DIGESTS, id)
-        if record.startswith(b"{") and digest:
-            redis.hset(keys.API_KEYS, id, seals.seal("key", f"{_text(digest)} {_text(record)}"))
-            found += 1
-    for name, kind, start in ((keys.USERS, "user", b"{"), (keys.USER_PASSWORDS, "password", b"$")):
-        for id, record in redis.hgetall(name).items():
-            if record.startswith(start):
-                redis.hset(name, id, seals.seal(f"{kind} {_text(id)}", _text(record)))
-                found += 1
-    log.warning("records.sealed", count=found)
-    return found
-
-
-def _text(stored: bytes) -> str:
-    return stored.decode(errors="replace")

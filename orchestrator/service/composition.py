@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from orchestrator.audit.log import AuditLog
 from orchestrator.environments import load_environments
@@ -13,7 +11,6 @@ from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
 from orchestrator.identity.rate_limits import RateLimiter
-from orchestrator.identity.seals import seal_old_records
 from orchestrator.identity.tenants import Records
 from orchestrator.identity.users.passwords import Passwords
 from orchestrator.identity.users.records import Users
@@ -70,7 +67,6 @@ class UseCases:
     sealer: Sealer
     users: UserCases
     logins: Logins
-    seal_old_records: Callable[[], int]
 
 
 def open_use_cases(settings: Settings) -> UseCases:
@@ -113,5 +109,4 @@ def open_use_cases(settings: Settings) -> UseCases:
         sealer=Sealer(audit),
         users=UserCases(users, sessions, passwords, tenants, audit.writer),
         logins=Logins(users, valid_sessions, passwords, audit.writer),
-        seal_old_records=partial(seal_old_records, store, settings.secret()),
     )

@@ -39,10 +39,6 @@ class SharedSettings(BaseSettings):
     redis_timeout_seconds: float = Field(5.0, gt=0, description="Time-out of one Redis round trip.")
     secret_file: Path | None = Field(None, description="Key with which the API signs specifications for workers.")
     admin_key_file: Path | None = Field(None, description="File with the API key that has every scope.")
-    seal_records: bool = Field(
-        False,
-        description="When the API starts, seal API keys and users of an earlier version; unset this afterwards.",
-    )
     local_login: bool = Field(True, description="Whether own users can log in (`on` or `off`, `docs/login.md`).")
     token_keys_file: Path | None = Field(None, description="File with the keys that sign own users' access tokens.")
     production: bool = Field(

@@ -17,6 +17,7 @@ from orchestrator.store.platform.deletions import Deletions
 from orchestrator.store.platform.fleet import Fleet
 from orchestrator.store.platform.quotas import Quotas
 from orchestrator.store.platform.rates import Rates
+from orchestrator.store.platform.schema import Schema
 from orchestrator.store.platform.switches import Switches
 from orchestrator.store.platform.usage import Usages
 from orchestrator.store.security import LogBounds, SecurityLog
@@ -43,6 +44,7 @@ class Store:
     usages: Usages
     quotas: Quotas
     deletions: Deletions
+    schema: Schema
     switches: Switches
 
     def now(self) -> float:
@@ -79,5 +81,6 @@ def open_store(settings: Settings) -> Store:
         usages=Usages(connection),
         quotas=Quotas(connection, settings.tenant_quotas, settings.key_quotas),
         deletions=Deletions(connection),
+        schema=Schema(connection),
         switches=Switches(connection),
     )

@@ -32,6 +32,7 @@ FIELDS = ("view", "state", "attempt", "security_events", "result", "result_bytes
 PUSHED_ENTRIES, PUSHED_BYTES = 10, 16 * 1024
 # Of calls: the lifetime of their ids after their deadline, and the upstream of calls to unknown servers.
 SETTLED_SECONDS, UNDECLARED = 60, "/"
+FIRST_SCHEMA = 1  # of version 0.1.0, whose data has no number
 ALLOWED_WHEN_FULL = "#!lua flags=allow-oom"
 CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "AGEING_SECONDS": accounting.AGEING_SECONDS,
@@ -41,6 +42,7 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "ENTRY_BYTES": accounting.ENTRY_BYTES,
     "EVERYONE_ELSE": EVERYONE_ELSE,
     "FIELDS": FIELDS,
+    "FIRST_SCHEMA": FIRST_SCHEMA,
     "IDEMPOTENCY_BYTES": accounting.IDEMPOTENCY_BYTES,
     "ISOLATIONS": ISOLATIONS,
     "KEPT_SECONDS": KEPT_SECONDS,
@@ -130,7 +132,7 @@ SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # 
 APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT = map(load, ("append_audit", "seal_audit", "trim_audit"))
 DRAIN, DELAY, PUT_SWITCH = map(load, ("drain", "delay", "put_switch"))
 LEAD, KEEP_LEASE, LOG, COUNT = map(load, ("lead", "keep_lease", "log", "count"))
-BEAT, FORGET_WORKER = map(load, ("beat", "forget_worker"))
+BEAT, FORGET_WORKER, ANNOUNCE, FIND_SCHEMA = map(load, ("beat", "forget_worker", "announce", "find_schema"))
 # Of tenants, their service accounts, API keys and quotas.
 FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE = (
     load(f"tenants/{name}")

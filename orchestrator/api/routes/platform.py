@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from orchestrator.api.dependencies import Caller, OperationIn, ServiceIn
+from orchestrator.api.deprecation import DEPRECATED
 from orchestrator.api.problems import NotReady, answer
 from orchestrator.environments import Environment
 from orchestrator.models import Frozen, Limits
@@ -74,7 +75,9 @@ def queues(operation: OperationIn, caller: Caller) -> dict[str, Any]:
 @router.get("/api/versions", tags=["service"])
 def versions() -> dict[str, Any]:
     """List the versions of this API."""
-    return {"versions": [{"version": "v1", "status": "current", "sunset": None}]}
+    deprecated = DEPRECATED.get("/api/v1")
+    status, sunset = ("deprecated", deprecated.sunset) if deprecated else ("current", None)
+    return {"versions": [{"version": "v1", "status": status, "sunset": sunset}]}
 
 
 @router.get("/livez", tags=["health"])

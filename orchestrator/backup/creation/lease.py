@@ -29,7 +29,9 @@ class BackupLease:
     def __enter__(self) -> Self:
         """Raises :class:`BackupError` while another backup is made, and :class:`StoreUnavailable`."""
         if not self._deletions.pause(self._backup, LEASE_SECONDS):
-            raise BackupError(f"Another backup is being made, or was killed less than {LEASE_SECONDS} s ago.")
+            raise BackupError(
+                f"Another backup or a migration is running, or was killed less than {LEASE_SECONDS} s ago."
+            )
         self._thread.start()
         return self
 

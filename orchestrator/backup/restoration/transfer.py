@@ -12,7 +12,7 @@ from orchestrator.errors import StoreFull
 from orchestrator.store import keys, scripts
 
 BATCH = 500
-LEASES = frozenset({keys.BACKUP.encode(), keys.JANITOR.encode(), keys.RESTORING.encode()})
+LEASES = frozenset(key.encode() for key in (keys.BACKUP, keys.JANITOR, keys.RESTORING, keys.PROCESSES))
 NOT_ALLOWED = "Redis refused to restore: {}. The user in MAYFLY_REDIS_URL needs the command RESTORE for this once."
 
 

@@ -31,7 +31,7 @@ ADMINISTRATION = (
     "docs/operations/disk.md",
 )
 # One after the other, in an installation of `mayfly up`.
-OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md")
+OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md", "docs/operations/upgrade.md")
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -126,6 +126,8 @@ def test_commands_of_operations_work(images: Path, tmp_path: Path) -> None:
     assert "All of it can be restored." in done.stdout
     assert "Restored " in done.stdout
     assert "Mayfly is up." in done.stdout
+    assert "The data has schema 1." in done.stdout
+    assert "ok  deletion" in done.stdout
 
 
 def test_other_documents_have_no_command_to_run_here() -> None:

@@ -69,7 +69,7 @@ USE_CASES = {"orchestrator.audit", "orchestrator.identity", "orchestrator.servic
 BUDGET = "orchestrator.mcp.budget"
 BELOW_ROUTES = {
     f"orchestrator.api.{name}"
-    for name in ("bodies", "dependencies", "door", "middleware", "problems", "security_reporting")
+    for name in ("bodies", "dependencies", "deprecation", "door", "middleware", "problems", "security_reporting")
 }
 BELOW_ATTEMPT = {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"}
 MAP = {
@@ -77,7 +77,7 @@ MAP = {
     **dict.fromkeys(REDIS, FLOOR | REDIS),
     **dict.fromkeys(STEPS, FLOOR | REDIS | STEPS),
     "orchestrator.store.content": FLOOR | REDIS,
-    "orchestrator.store.platform": FLOOR | REDIS,
+    "orchestrator.store.platform": FLOOR | REDIS | {"orchestrator"},
     "orchestrator.store.tools": FLOOR | REDIS | {"orchestrator.store.tools.caller_calls"},
     **dict.fromkeys(ENTRIES, FLOOR | REDIS | STEPS | ENTRIES | {"orchestrator.store.content"}),
     "orchestrator.store.executions": FLOOR
@@ -107,6 +107,7 @@ MAP = {
     | STORE
     | {"orchestrator", "orchestrator.audit", "orchestrator.backup.restoration.marker"},
     "orchestrator.backup.restoration.marker": FLOOR | STORE,
+    "orchestrator.migrations": FLOOR | STORE | {"orchestrator", "orchestrator.identity", "orchestrator.backup"},
     "orchestrator.janitor.alarms": FLOOR | STORE,
     "orchestrator.janitor.sealing": FLOOR | STORE | {"orchestrator.audit"},
     "orchestrator.janitor.purging": FLOOR | STORE | {"orchestrator.queue", "orchestrator.audit"},
@@ -141,13 +142,29 @@ MAP = {
     "orchestrator.cli.commands.backup": FLOOR
     | COMMAND
     | {"orchestrator.cli", "orchestrator.cli.commands", "orchestrator.cli.commands.local", "orchestrator.backup"},
+    "orchestrator.cli.commands.upgrade": FLOOR
+    | STORE
+    | COMMAND
+    | {
+        "orchestrator.backup",
+        "orchestrator.cli",
+        "orchestrator.cli.commands",
+        "orchestrator.cli.commands.local",
+        "orchestrator.migrations",
+    },
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},
     "orchestrator.cli.commands.local": FLOOR
     | STORE
     | COMMAND
-    | {"orchestrator.cli", "orchestrator.cli.commands.executions", "orchestrator.backup.restoration.marker"},
+    | {
+        "orchestrator.cli",
+        "orchestrator.cli.commands.executions",
+        "orchestrator.backup",
+        "orchestrator.backup.restoration.marker",
+        "orchestrator.migrations",
+    },
     "worker.counters": set(),
     "worker.sandbox": FLOOR,
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},

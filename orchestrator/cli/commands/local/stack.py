@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from mayfly import Client, MayflyError
+from orchestrator.backup.errors import BackupError
 from orchestrator.backup.restoration.marker import unfinished
 from orchestrator.cli.commands.local.embedded.redis import start_redis
 from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
@@ -23,11 +24,15 @@ from orchestrator.cli.commands.local.processes import Process, free_port, until
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
+from orchestrator.errors import StoreUnavailable
 from orchestrator.host import oci
 from orchestrator.host.token_keys import create
+from orchestrator.migrations.applying import MigrationRefused
+from orchestrator.migrations.upgrading import upgrade
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
 from orchestrator.store import keys
 from orchestrator.store.connection import connect
+from orchestrator.store.platform.schema import NUMBER
 
 REDIS_STOP_SECONDS = 30.0
 API_STOP_SECONDS = 15.0
@@ -150,6 +155,7 @@ class Stack:
             )
         if self.api.pid() is None or not self._url_file.exists():
             self.api.stop(API_STOP_SECONDS)
+            started += self._migrate()
             port = free_port(self.settings.api_host, self.settings.api_port, "API", "MAYFLY_API_PORT")
             self.settings = self.settings.model_copy(update={"api_port": port})
             pid = self._start_python(self.api, "orchestrator.api")
@@ -233,7 +239,6 @@ class Stack:
             "installation": self.installation,
             "uid_first": str(self.uid_first),
             "api_port": str(self.settings.api_port),
-            "seal_records": str(self.settings.seal_records),
         }
         if "rate_limit" not in self.settings.model_fields_set:
             changes["rate_limit"] = "off"
@@ -242,6 +247,14 @@ class Stack:
                 changes[name] = str(path.absolute())
         changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in self.settings.environments_dirs])
         return inherited_environment(**{PREFIX + name.upper(): value for name, value in changes.items()})
+
+    def _migrate(self) -> list[str]:
+        """Bring the data to the schema of this version; a line if it had another. Raises :class:`CommandFailed`."""
+        try:
+            found = upgrade(self.settings)
+        except (MigrationRefused, BackupError, StoreUnavailable) as error:
+            raise CommandFailed(f"The data cannot be migrated: {error}") from error
+        return [f"Data      migrated from schema {found} to {NUMBER}"] if found != NUMBER else []
 
     def _has_tool_servers(self) -> bool:
         """Whether a file declares a tool server, or a client has declared one."""

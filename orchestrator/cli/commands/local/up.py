@@ -43,20 +43,15 @@ def up(sample: Annotated[bool, typer.Option(help="Run a sample program when all 
     with stack.locked():
         stack.settings, started, message = _engine_or_runtime(stack.settings)
         typer.echo(f"Engine    {message}")
-        sealed = stack.settings.sealed_path
         if not stack.settings.secret_path.exists():
-            sealed.touch()  # a new installation has no records
+            stack.settings.sealed_path.touch()  # a new installation has no records
         stack.prepare()
         _build_images(stack)
-        seals = stack.settings.seal_records or not sealed.exists()
-        stack.settings = stack.settings.model_copy(update={"seal_records": seals})
         news = stack.start()
         for line in news:
             typer.echo(line)
         with _spinner() as progress:
             names = stack.await_ready(progress)
-        if any(line.startswith("API") for line in news):
-            sealed.touch()
         typer.echo(f"Ready     {', '.join(names)}")
     if not news and not started:
         typer.echo(f"\nMayfly is running already, at {stack.url}; nothing was changed.")

@@ -1,0 +1,1 @@
+"""``mayfly upgrade``: from one version to another, and back."""
