@@ -248,7 +248,7 @@ ROWS = (
     ),
     Row(
         "arch_prctl exit exit_group getegid geteuid getgid getgroups getpgid getpgrp getpid getppid "
-        "getpriority getresgid getresuid getrlimit getrusage getsid gettid getuid capget rseq restart_syscall "
+        "getresgid getresuid getrlimit getrusage getsid gettid getuid capget rseq restart_syscall "
         "sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getparam sched_getscheduler "
         "sched_yield set_robust_list set_tid_address setpgid setsid wait4 waitid getcpu getrandom sysinfo "
         "uname",
@@ -261,6 +261,14 @@ ROWS = (
         },
         *NOTHING,
         BY_CALL,
+    ),
+    Row(
+        "",
+        {"getpriority": "of a process or group"},
+        "nothing; for a user, the time of the answer would show whether the host has processes of that user",
+        "–",
+        "–",
+        ("neighbours: the other's uid",),
     ),
     Row(
         "",
