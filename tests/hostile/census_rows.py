@@ -383,14 +383,14 @@ MOUNTS = (
 )
 FILES = (
     (
-        "`/proc/self/oom_score_adj`",
+        "`/proc/self/oom_score_adj`, `oom_adj`",
         "the order of processes for the out-of-memory killer; the value can only be raised, and is at its maximum",
     ),
     ("`/proc/self/loginuid`", "none: the value can be set once, and the agent has set it"),
     ("`/proc/self/comm`, `coredump_filter`, `timerslack_ns`, `clear_refs`, `sched`, `mem`", "on the process itself"),
     ("`/proc/self/autogroup`", "the priority of its session among the sessions of this sandbox"),
     (
-        "`/proc/self/uid_map`, `gid_map`, `setgroups`, `timens_offsets`, `attr/*`",
+        "`/proc/self/uid_map`, `gid_map`, `projid_map`, `setgroups`, `timens_offsets`, `attr/*`",
         "none without a new namespace or a capability",
     ),
 )

@@ -231,10 +231,10 @@ probes["others"] = str(sum(
 import resource
 attempt("its processes", lambda: os.setpriority(os.PRIO_USER, os.getuid() + 1, 19))
 attempt("whether it has any", lambda: os.getpriority(os.PRIO_USER, os.getuid() + 1))
-attempt("its own", lambda: os.getpriority(os.PRIO_PROCESS, 0))
+attempt("its own", lambda: os.getpriority(os.PRIO_PROCESS, 0) == os.nice(0))
 """,
     neighbour="open('/tmp/mine', 'w')\nopen('/dev/shm/mine', 'w')" + HOLD,
-    probes={"others": "0", "its processes": "EPERM", "whether it has any": "EPERM", "its own": "0"},
+    probes={"others": "0", "its processes": "EPERM", "whether it has any": "EPERM", "its own": "True"},
     details=("getpriority",),
     events="seccomp_violation",
     **CHANNEL,
@@ -244,9 +244,9 @@ attempt("its own", lambda: os.getpriority(os.PRIO_PROCESS, 0))
         "probes": {
             "others": "0",
             **dict.fromkeys(
-                ("its processes", "whether it has any"), ("ESRCH", "EPERM", "EACCES", "ENOSYS", "done", "EINVAL", "0")
+                ("its processes", "whether it has any"), ("ESRCH", "EPERM", "EACCES", "ENOSYS", "done", "EINVAL", "20")
             ),
-            "its own": "0",
+            "its own": "True",
         },
     },
     because="gVisor answers for its own processes only, and has no priorities of users",
