@@ -1,4 +1,4 @@
-"""Every error Mayfly raises on purpose, in modules by the party at fault; import errors from here.
+"""Every error that Mayfly raises on purpose, in modules by the party at fault; import errors from here.
 
 ::
 
@@ -21,8 +21,9 @@
     ├── Unavailable             temporarily unavailable: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
     │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
+    │   ├── FeatureOff
     │   └── of the door: TooManyConnections, UploadsFull, AnswersFull
-    └── PlatformError           ours; ends an execution as errored
+    └── PlatformError           Mayfly's fault; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
         ├── SpecificationRejected   ── SpecificationTampered
         ├── StaleAttempt            ── LeaseLost
@@ -96,6 +97,7 @@ from orchestrator.errors.tools import CatalogueChanged, DeclaredInFile, ToolCall
 from orchestrator.errors.unavailable import (
     BlobsFull,
     BlobsUnavailable,
+    FeatureOff,
     PolicyUnavailable,
     QueueFull,
     StoreFull,
@@ -121,6 +123,7 @@ __all__ = [
     "DeclaredInFile",
     "DefaultTenant",
     "EnvironmentUnavailable",
+    "FeatureOff",
     "Forbidden",
     "FrameError",
     "HandedBack",

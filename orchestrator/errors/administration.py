@@ -20,14 +20,14 @@ class DefaultTenant(RequestError):
 
 
 class AlreadyExists(RequestError):
-    """There is another resource of that name."""
+    """Another resource has that name."""
 
     code = "already_exists"
     status = 409
 
 
 class TooManyRecords(RequestError):
-    """There are as many of these as there may be; delete some first."""
+    """The limit on the number of these records is reached; delete some first."""
 
     code = "too_many_records"
     status = 409

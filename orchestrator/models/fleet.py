@@ -1,14 +1,20 @@
-"""The status that workers report."""
+"""The status that workers report, and the features that operators switch off."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from pydantic import Field
 
 from orchestrator.models import Frozen
 
+SUBMISSIONS, MCP, TOOLS, WARM_POOL = "submissions", "mcp", "tools", "warm-pool"
+PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL)
+ENVIRONMENT, ISOLATION = "environment:", "isolation:"  # prefixes of the features of one environment or isolation tier
+
 
 class EnvironmentOffer(Frozen):
-    """An environment as one worker has it."""
+    """An environment that a worker offers."""
 
     name: str
     image: str
@@ -29,15 +35,34 @@ class WorkerStatus(Frozen):
     environments: tuple[EnvironmentOffer, ...]
     slots: int
     busy: int
-    pool: dict[str, int] = Field(description="Warm containers that wait now, by environment.")
+    pool: dict[str, int] = Field(description="Idle warm containers, by environment.")
     warm_starts: int = Field(0, description="Sandboxes taken from the warm pool since this worker started.")
-    cold_starts: int = Field(0, description="Sandboxes that had to be made while their execution waited.")
+    cold_starts: int = Field(0, description="Sandboxes started while their execution waited.")
     executions: tuple[str, ...]
     engine: str
     attribution: str = "reduced"
     draining: bool = False
-    weaker: tuple[str, ...] = Field((), description="Findings of a broken promise that its operator accepted.")
+    weaker: tuple[str, ...] = Field((), description="Findings of broken promises that the operator accepted.")
     trouble: tuple[str, ...] = Field(
-        (), description="Reasons why it takes no executions, or none of an isolation, for now."
+        (), description="Reasons why the worker takes no executions for now, or none of an isolation."
     )
     heartbeat_age_seconds: float = 0.0
+
+
+class SwitchChange(Frozen):
+    """The state to give to a switch."""
+
+    enabled: bool = Field(description="Whether the feature is on.")
+    reason: str | None = Field(
+        None, min_length=1, max_length=500, description="Why it is off; refused requests show it to their callers."
+    )
+
+
+class Switch(Frozen):
+    """One feature and its state. ``changed_at`` and ``changed_by`` are of the last change to off."""
+
+    feature: str = Field(description="`submissions`, `mcp`, `tools`, `warm-pool`, `environment:…` or `isolation:…`.")
+    enabled: bool = True
+    reason: str | None = None
+    changed_at: datetime | None = None
+    changed_by: str | None = None

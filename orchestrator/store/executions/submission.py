@@ -10,9 +10,10 @@ from typing import Any
 
 from orchestrator import errors
 from orchestrator.models import Specification
+from orchestrator.models.fleet import ENVIRONMENT, ISOLATION, SUBMISSIONS
 from orchestrator.store import keys, scripts
 from orchestrator.store.accounting import microseconds
-from orchestrator.store.allowance import UNBOUNDED, Allowance, StaleQuotas, quota_exceeded
+from orchestrator.store.allowance import UNBOUNDED, Allowance, StaleQuotas, feature_off, quota_exceeded, read_switch
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.executions.claims import Envelope, Idempotency, QueueBounds
 from orchestrator.store.tools.caller_calls import output_schemas
@@ -42,23 +43,16 @@ class Submissions:
         allowance: Allowance = UNBOUNDED,
         audit_entry: str = "",
     ) -> tuple[str, datetime | None]:
-        """Store and queue an execution in one step; returns its id and time, or the id of the earlier execution of that
-        key.
+        """Store and queue an execution in one step; returns its id and time, or the id of the key's earlier execution.
 
         ``stdin_bytes``: the bound of a streamed standard input; ``submitter``: fields that name the principal;
-        ``audit_entry`` is appended to the audit log. Raises
+        ``audit_entry`` is appended to the audit log. Raises :class:`FeatureOff`,
         :class:`QueueFull`, :class:`TenantQueueFull`, :class:`TenantStoreFull`, :class:`QuotaExceeded`,
         :class:`StaleQuotas` and :class:`IdempotencyConflict`; then nothing was written.
         """
         id, tenant = specification.id, specification.tenant
-        view = json.dumps({**specification.model_dump(mode="json", exclude=NOT_SHOWN), **(submitter or {})})
         key = (submitter or {}).get("key_id") or ""
-        record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
-        record |= {"tenant": tenant, "environment": specification.environment}
-        record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
-        record |= {"reply_to": reply_to} if reply_to else {}
-        record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
-        record |= {"tool_outputs": outputs} if (outputs := output_schemas(specification.tools)) else {}
+        record = _record(specification, spec, signature, envelope, reply_to, stdin_bytes, submitter or {})
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
             envelope.queue_key, envelope.queues_key,
@@ -71,12 +65,15 @@ class Submissions:
                 id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
                 tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
                 key, allowance.tenant.version, allowance.key.version, microseconds(specification.limits.cpu_seconds),
-                *allowance.arguments(), audit_entry, *flat(record.items()),
+                *allowance.arguments(), audit_entry, SUBMISSIONS, ISOLATION + specification.isolation,
+                ENVIRONMENT + specification.environment, *flat(record.items()),
             ],
         )  # fmt: skip
         match answer:
             case [b"ok", created]:
                 return id, datetime.fromtimestamp(float(created), UTC)
+            case [b"off", feature, state]:
+                raise feature_off(read_switch(feature, state))
             case [b"full"]:
                 raise errors.QueueFull(bound=bounds.all)
             case [b"tenant"]:
@@ -93,3 +90,23 @@ class Submissions:
                     raise errors.IdempotencyConflict()
                 return earlier, None
         raise AssertionError(answer)
+
+
+def _record(
+    specification: Specification,
+    spec: bytes,
+    signature: str,
+    envelope: Envelope,
+    reply_to: str | None,
+    stdin_bytes: int | None,
+    submitter: Mapping[str, str | None],
+) -> dict[str, Any]:
+    """The fields of a new record."""
+    view = json.dumps({**specification.model_dump(mode="json", exclude=NOT_SHOWN), **submitter})
+    record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
+    record |= {"tenant": specification.tenant, "environment": specification.environment}
+    record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
+    record |= {"reply_to": reply_to} if reply_to else {}
+    record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
+    record |= {"tool_outputs": outputs} if (outputs := output_schemas(specification.tools)) else {}
+    return record
