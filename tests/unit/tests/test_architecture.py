@@ -40,7 +40,12 @@ GROUND = {
     "orchestrator.host.helper": set(),
     "orchestrator.host.token_keys": set(),
     "orchestrator.host.rootfs": {"orchestrator.errors"},
-    "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
+    "orchestrator.host.posture": {
+        "orchestrator.models",
+        "orchestrator.environments",
+        "orchestrator.host.oci",
+        "orchestrator.settings",
+    },
 }
 FLOOR = set(GROUND)
 # Within the store: scripts and connections, then what one round trip changes, then the rooms; ``Store`` joins them.
