@@ -42,10 +42,11 @@ ROLES: dict[str, Role] = {
         CONNECTION + COMMANDS + WORKER,
         keys="mayfly:active mayfly:bell:* mayfly:execution:* mayfly:expiry mayfly:holding mayfly:key:* "
         "mayfly:leaving-bell:* mayfly:line:* mayfly:processes mayfly:queued mayfly:rates:* mayfly:retrying "
-        "mayfly:room-left mayfly:schema mayfly:security* mayfly:stdin:* mayfly:stream:* mayfly:tenant:*:catalogues mayfly:tenant:*:counters "
-        "mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes mayfly:tools:answers:* "
-        "mayfly:tools:bell:* mayfly:tools:call:* mayfly:tools:calls-of:* mayfly:tools:cancelled:* "
-        "mayfly:tools:waiting:* mayfly:turn mayfly:turns mayfly:usage:* mayfly:worker:* mayfly:workers rq:*",
+        "mayfly:room-left mayfly:schema mayfly:security* mayfly:stdin:* mayfly:stream:* mayfly:tenant:*:catalogues "
+        "mayfly:tenant:*:counters mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes "
+        "mayfly:tools:answers:* mayfly:tools:bell:* mayfly:tools:call:* mayfly:tools:calls-of:* "
+        "mayfly:tools:cancelled:* mayfly:tools:waiting:* mayfly:turn mayfly:turns mayfly:usage:* mayfly:worker:* "
+        "mayfly:workers rq:*",
         reads="mayfly:backup mayfly:quotas mayfly:switches mayfly:tenants mayfly:tools:*",
         channels="mayfly:answers:* mayfly:cancel mayfly:ended mayfly:stdin-wake:* mayfly:wake:*",
     ),

@@ -92,5 +92,6 @@ def _processes() -> Around:
     for which in range(4):
         for process in PROCESSES:
             yield "setpriority", _fate(which == 0 and process & 0xFFFFFFFF != 1), (which, process, 19)
+            yield "getpriority", _fate(which in (0, 1)), (which + HIGH[process % 2], process)
     for process in PROCESSES:
         yield "sched_setaffinity", _fate(process & 0xFFFFFFFF != 1), (process, -1, -1)

@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, Conditions] = {
     "prctl GET_SECCOMP": one_of(0, (21,)),
     "setpriority a process other than the agent": but_the_agent(1, (0, INT, 0)),
     "sched_setaffinity a process other than the agent": but_the_agent(0),
+    "getpriority of a process or group": one_of(0, (0, 1)),
     "prlimit64 query of the caller's limits": only((0, INT, 0), (2, LONG, 0)),
     "prlimit64 the caller's limits except CORE": one_of(1, {*range(16)} - {4}, (0, INT, 0)),
     "setrlimit the caller's limits except CORE": one_of(0, {*range(16)} - {4}),

@@ -195,7 +195,15 @@ ROWS = (
         f"{DESCRIPTORS}: at most 17 MB",
         CONTROLLED,
     ),
-    Row("epoll_ctl", {}, "a watch", SANDBOX, "watches per uid (`fs.epoll.max_user_watches`)", BY_CALL),
+    Row(
+        "epoll_ctl",
+        {},
+        "a watch. For a watch of an epoll descriptor the kernel searches all connected descriptors under a lock of the "
+        "whole host",
+        SANDBOX,
+        f"watches per uid (`fs.epoll.max_user_watches`), {MEMORY}; time of the lock: see SECURITY.md",
+        BY_CALL,
+    ),
     Row(
         "inotify_init inotify_init1",
         {"inotify_add_watch": "without IN_ACCESS, IN_OPEN and IN_CLOSE_NOWRITE"},
@@ -206,9 +214,17 @@ ROWS = (
         ("neighbours: watches on what all sandboxes read",),
     ),
     Row(
-        "epoll_pwait epoll_pwait2 epoll_wait inotify_rm_watch timerfd_gettime timerfd_settime",
+        "epoll_pwait epoll_pwait2 epoll_wait inotify_rm_watch timerfd_gettime",
         {},
         *NOTHING,
+        BY_CALL,
+    ),
+    Row(
+        "timerfd_settime",
+        {},
+        "with TFD_TIMER_CANCEL_ON_SET, an entry in a list that the kernel walks when the host's clock is set",
+        SANDBOX,
+        DESCRIPTORS,
         BY_CALL,
     ),
     Row(
@@ -236,7 +252,18 @@ ROWS = (
         "`limits.processes` (cgroup)",
         ("exhaustion: fork bomb", "exhaustion: threads", "privileges: namespaces by clone"),
     ),
-    Row("execve execveat", {}, "a new address space, in place of the old", SANDBOX, MEMORY, BY_CALL),
+    Row(
+        "execve execveat",
+        {},
+        "a new address space, in place of the old. Before Linux 6.14, for a file of unknown format, a process of the "
+        "host that loads a module",
+        "the address space: the sandbox; the process: no cgroup",
+        f"{MEMORY}; one such process for each of `limits.processes`, 50 in all: see SECURITY.md",
+        (
+            *BY_CALL,
+            "tests/unit/orchestrator/host/posture/test_posture.py::test_resource_shared_by_the_host_has_its_finding",
+        ),
+    ),
     Row(
         "futex",
         {},
@@ -248,7 +275,7 @@ ROWS = (
     ),
     Row(
         "arch_prctl exit exit_group getegid geteuid getgid getgroups getpgid getpgrp getpid getppid "
-        "getpriority getresgid getresuid getrlimit getrusage getsid gettid getuid capget rseq restart_syscall "
+        "getresgid getresuid getrlimit getrusage getsid gettid getuid capget rseq restart_syscall "
         "sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getparam sched_getscheduler "
         "sched_yield set_robust_list set_tid_address setpgid setsid wait4 waitid getcpu getrandom sysinfo "
         "uname",
@@ -261,6 +288,14 @@ ROWS = (
         },
         *NOTHING,
         BY_CALL,
+    ),
+    Row(
+        "",
+        {"getpriority": "of a process or group"},
+        "nothing; for a user, the time of the answer would show whether the host has processes of that user",
+        "–",
+        "–",
+        ("neighbours: the other's uid",),
     ),
     Row(
         "",
@@ -375,14 +410,14 @@ MOUNTS = (
 )
 FILES = (
     (
-        "`/proc/self/oom_score_adj`",
+        "`/proc/self/oom_score_adj`, `oom_adj`",
         "the order of processes for the out-of-memory killer; the value can only be raised, and is at its maximum",
     ),
     ("`/proc/self/loginuid`", "none: the value can be set once, and the agent has set it"),
     ("`/proc/self/comm`, `coredump_filter`, `timerslack_ns`, `clear_refs`, `sched`, `mem`", "on the process itself"),
     ("`/proc/self/autogroup`", "the priority of its session among the sessions of this sandbox"),
     (
-        "`/proc/self/uid_map`, `gid_map`, `setgroups`, `timens_offsets`, `attr/*`",
+        "`/proc/self/uid_map`, `gid_map`, `projid_map`, `setgroups`, `timens_offsets`, `attr/*`",
         "none without a new namespace or a capability",
     ),
 )

@@ -58,6 +58,7 @@ PARTICULAR: dict[str, tuple[int, ...]] = {
     "pwritev2": (-1, -1, -1, -1, -1, 0),
     "inotify_add_watch": (-1, -1, 2),
     "setpriority": (0, 0, 19),
+    "getpriority": (0, 0),
     "sched_setaffinity": (0, -1, -1),
 }
 

@@ -22,7 +22,7 @@ ALL_BITS = 0xFFFFFFFFFFFFFFFF
 RLIMIT_CORE, RLIMIT_COUNT = 4, 16
 SETTABLE_LIMITS = tuple(number for number in range(RLIMIT_COUNT) if number != RLIMIT_CORE)
 SOL_SOCKET = 1
-PRIO_PROCESS = 0
+PRIO_PROCESS, PRIO_GROUP, PRIO_USER = 0, 1, 2
 AGENT = 1  # the agent's pid in every sandbox
 PID_BITS = 22  # of Linux's highest possible pid
 F_SETFL, F_SETLEASE = 4, 1024
@@ -160,6 +160,9 @@ def _processes() -> Iterator[ArgumentClass]:
         yield _one("setpriority", "a process other than the agent", (0, LOW_WORD, PRIO_PROCESS), others)
     for others in _not_the_agent(0):
         yield _one("sched_setaffinity", "a process other than the agent", others)
+    # For a user, the kernel searches the processes of the whole host, if that user has any: the time shows it.
+    for which in (PRIO_PROCESS, PRIO_GROUP):
+        yield _one("getpriority", "of a process or group", (0, LOW_WORD, which))
 
 
 def _limits() -> Iterator[ArgumentClass]:

@@ -21,6 +21,7 @@ from worker.sandbox.arguments import (
     MADV_MERGEABLE,
     OPEN_DESCRIPTION_LOCKS,
     PR_SET_MEMORY_MERGE,
+    PRIO_USER,
     SOCK_DGRAM,
     SOCKET_FILTERS,
     SOL_SOCKET,
@@ -58,6 +59,7 @@ CONDITIONS: dict[str, tuple[int, int, tuple[int, ...], bool]] = {
     "madvise": (2, JUMP_EQUAL, (MADV_MERGEABLE,), True),
     "fcntl": (1, JUMP_EQUAL, (*OPEN_DESCRIPTION_LOCKS, F_SETLEASE), True),
     "inotify_add_watch": (2, JUMP_ANY_BIT, (IN_READING,), True),
+    "getpriority": (0, JUMP_EQUAL, (PRIO_USER,), True),
     **dict.fromkeys(
         ("sched_setaffinity", "sched_setparam", "sched_setscheduler", "prlimit64"), (0, JUMP_EQUAL, (AGENT,), True)
     ),

@@ -42,13 +42,15 @@ LOOPBACK_BUFFER_BYTES = 64 * 2**20
 # The agent's score is below the program's, which is raised to 1000, so the kernel kills the program first.
 OOM_SCORE = 500
 
-# Among them objects that all containers share with the host: the number of terminals, pressure triggers, and the list
-# of all open file description locks, whose ranges one program can write and all others can read.
+# Among them objects that all containers share with the host: the number of terminals, pressure triggers, the list of
+# all open file description locks, whose ranges one program can write and all others can read, and the file of
+# the host's name, whose waiters the kernel wakes whenever any container of the host is given its name.
 MASKED_PATHS = (
     "/dev/pts", "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs",
     "/proc/interrupts", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg",
     "/proc/latency_stats", "/proc/locks", "/proc/modules", "/proc/pressure", "/proc/sched_debug", "/proc/scsi",
-    "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats",
+    "/sys/devices/virtual/powercap", "/sys/firmware",
 )  # fmt: skip
 READONLY_PATHS = ("/proc/sys", "/sys/fs/cgroup")  # on cgroup v1 crun mounts a world-writable directory there
 

@@ -55,7 +55,7 @@ ALLOW: dict[str, str] = {
     "timerfd_settime",
     "processes and threads": "arch_prctl execve exit exit_group fork vfork futex set_robust_list set_tid_address rseq "
     "sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min sched_yield "
-    "wait4 waitid getrlimit getrusage getpriority restart_syscall",
+    "wait4 waitid getrlimit getrusage restart_syscall",
     "fexecve; no wider than execve": "execveat",
     "asyncio waits for children by descriptor; taking descriptors out of another process is a tripwire": "pidfd_open "
     "pidfd_send_signal",
@@ -125,6 +125,8 @@ TELLING: dict[str, str] = {
         ("setpriority", "sched_setaffinity", "sched_setparam", "sched_setscheduler", "ioprio_set", "prlimit64"),
         "no process may change how the agent is scheduled or limited, or a whole group of processes or user",
     ),
+    "getpriority": "no process may ask about a user: the time of the answer shows whether that user has processes on "
+    "the host, also in other sandboxes",
     "seccomp": "no process may install a filter, which could forge the kernel's records",
     **dict.fromkeys(("memfd_create", "memfd_secret"), "files without a name escape the bounds and flags of /tmp"),
     **dict.fromkeys(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orchestrator.environments import MAXIMAL_LIMITS
 from orchestrator.host.posture import facts, host, installation
 from orchestrator.host.posture.facts import EngineFacts, host_facts
 from orchestrator.host.posture.finding import Finding
@@ -32,8 +33,9 @@ __all__ = [
 def check_host(settings: Settings) -> list[Finding]:
     """The checks that need neither engine nor Redis."""
     users, lent = facts.users(), facts.read("/etc/subuid").splitlines()
+    kernel, sysctls, executions = facts.kernel(), facts.sysctls(), settings.slots + settings.spare_slots
     return [
-        *check_releases([facts.kernel()], {"kernel"}),
+        *check_releases([kernel], {"kernel"}),
         host.check_core_pattern(facts.read("/proc/sys/kernel/core_pattern")),
         host.check_counters(
             str(settings.cgroup_root),
@@ -41,7 +43,8 @@ def check_host(settings: Settings) -> list[Finding]:
             facts.cgroups_writable(settings.cgroup_root),
         ),
         host.check_attribution(*facts.attribution()),
-        *host.check_sysctls(facts.sysctls()),
+        *host.check_sysctls(sysctls),
+        *host.check_shared(sysctls, executions * MAXIMAL_LIMITS.processes, kernel.version),
         host.check_cpu(facts.vulnerabilities()),
         *([_engine_socket(settings.docker_url)] if settings.driver == "docker" else []),
         installation.check_uids(settings.uid_first, settings.uid_count, users, lent),

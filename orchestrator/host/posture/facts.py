@@ -25,7 +25,10 @@ COMMAND_SECONDS = 5.0
 NETLINK_AUDIT, AUDIT_READERS = 9, 1
 RUNTIMES = ("runsc", "crun", "runc")
 PACKAGES = {"docker.io": "engine", "containerd": "containerd", "runc": "runc", "crun": "crun", "runsc": "runsc"}
-SYSCTLS = ("kernel.dmesg_restrict", "kernel.yama.ptrace_scope", "kernel.unprivileged_bpf_disabled")
+SYSCTLS = (
+    "kernel.dmesg_restrict", "kernel.yama.ptrace_scope", "kernel.unprivileged_bpf_disabled", "vm.overcommit_memory",
+    "fs.file-max", "kernel.modprobe",
+)  # fmt: skip
 
 
 class EngineFacts(NamedTuple):

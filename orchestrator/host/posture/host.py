@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.host.posture.finding import Finding, broken, ok, weak
+from orchestrator.host.posture.versions import compare
 
-SEPARATION, BOUNDS, NAMES_ONLY = 4, 5, 7
+SEPARATION, BOUNDS, NAMES_ONLY, TENANTS = 4, 5, 7, 10
+DESCRIPTORS = 1024  # of each process in a sandbox
 KILL = "kill_process"
 
 
@@ -137,6 +139,41 @@ def _sysctl(name: str, least: int, why: str, value: str | None) -> Finding:
     if int(value) >= least:
         return ok(short, value.strip())
     return weak(short, f"{value.strip()}: {why}", f"sysctl -w {name}={least}")
+
+
+def check_shared(values: Mapping[str, str | None], processes: int, kernel: str) -> list[Finding]:
+    """Resources of the whole host that no cgroup counts. ``processes``: their largest number in all sandboxes."""
+    overcommit, most, modprobe = (
+        (values.get(name) or "").strip() for name in ("vm.overcommit_memory", "fs.file-max", "kernel.modprobe")
+    )
+    return [_overcommit(overcommit), _descriptors(int(most or 2**63), processes), _modules(modprobe, kernel)]
+
+
+def _overcommit(value: str) -> Finding:
+    if value != "2":
+        return ok("overcommit_memory", "memory that a program maps counts when the program uses it")
+    return broken(
+        "overcommit_memory", TENANTS,
+        "2: memory that a program maps and never touches is taken from all of the host, and no cgroup counts it",
+        "sysctl -w vm.overcommit_memory=0",
+    )  # fmt: skip
+
+
+def _descriptors(most: int, processes: int) -> Finding:
+    if processes * DESCRIPTORS <= most:
+        return ok("file-max", "all sandboxes together can open fewer files than this host may have open")
+    detail = (
+        f"{most}: all sandboxes together can open {processes * DESCRIPTORS} files, and then only root can open more"
+    )
+    return weak("file-max", detail, f"sysctl -w fs.file-max={2 * processes * DESCRIPTORS}")
+
+
+def _modules(modprobe: str, kernel: str) -> Finding:
+    """Linux before 6.14 runs modprobe for each execution of a file whose format it does not know."""
+    if not modprobe or compare(kernel, "6.14") >= 0:
+        return ok("modprobe", "the kernel runs it for no program of a sandbox")
+    detail = f"when a program executes a file of unknown format, this kernel runs {modprobe} as root, without any cap"
+    return weak("modprobe", detail, "run Linux 6.14 or newer, or load all modules at boot and empty kernel.modprobe")
 
 
 def check_cpu(vulnerabilities: Mapping[str, str]) -> Finding:

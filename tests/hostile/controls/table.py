@@ -35,7 +35,8 @@ MASKED_PATHS = (
     "/dev/pts", "/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs",
     "/proc/interrupts", "/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg",
     "/proc/latency_stats", "/proc/locks", "/proc/modules", "/proc/pressure", "/proc/sched_debug", "/proc/scsi",
-    "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats",
+    "/sys/devices/virtual/powercap", "/sys/firmware",
 )  # fmt: skip
 READONLY_PATHS = ("/proc/sys", "/sys/fs/cgroup")
 CAP_SYS_RESOURCE = 24
@@ -249,6 +250,8 @@ CONTROLS = [
             "error_of(lambda: socket.socket(socket.AF_UNIX).getsockopt(1, 57, 8))", is_(errno.EPERM), "rules"),
     Control("seccomp: the agent's priority", "SecurityOpt", allowing("setpriority"),
             "error_of(lambda: os.setpriority(os.PRIO_PROCESS, 1, 19))", is_(errno.EPERM), "rules"),
+    Control("seccomp: users of the host", "SecurityOpt", allowing("getpriority"),
+            "error_of(lambda: os.getpriority(os.PRIO_USER, 0))", is_(errno.EPERM), "rules"),
     Control("seccomp: the agent's processors", "SecurityOpt", allowing("sched_setaffinity"),
             "error_of(lambda: os.sched_setaffinity(1, {0}))", is_(errno.EPERM), "rules"),
     Control("seccomp: locks of open files", "SecurityOpt", allowing("fcntl"),

@@ -111,6 +111,7 @@ attack(
     THEME,
     "watches on what all sandboxes read",
     """
+import select
 watch = libc.inotify_init1(os.O_NONBLOCK)
 PATHS = (b"/usr/bin/python3", b"/usr/bin", b"/etc/hostname", b"/etc", b"/inputs/shared", b"/dev/null",
          b"/proc/self/ns/user", b"/proc/self/ns/time")
@@ -120,6 +121,7 @@ def add(path, mask):
 for name, mask in {"opened": 0x20, "read": 0x1, "closed": 0x10, "all": ALL}.items():
     attempt(name, lambda: [add(path, mask) for path in PATHS] and None)
 attempt("changed", lambda: [add(path, ALL & ~READING) for path in PATHS] and None)
+attempt("starts of containers", lambda: select.epoll().register(open("/proc/sys/kernel/hostname")))
 time.sleep(0.7)
 try: probes["seen"] = str(len(os.read(watch, 4096)) > 0)
 except BlockingIOError: probes["seen"] = "False"
@@ -133,12 +135,16 @@ while True:
     time.sleep(0.02)
 """,
     files={"shared": "the same"},
-    probes={**dict.fromkeys(("opened", "read", "closed", "all"), "EPERM"), "changed": "done", "seen": "False"},
+    probes={
+        **dict.fromkeys(("opened", "read", "closed", "all", "starts of containers"), "EPERM"),
+        "changed": "done",
+        "seen": "False",
+    },
     events="seccomp_violation",
     hardened={
         "events": "",
         "probes": {
-            **dict.fromkeys(("opened", "read", "closed", "all", "changed"), ("done", *REFUSED)),
+            **dict.fromkeys(("opened", "read", "closed", "all", "changed", "starts of containers"), ("done", *REFUSED)),
             "seen": "False",
         },
     },
@@ -224,14 +230,24 @@ probes["others"] = str(sum(
     for name in names))
 import resource
 attempt("its processes", lambda: os.setpriority(os.PRIO_USER, os.getuid() + 1, 19))
+attempt("whether it has any", lambda: os.getpriority(os.PRIO_USER, os.getuid() + 1))
+attempt("its own", lambda: os.getpriority(os.PRIO_PROCESS, 0) == os.nice(0))
 """,
     neighbour="open('/tmp/mine', 'w')\nopen('/dev/shm/mine', 'w')" + HOLD,
-    probes={"others": "0", "its processes": "EPERM"},
+    probes={"others": "0", "its processes": "EPERM", "whether it has any": "EPERM", "its own": "True"},
+    details=("getpriority",),
     events="seccomp_violation",
     **CHANNEL,
     hardened={
         "events": "",
-        "probes": {"others": "0", "its processes": ("ESRCH", "EPERM", "EACCES", "ENOSYS", "done", "EINVAL")},
+        "details": (),
+        "probes": {
+            "others": "0",
+            **dict.fromkeys(
+                ("its processes", "whether it has any"), ("ESRCH", "EPERM", "EACCES", "ENOSYS", "done", "EINVAL", "20")
+            ),
+            "its own": "True",
+        },
     },
     because="gVisor answers for its own processes only, and has no priorities of users",
 )

@@ -42,7 +42,12 @@ GROUND = {
     "orchestrator.host.token_keys": set(),
     "orchestrator.host.confinement": set(),
     "orchestrator.host.rootfs": {"orchestrator.errors"},
-    "orchestrator.host.posture": {"orchestrator.models", "orchestrator.host.oci", "orchestrator.settings"},
+    "orchestrator.host.posture": {
+        "orchestrator.models",
+        "orchestrator.environments",
+        "orchestrator.host.oci",
+        "orchestrator.settings",
+    },
 }
 FLOOR = set(GROUND)
 # Within the store: scripts and connections, then what one round trip changes, then the rooms; ``Store`` joins them.

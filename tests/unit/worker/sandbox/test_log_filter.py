@@ -90,6 +90,7 @@ CASES: list[tuple[str, tuple[int, ...], bool]] = [
     ("setpriority", (0, 0x1_0000_0001, 19), True),
     ("setpriority", (1, 0, 19), True),
     ("setpriority", (2, 0, 19), True),
+    *(("getpriority", (which, 0), which & 0xFFFFFFFF == 2) for which in (0, 1, 2, 0x1_0000_0002)),
     ("ioprio_set", (1, 0, 0), False),
     ("ioprio_set", (1, 1, 0), True),
     ("ioprio_set", (3, 0, 0), True),

@@ -269,6 +269,12 @@ def test_limits_are_compared_with_the_request_not_the_sent_values(field: str, va
         refuse_other_limits(caps_of(profile_of()), made["HostConfig"])
 
 
+@pytest.mark.parametrize(("cap", "field"), [("cpu_microseconds", "NanoCpus"), ("pids", "PidsLimit")])
+def test_limit_of_zero_is_refused_though_requested(cap: str, field: str) -> None:
+    with pytest.raises(WeakContainer, match=field):
+        refuse_other_limits(CAPS._replace(**{cap: 0}), {**MADE, field: 0})
+
+
 def test_environment_cannot_declare_too_small_a_cpu_share() -> None:
     RequestedLimits(cpu_cores=0.01)
     with pytest.raises(ValidationError, match=r"0\.01"):

@@ -126,6 +126,7 @@ def test_body_in_tiny_chunks_is_refused(api: Stack, key: bool) -> None:
 
 def test_missing_headers_time_out(api: Stack) -> None:
     """On a new connection, for a second request, and with a byte now and then."""
+    assert HEADER_SECONDS == 10
     began = time.monotonic()
     with connect(api.port) as silent, connect(api.port) as half, connect(api.port) as second, connect(api.port) as drip:
         half.sendall(LINE + b"X: ")

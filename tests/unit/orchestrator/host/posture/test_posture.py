@@ -12,6 +12,7 @@ from orchestrator.cli.commands.local.stack import UIDS, Stack
 from orchestrator.host.posture import facts, lines
 from orchestrator.host.posture.finding import Finding
 from orchestrator.host.posture.host import (
+    DESCRIPTORS,
     check_attribution,
     check_cgroups,
     check_core_pattern,
@@ -22,6 +23,7 @@ from orchestrator.host.posture.host import (
     check_runtimes,
     check_seccomp,
     check_security_modules,
+    check_shared,
     check_sysctls,
     check_user_namespaces,
 )
@@ -40,6 +42,7 @@ from orchestrator.host.posture.installation import (
     check_uids,
 )
 from orchestrator.settings import Settings
+from worker.sandbox.profile import OPEN_FILES
 
 CAPS = {"CgroupVersion": "2", "MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True, "SwapLimit": True}
 SWAP = ["/dev/sda2 partition 1000 0 -2"]
@@ -131,6 +134,27 @@ def test_sysctl_has_its_finding(name: str, good: str, bad: str) -> None:
     assert statuses(check_sysctls({name: good}))[short] == "ok"
     assert statuses(check_sysctls({name: bad}))[short] == "weak"
     assert statuses(check_sysctls({}))[short] == "ok"  # this kernel has none
+
+
+@pytest.mark.parametrize(
+    ("values", "kernel", "expected"),
+    [
+        ({}, "6.1.158", ("ok", "ok", "ok")),
+        ({"vm.overcommit_memory": "1\n"}, "6.18", ("ok", "ok", "ok")),
+        ({"vm.overcommit_memory": "2\n"}, "6.18", ("broken", "ok", "ok")),
+        ({"fs.file-max": f"{300 * 1024}\n"}, "6.18", ("ok", "ok", "ok")),
+        ({"fs.file-max": f"{300 * 1024 - 1}\n"}, "6.18", ("ok", "weak", "ok")),
+        ({"kernel.modprobe": "/sbin/modprobe\n"}, "6.13.12-1", ("ok", "ok", "weak")),
+        ({"kernel.modprobe": "/sbin/modprobe\n"}, "6.14.0-15-generic", ("ok", "ok", "ok")),
+        ({"kernel.modprobe": "\n"}, "6.1.158", ("ok", "ok", "ok")),
+    ],
+)
+def test_resource_shared_by_the_host_has_its_finding(
+    values: dict[str, str | None], kernel: str, expected: tuple[str, ...]
+) -> None:
+    assert tuple(finding.status for finding in check_shared(values, 300, kernel)) == expected
+    assert facts.sysctls()["vm.overcommit_memory"] is not None
+    assert DESCRIPTORS == OPEN_FILES
 
 
 def test_processor_flaw_has_its_finding() -> None:
