@@ -30,7 +30,16 @@ from orchestrator.api.routes import (
     tool_servers,
     tools,
 )
-from orchestrator.api.routes.administration import audit, keys, quotas, service_accounts, sessions, tenants, users
+from orchestrator.api.routes.administration import (
+    audit,
+    issuers,
+    keys,
+    quotas,
+    service_accounts,
+    sessions,
+    tenants,
+    users,
+)
 from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
@@ -84,7 +93,6 @@ def create_app(settings: Settings) -> Edge:
     app = Api(
         title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    app.state.issuers = tuple({one.issuer: one for one in settings.all_issuers()}.values())
     app.state.parts = Parts(
         **vars(cases),
         followers=followers,
@@ -112,6 +120,7 @@ def create_app(settings: Settings) -> Edge:
         quotas,
         service_accounts,
         users,
+        issuers,
         sessions,
     ):
         app.include_router(module.router)

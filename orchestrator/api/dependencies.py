@@ -143,12 +143,12 @@ def _admitted(request: Request, parts: Parts, authorization: str | None, headers
     request.state.principal = found  # also of a request that is refused below
     parts.rate_limiter.take(found, headers)
     if parts.issuers.names_tenant(found):
-        parts.tenants.admit(found, parts.issuers.creates(found))
+        parts.tenants.admit(found, found.may_create_tenant)
     return found
 
 
 def _identified(parts: Parts, authorization: str | None) -> Principal:
-    """The principal of a key or token; one look-up in Redis, which an OIDC issuer's token does not need."""
+    """The principal of a key or token, by one look-up in Redis at most."""
     token = token_of(authorization)
     if parts.issuers.takes(token):
         return parts.issuers.principal(token)

@@ -11,6 +11,7 @@ from orchestrator.environments import load_environments
 from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
+from orchestrator.identity.issuers.declared import DeclaredIssuers
 from orchestrator.identity.rate_limits import RateLimiter
 from orchestrator.identity.seals import seal_old_records
 from orchestrator.identity.tenants import Records
@@ -23,6 +24,7 @@ from orchestrator.queries.results import Results
 from orchestrator.queries.tool_search import ToolSearch
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
+from orchestrator.service.administration.issuers import IssuerCases
 from orchestrator.service.administration.keys import KeyCases
 from orchestrator.service.administration.quotas import QuotaCases
 from orchestrator.service.administration.service_accounts import ServiceAccounts
@@ -57,6 +59,7 @@ class UseCases:
     tenants: TenantCases
     service_accounts: ServiceAccounts
     issuers: Issuers
+    issuer_cases: IssuerCases
     rate_limiter: RateLimiter
     wakeups: Wakeups
     janitor: Janitor
@@ -78,7 +81,7 @@ def open_use_cases(settings: Settings) -> UseCases:
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
     bounds = LogBounds(settings.audit_entries, settings.audit_days * 86400)
     audit = AuditLog(store, settings.secret(), bounds)
-    records = Records(store)
+    records, issuers = Records(store), DeclaredIssuers(store, settings.secret(), settings.all_issuers())
     tenants = TenantCases(records, audit.writer)
     keys = KeyCases(api_keys, tenants, audit.writer)
     service = Service(store, environments, settings, results, audit.writer)
@@ -98,7 +101,8 @@ def open_use_cases(settings: Settings) -> UseCases:
         keys=keys,
         tenants=tenants,
         service_accounts=ServiceAccounts(records, audit.writer),
-        issuers=Issuers(settings.all_issuers(), valid_sessions),
+        issuers=Issuers(issuers, valid_sessions),
+        issuer_cases=IssuerCases(issuers, audit.writer),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),

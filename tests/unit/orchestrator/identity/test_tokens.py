@@ -83,11 +83,37 @@ def test_claims_become_principal_tenant_and_listed_roles() -> None:
         {"tenant": None}, {"tenant": 5}, {"tenant": ["acme"]}, {"tenant": ""}, {"tenant": "Acme"}, {"tenant": "a/b"},
         {"tenant": "acme\n"}, {"tenant": "x" * 64}, {"sub": ""}, {"sub": 5}, {"sub": "x" * 256}, {"sub": "a\nb"},
         {"roles": 5}, {"roles": {"r": 1}}, {"roles": ["r", 5]}, {"roles": ["x"] * 1001}, {"groups": [["g"]]},
+        {"scope": 5}, {"scope": {"mcp": True}}, {"scp": ["mcp", 5]},
     ],
 )  # fmt: skip
 def test_claims_of_another_type_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
         principal_of({**GOOD, **changed}, issuer())
+
+
+@pytest.mark.parametrize(
+    ("claims", "role", "scopes"),
+    [
+        ({"scope": "openid executions:read"}, "developer", {"executions:read"}),
+        ({"scp": ["mcp", "executions:read", "audit:read"]}, "developer", {"mcp", "executions:read"}),
+        ({"scope": "executions:read"}, "admin", {"executions:read"}),
+        ({"scope": "admin"}, "developer", set()),
+        ({"scope": "audit:read"}, "developer", set()),
+        ({"scope": "openid profile"}, "auditor", {"security:read", "audit:read"}),
+        ({}, "auditor", {"security:read", "audit:read"}),
+    ],
+)
+def test_token_has_only_the_scopes_of_its_roles_that_it_names(
+    claims: dict[str, Any], role: str, scopes: set[str]
+) -> None:
+    assert principal_of({**GOOD, **claims}, issuer(roles={"r": role}, groups={})).scopes == scopes
+
+
+def test_issuers_tokens_create_the_tenants_that_the_operator_named() -> None:
+    assert principal_of(GOOD, issuer(create_tenants=True)).may_create_tenant
+    assert principal_of(GOOD, issuer(tenants=["acme"])).may_create_tenant
+    assert principal_of({"sub": "s"}, issuer(tenant_claim=None, tenant="fixed")).may_create_tenant
+    assert not principal_of(GOOD, issuer()).may_create_tenant
 
 
 def test_issuer_is_bound_to_its_tenants() -> None:
