@@ -13,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
+from orchestrator.api.door.accepted import AcceptedCredentials
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
@@ -56,6 +57,7 @@ class Parts(UseCases):
     floods: Floods
     mcp_calls: InFlight  # requests of agents, each of which may wait for a minute
     threads: TenantThreads = field(default_factory=TenantThreads)
+    accepted: AcceptedCredentials = field(default_factory=AcceptedCredentials)
     mcp: McpDoor | None = None
 
 
@@ -124,6 +126,7 @@ async def principal(request: Request, parts: PartsIn) -> Principal:
             await parts.issuers.prepare(token)
         found = await run_in_threadpool(_admitted, request, parts, authorization, headers)
     request.state.principal = found
+    parts.accepted.note(found)
     authorize(found, ROUTES[f"{request.method} {request.scope['route'].path_format}"])
     if b"&" in request.scope["query_string"]:
         _refuse_repeated([name for name, _ in request.query_params.multi_items() if name not in LISTS])

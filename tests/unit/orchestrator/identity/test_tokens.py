@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from orchestrator.identity.issuers.tokens import Accepted, InvalidToken, Key, principal_of, read, verified
 from orchestrator.models.issuers import Issuer, value_of
 from orchestrator.settings import Settings
+from tests.builders.forged_tokens import part
 from tests.builders.issuers import AUDIENCE, SigningKey
 from tests.harness import ROOT
 
@@ -68,6 +69,13 @@ def test_an_algorithm_that_the_key_is_not_for_is_refused() -> None:
         verified(token, Key(("ES384",), KEY.private.public_key()), Accepted.of(issuer()))
 
 
+@pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "RS512", ["ES256"], None], ids=repr)
+def test_algorithm_outside_the_list_is_refused_before_its_key_is_looked_for(algorithm: Any) -> None:
+    header = part({"alg": algorithm, "typ": "at+jwt", "kid": "unknown"})
+    with pytest.raises(InvalidToken, match=r"^algorithm$"):
+        read(f"{header}.{part({'iss': URL})}.x")
+
+
 def test_claims_become_principal_tenant_and_listed_roles() -> None:
     found = principal_of({**GOOD, "roles": ["r", "admin"], "groups": "g"}, issuer())
     assert (found.id, found.key_id, found.tenant) == (f"oidc:{URL}#s", None, "acme")
@@ -103,9 +111,7 @@ def test_claims_of_another_type_are_refused(changed: dict[str, Any]) -> None:
         ({}, "auditor", {"security:read", "audit:read"}),
     ],
 )
-def test_token_has_only_the_scopes_of_its_roles_that_it_names(
-    claims: dict[str, Any], role: str, scopes: set[str]
-) -> None:
+def test_scope_claim_narrows_the_scopes_of_roles(claims: dict[str, Any], role: str, scopes: set[str]) -> None:
     assert principal_of({**GOOD, **claims}, issuer(roles={"r": role}, groups={})).scopes == scopes
 
 
