@@ -122,6 +122,38 @@ def test_issuers_tokens_create_the_tenants_that_the_operator_named() -> None:
     assert not principal_of(GOOD, issuer()).may_create_tenant
 
 
+# Claims as a CI system and Kubernetes put them into tokens of jobs and service accounts; docs/login.md has both tables.
+MACHINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "CI system": (
+        {
+            "sub": "repo:acme/app:ref:refs/heads/main", "repository": "acme/app", "repository_owner": "acme",
+            "ref": "refs/heads/main", "event_name": "push", "jti": "x",
+        },
+        {"tenant_claim": "repository_owner", "roles_claim": "repository", "roles": {"acme/app": "developer"}},
+    ),
+    "Kubernetes": (
+        {
+            "sub": "system:serviceaccount:acme:builder", "aud": ["mayfly"],
+            "kubernetes.io": {"namespace": "acme", "serviceaccount": {"name": "builder", "uid": "u"}},
+        },
+        {
+            "tenant_claim": "/kubernetes.io/namespace", "roles_claim": "sub",
+            "roles": {"system:serviceaccount:acme:builder": "developer"},
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MACHINES)
+def test_tokens_of_machines_have_tenant_and_role(kind: str) -> None:
+    claims, table = MACHINES[kind]
+    configured = issuer(**table, audience="mayfly", plain_tokens=True)
+    token = signed("JWT" if kind == "CI system" else None, **{"aud": "mayfly", **claims})
+    key = Key(("ES256",), KEY.private.public_key())
+    found = principal_of(verified(read(token), key, Accepted.of(configured)), configured)
+    assert (found.id, found.tenant, found.roles) == (f"oidc:{URL}#{claims['sub']}", "acme", {"developer"})
+
+
 def test_issuer_is_bound_to_its_tenants() -> None:
     assert principal_of(GOOD, issuer(tenants=["acme"])).tenant == "acme"
     with pytest.raises(InvalidToken, match="tenant_not_of_issuer"):
