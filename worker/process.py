@@ -27,7 +27,8 @@ from prometheus_client import start_http_server
 from orchestrator import metrics
 from orchestrator.environments import load_environments
 from orchestrator.errors import StoreUnavailable
-from orchestrator.models.fleet import EnvironmentOffer, WorkerStatus
+from orchestrator.models import Isolation
+from orchestrator.models.fleet import ISOLATION, EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.connection import connect_plain
@@ -81,7 +82,8 @@ class Worker:
         self._inputs = settings.sandboxes_path if settings.sandbox_dir else in_memory(settings.sandboxes_path)
         self._host_dirs = HostDirs(self._inputs, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
-        self._pool = Pool(self._launcher, self._environments, settings, self._report_weak)
+        is_off = self._pulse.switches.is_off
+        self._pool = Pool(self._launcher, self._environments, settings, self._report_weak, is_off)
         self._admission = Admission(settings, self._driver, self._store, self.id)
         self._host_monitor = HostMonitor(
             self.id,
@@ -107,6 +109,7 @@ class Worker:
             self._host_monitor.look_at_engine,
             self._lease.is_held,
             self._tools,
+            is_off,
         )
         self._heartbeat = Heartbeat(self._lease, self._on_lease_lost)
         plain = connect_plain(settings.effective_redis_url, REDIS_TIMEOUT_SECONDS)
@@ -118,7 +121,7 @@ class Worker:
             settings.slots,
             self._runner.run,
             settings.spare_slots,
-            offered=self._launcher.able,
+            offered=self._offered,
             paused=self._may_not_take,
             leaving=leaving,
         )
@@ -204,9 +207,10 @@ class Worker:
             self._slots.leave()
 
     def _send_heartbeat(self) -> None:
-        """Send one heartbeat."""
+        """Send one heartbeat, and read the feature switches."""
         try:
             self._heartbeat.renew(self._beat)
+            self._pulse.switches.off()  # cached for `is_off`
         except (StoreUnavailable, redis.exceptions.RedisError) as error:
             metrics.store_errors.inc()
             log.warning("redis.unreachable", detail=str(error))
@@ -222,6 +226,10 @@ class Worker:
 
     def _may_not_take(self) -> bool:
         return not self._host_monitor.fit or self._draining or not self._lease.is_held()
+
+    def _offered(self) -> list[Isolation]:
+        """The isolations whose executions to take; those of a tier that is switched off stay queued."""
+        return [tier for tier in self._launcher.able() if not self._pulse.switches.is_off(f"{ISOLATION}{tier}")]
 
     def _places(self) -> dict[str, Path]:
         """The directories that need room on this host's disks, by name."""

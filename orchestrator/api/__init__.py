@@ -37,6 +37,7 @@ from orchestrator.api.routes.administration import (
     quotas,
     service_accounts,
     sessions,
+    switches,
     tenants,
     users,
 )
@@ -122,6 +123,7 @@ def create_app(settings: Settings) -> Edge:
         users,
         issuers,
         sessions,
+        switches,
     ):
         app.include_router(module.router)
     check_actions(app)

@@ -37,6 +37,7 @@ COMMANDS = {
     "logout": "orchestrator.cli.commands.identity.login:logout",
     "users": "orchestrator.cli.commands.identity.users:users",
     "admin": "orchestrator.cli.commands.identity.admin:admin",
+    "switches": "orchestrator.cli.commands.switches:switches",
     "quotas": "orchestrator.cli.commands.quotas:quotas",
     "usage": "orchestrator.cli.commands.usage:usage",
     "backup": "orchestrator.cli.commands.backup.group:backup",

@@ -21,6 +21,7 @@
     ├── Unavailable             temporarily unavailable: 503 with Retry-After
     │   ├── QueueFull         ├── StoreUnavailable  ── StoreFull
     │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
+    │   ├── FeatureOff
     │   └── of the door: TooManyConnections, UploadsFull, AnswersFull
     └── PlatformError           ours; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
@@ -102,6 +103,7 @@ from orchestrator.errors.tools import CatalogueChanged, DeclaredInFile, ToolCall
 from orchestrator.errors.unavailable import (
     BlobsFull,
     BlobsUnavailable,
+    FeatureOff,
     PolicyUnavailable,
     QueueFull,
     StoreFull,
@@ -127,6 +129,7 @@ __all__ = [
     "DeclaredInFile",
     "DefaultTenant",
     "EnvironmentUnavailable",
+    "FeatureOff",
     "Forbidden",
     "FrameError",
     "HandedBack",

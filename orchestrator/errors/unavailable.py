@@ -33,6 +33,13 @@ class StoreFull(StoreUnavailable):
     retry_after_seconds = 15
 
 
+class FeatureOff(Unavailable):
+    """The operator has switched this feature off; the request was not accepted."""
+
+    code = "feature_off"
+    retry_after_seconds = 60
+
+
 class PolicyUnavailable(Unavailable):
     """The policy inspection that this tenant requires is unavailable; the submission was not accepted."""
 

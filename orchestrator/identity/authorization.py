@@ -90,6 +90,8 @@ ACTIONS: dict[str, Action] = {
     "audit.read": Action(own="audit:read", every="audit:read & fleet:read", routes=(f"GET {API}/audit",)),
     "audit.verify": Action(every="audit:read & fleet:read", routes=(f"GET {API}/audit/seals",)),
     "fleet.read": Action(every="fleet:read", routes=(f"GET {API}/workers", f"GET {API}/queues")),
+    "switch.read": Action(every="fleet:read", routes=(f"GET {API}/switches",)),
+    "switch.change": Action(every="fleet:write", routes=(f"PUT {API}/switches/{{feature}}",)),
     "fleet.drain": Action(every="fleet:write", routes=(f"POST {API}/workers/{{id}}/drain",)),
     "key.read": Action(
         own="tenant:admin", every="admin", routes=(f"GET {API}/api-keys", f"GET {API}/api-keys/{{id}}/quotas")

@@ -1,10 +1,16 @@
-"""The status that workers report."""
+"""The status that workers report, and the features that operators switch off."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 from pydantic import Field
 
 from orchestrator.models import Frozen
+
+SUBMISSIONS, MCP, TOOLS, WARM_POOL = "submissions", "mcp", "tools", "warm-pool"
+PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL)
+ENVIRONMENT, ISOLATION = "environment:", "isolation:"  # prefixes of the features of one environment or isolation tier
 
 
 class EnvironmentOffer(Frozen):
@@ -41,3 +47,22 @@ class WorkerStatus(Frozen):
         (), description="Reasons why it takes no executions, or none of an isolation, for now."
     )
     heartbeat_age_seconds: float = 0.0
+
+
+class SwitchChange(Frozen):
+    """The state to give to a switch."""
+
+    enabled: bool = Field(description="Whether the feature is on.")
+    reason: str | None = Field(
+        None, min_length=1, max_length=500, description="Why it is off; refused requests show it to their callers."
+    )
+
+
+class Switch(Frozen):
+    """One feature and its state. ``changed_at`` and ``changed_by`` are of the last change to off."""
+
+    feature: str = Field(description="`submissions`, `mcp`, `tools`, `warm-pool`, `environment:…` or `isolation:…`.")
+    enabled: bool = True
+    reason: str | None = None
+    changed_at: datetime | None = None
+    changed_by: str | None = None

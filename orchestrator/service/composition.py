@@ -28,6 +28,7 @@ from orchestrator.service.administration.issuers import IssuerCases
 from orchestrator.service.administration.keys import KeyCases
 from orchestrator.service.administration.quotas import QuotaCases
 from orchestrator.service.administration.service_accounts import ServiceAccounts
+from orchestrator.service.administration.switches import SwitchCases
 from orchestrator.service.administration.tenants import TenantCases
 from orchestrator.service.administration.usage import UsageReports
 from orchestrator.service.agent_calls import AgentCalls
@@ -66,6 +67,7 @@ class UseCases:
     tools: ToolSearch
     usage: UsageReports
     quotas: QuotaCases
+    switches: SwitchCases
     audit: AuditLog
     sealer: Sealer
     users: UserCases
@@ -109,6 +111,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         tools=ToolSearch(store, settings),
         usage=UsageReports(store),
         quotas=QuotaCases(store, tenants, keys, audit.writer),
+        switches=SwitchCases(store.switches, environments, audit.writer),
         audit=audit,
         sealer=Sealer(audit),
         users=UserCases(users, sessions, passwords, tenants, audit.writer),

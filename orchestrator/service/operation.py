@@ -57,6 +57,8 @@ class Operation:
             if restoring := self._store.redis.get(keys.RESTORING):
                 backup = restoring.decode(errors="replace")
                 checks["restore"] = f"the restore of backup {backup} has not ended; if it was interrupted, run it again"
+            if off := sorted(self._store.switches.off()):
+                details["switched_off"] = ", ".join(off)
             alive = self.workers()
             able = any(worker.engine != "unavailable" and not worker.trouble for worker in alive)
             checks["workers"] = "ok" if able else "no live worker takes executions"

@@ -17,6 +17,7 @@ from orchestrator.store.platform.deletions import Deletions
 from orchestrator.store.platform.fleet import Fleet
 from orchestrator.store.platform.quotas import Quotas
 from orchestrator.store.platform.rates import Rates
+from orchestrator.store.platform.switches import Switches
 from orchestrator.store.platform.usage import Usages
 from orchestrator.store.security import LogBounds, SecurityLog
 from orchestrator.store.steps import Steps
@@ -42,6 +43,7 @@ class Store:
     usages: Usages
     quotas: Quotas
     deletions: Deletions
+    switches: Switches
 
     def now(self) -> float:
         """Redis's clock, shared by all hosts: seconds since the epoch."""
@@ -77,4 +79,5 @@ def open_store(settings: Settings) -> Store:
         usages=Usages(connection),
         quotas=Quotas(connection, settings.tenant_quotas, settings.key_quotas),
         deletions=Deletions(connection),
+        switches=Switches(connection),
     )

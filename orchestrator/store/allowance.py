@@ -1,13 +1,20 @@
-"""The quotas of one submission, as arguments of the script that accepts submissions, and the script's refusals."""
+"""The quotas of one submission, as arguments of the script that accepts submissions, and the script's refusals.
+
+The script refuses features that are switched off, too.
+"""
 
 from __future__ import annotations
 
 from typing import Generic, NamedTuple, TypeVar
 
-from orchestrator.errors import QuotaExceeded
+from pydantic import ValidationError
+
+from orchestrator.errors import FeatureOff, QuotaExceeded
+from orchestrator.models.fleet import Switch
 from orchestrator.models.tenants.allowed import Allowed, Bounds, Owner
 from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
 from orchestrator.store.accounting import microseconds
+from orchestrator.store.malformed import report_malformed
 
 Q = TypeVar("Q", bound=KeyQuotas)
 
@@ -55,6 +62,22 @@ def quota_exceeded(of: bytes, quota: bytes, bound: bytes, used: bytes, wait: byt
     name = quota.decode()
     unit = 1e6 if name == "cpu_seconds_per_day" else 1.0
     return QuotaExceeded(name, of.decode(), float(bound) / unit, float(used) / unit, max(1, int(wait)))
+
+
+def feature_off(switch: Switch) -> FeatureOff:
+    """The error for a request of a feature that is off."""
+    reason = f": {switch.reason}" if switch.reason else "."
+    return FeatureOff(f"The operator has switched off {switch.feature!r}{reason}")
+
+
+def read_switch(name: bytes, value: bytes) -> Switch:
+    """A stored switch. A malformed value, which only another writer makes, is off, too."""
+    feature, enabled = name.decode(errors="replace"), False
+    try:
+        return Switch.model_validate_json(value).model_copy(update={"feature": feature, "enabled": enabled})
+    except ValidationError as error:
+        report_malformed("switch", str(error))
+        return Switch(feature=feature, enabled=enabled)
 
 
 def _numbers(quotas: KeyQuotas) -> tuple[float | None, ...]:

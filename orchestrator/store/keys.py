@@ -27,6 +27,7 @@ SECURITY = "mayfly:security"  # stream: every security event of the installation
 SECURITY_COUNTS = "mayfly:security:counts:"  # prefix of hashes: recent counts of events of one kind by source
 ROOM_LEFT = "mayfly:room-left"  # string: cached number of bytes of output that Redis may still take
 QUOTAS = "mayfly:quotas"  # hash: `t` and a tenant, or `k` and an API key, to a version and the quotas as JSON
+SWITCHES = "mayfly:switches"  # hash: feature that is switched off to its state as JSON
 RATES = "mayfly:rates:"  # prefix of hashes, one for each bucket of time: the counts of each series
 RATES_SINCE = "mayfly:rates-since"  # string: the first bucket of time that counted
 AUDIT = "mayfly:audit"  # stream: the audit log

@@ -28,6 +28,7 @@ from orchestrator.errors import (
     StoreUnavailable,
 )
 from orchestrator.models import Facts, Specification, Timings
+from orchestrator.models.fleet import ENVIRONMENT
 from orchestrator.settings import Settings
 from orchestrator.states import State, classify
 from orchestrator.store import Store
@@ -57,7 +58,7 @@ log = structlog.get_logger()
 class Runner:
     """Runs executions, and keeps the list of running attempts.
 
-    ``leased`` returns whether this worker's lease is valid.
+    ``leased`` returns whether this worker's lease is valid, ``is_off`` whether a feature is switched off.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Runner:
         on_engine_trouble: Callable[[], None],
         leased: Callable[[], bool],
         tools: ToolDesk,
+        is_off: Callable[[str], bool],
     ) -> None:
         self._store = store
         self._pool = pool
@@ -84,6 +86,7 @@ class Runner:
         self._on_engine_trouble = on_engine_trouble
         self._leased = leased
         self._tools = tools
+        self._is_off = is_off
         self._recovery = Recovery(store, settings)
         self._lock = threading.Lock()
         self._running: dict[str, Attempt] = {}
@@ -260,6 +263,8 @@ class Runner:
         environment = self._environments.get(specification.environment)
         if environment is None:
             raise EnvironmentUnavailable(f"This worker does not know environment {specification.environment!r}.")
+        if self._is_off(ENVIRONMENT + environment.name):
+            raise EnvironmentUnavailable(f"The operator has switched off environment {environment.name!r}.")
         if exceeded := environment.exceeded(specification.limits):
             raise SpecificationRejected(f"The stored limits lie above this worker's: {exceeded[0][0]}.")
         if specification.mode == "cell" and not environment.cell:

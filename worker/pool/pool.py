@@ -49,18 +49,24 @@ log = structlog.get_logger()
 class Pool:
     """Warm containers by environment and isolation. Thread-safe.
 
-    ``on_weak`` is called with the error for each container that is weaker than its profile.
+    ``on_weak`` is called with the error for each container that is weaker than its profile; ``is_off`` returns whether
+    a feature is switched off.
     """
 
     def __init__(
-        self, launcher: Launcher, environments: Environments, settings: Settings, on_weak: Callable[[str], None]
+        self,
+        launcher: Launcher,
+        environments: Environments,
+        settings: Settings,
+        on_weak: Callable[[str], None],
+        is_off: Callable[[str], bool],
     ) -> None:
         self._launcher = launcher
         self._environments = environments
         self._settings = settings
         self._on_weak = on_weak
         self._found_weak: set[Kind] = set()
-        self._targets = Targets(launcher, environments, settings)
+        self._targets = Targets(launcher, environments, settings, is_off)
         self._waiting: defaultdict[Kind, deque[Lease]] = defaultdict(deque)
         self._in_making: Counter[Kind] = Counter()
         self._doomed: deque[Lease] = deque()

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 
 from orchestrator.environments import Environments
+from orchestrator.models.fleet import ENVIRONMENT, ISOLATION, WARM_POOL
 from orchestrator.settings import Settings
 from worker.pool.demand import Demand, Kind, sizes, wish
 from worker.pool.launcher import Launcher
@@ -17,8 +18,10 @@ HARDENED_BYTES = 64 * 2**20  # an estimate of gVisor's own memory, until a conta
 class Targets:
     """The targets of one pool. The pool calls every method under its lock."""
 
-    def __init__(self, launcher: Launcher, environments: Environments, settings: Settings) -> None:
-        self._launcher, self._environments, self._settings = launcher, environments, settings
+    def __init__(
+        self, launcher: Launcher, environments: Environments, settings: Settings, is_off: Callable[[str], bool]
+    ) -> None:
+        self._launcher, self._environments, self._settings, self._is_off = launcher, environments, settings, is_off
         self._demand: defaultdict[Kind, Demand] = defaultdict(Demand)
         self._measured_bytes: dict[Kind, int] = {}
 
@@ -34,10 +37,12 @@ class Targets:
         self._measured_bytes[kind] = size_bytes
 
     def sizes(self) -> dict[Kind, int]:
-        """The targets, within the memory budget."""
+        """The targets, within the memory budget; none for what is switched off."""
         settings, now = self._settings, time.monotonic()
         wishes = {}
         for kind in (Kind(name, tier) for name in self._launcher.images for tier in self._launcher.runtimes):
+            if any(map(self._is_off, (WARM_POOL, ENVIRONMENT + kind.environment, ISOLATION + kind.isolation))):
+                continue
             peak = self._demand[kind].peak(now) if kind in self._demand else 0
             floor = settings.pool_size_of(kind.environment, kind.isolation)
             wishes[kind] = wish(floor, settings.pool_max, peak, self._container_bytes(kind))

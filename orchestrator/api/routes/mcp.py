@@ -23,6 +23,7 @@ from orchestrator.identity import Principal
 from orchestrator.mcp.budget import Carrier
 from orchestrator.mcp.door import McpDoor
 from orchestrator.mcp.parts import Caller
+from orchestrator.models.fleet import MCP
 
 PATH = "/mcp"
 METADATA = "/.well-known/oauth-protected-resource"  # RFC 9728
@@ -94,6 +95,7 @@ async def mcp(request: Request) -> Response:
         raise
     if parts.mcp is None:
         raise NotFound("Agents are not served here (MAYFLY_MCP_ENABLED).")
+    await parts.switches.check(MCP)
     if request.method != "POST":
         return Response(status_code=405, headers={"Allow": "POST"})
     body = await read(request, parts, caller)

@@ -163,6 +163,8 @@ class AsyncClient:
     usage = _awaiting(Calls.usage)
     quotas = _awaiting(Calls.quotas)
     set_quotas = _awaiting(Calls.set_quotas)
+    switches = _awaiting(Calls.switches)
+    set_switch = _awaiting(Calls.set_switch)
     tenants = _awaiting(Calls.tenants)
     tenant = _awaiting(Calls.tenant)
     create_tenant = _awaiting(Calls.create_tenant)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from urllib.parse import quote
 
 from mayfly import inputs
-from mayfly.administration.auditing import Auditing
+from mayfly.administration.operation import Operation
 from mayfly.administration.tenancy import Tenancy
 from mayfly.administration.users import Users
 from mayfly.catalogue.searching import ToolSearches
@@ -34,7 +34,7 @@ STEADY_SECONDS = 5.0
 MAX_EVENT_BYTES = 64 * 2**20
 
 
-class Calls(Tooling, ToolSearches, Tenancy, Auditing, Users):
+class Calls(Tooling, ToolSearches, Tenancy, Operation, Users):
     """The calls of one API."""
 
     async def submit(

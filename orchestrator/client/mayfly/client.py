@@ -149,6 +149,8 @@ class Client:
     usage = _blocking(Calls.usage)
     quotas = _blocking(Calls.quotas)
     set_quotas = _blocking(Calls.set_quotas)
+    switches = _blocking(Calls.switches)
+    set_switch = _blocking(Calls.set_switch)
     tenants = _blocking(Calls.tenants)
     tenant = _blocking(Calls.tenant)
     create_tenant = _blocking(Calls.create_tenant)

@@ -10,9 +10,10 @@ from typing import Any
 
 from orchestrator import errors
 from orchestrator.models import Specification
+from orchestrator.models.fleet import ENVIRONMENT, ISOLATION, SUBMISSIONS
 from orchestrator.store import keys, scripts
 from orchestrator.store.accounting import microseconds
-from orchestrator.store.allowance import UNBOUNDED, Allowance, StaleQuotas, quota_exceeded
+from orchestrator.store.allowance import UNBOUNDED, Allowance, StaleQuotas, feature_off, quota_exceeded, read_switch
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.executions.claims import Envelope, Idempotency, QueueBounds
 from orchestrator.store.tools.caller_calls import output_schemas
@@ -46,7 +47,7 @@ class Submissions:
         key.
 
         ``stdin_bytes``: the bound of a streamed standard input; ``submitter``: fields that name the principal;
-        ``audit_entry`` is appended to the audit log. Raises
+        ``audit_entry`` is appended to the audit log. Raises :class:`FeatureOff`,
         :class:`QueueFull`, :class:`TenantQueueFull`, :class:`TenantStoreFull`, :class:`QuotaExceeded`,
         :class:`StaleQuotas` and :class:`IdempotencyConflict`; then nothing was written.
         """
@@ -71,12 +72,15 @@ class Submissions:
                 id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
                 tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
                 key, allowance.tenant.version, allowance.key.version, microseconds(specification.limits.cpu_seconds),
-                *allowance.arguments(), audit_entry, *flat(record.items()),
+                *allowance.arguments(), audit_entry, SUBMISSIONS, ISOLATION + specification.isolation,
+                ENVIRONMENT + specification.environment, *flat(record.items()),
             ],
         )  # fmt: skip
         match answer:
             case [b"ok", created]:
                 return id, datetime.fromtimestamp(float(created), UTC)
+            case [b"off", feature, state]:
+                raise feature_off(read_switch(feature, state))
             case [b"full"]:
                 raise errors.QueueFull(bound=bounds.all)
             case [b"tenant"]:

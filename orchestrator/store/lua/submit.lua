@@ -4,20 +4,24 @@
 -- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
 -- tenant may have in Redis or '', API key or '', versions of the tenant's and the key's quotas that the caller knows,
 -- reserved microseconds of CPU time, the tenant's weight, then of the tenant and of the key each the quotas of running
--- executions and of stored bytes, and four as `exceeded` has them; entry of the audit log or '', record fields…
+-- executions and of stored bytes, and four as `exceeded` has them; entry of the audit log or '', three features that
+-- must not be off, record fields…
 -- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written. {'quotas', …}: the current
--- quotas of both, which the caller does not know.
+-- quotas of both, which the caller does not know. {'off', feature, its state}: an operator has switched it off.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
 local key, tenant_version, key_version, reserve, weight, running, stored = unpack(ARGV, 9, 15)
 local key_running, key_stored = unpack(ARGV, 20, 21)
-local first = 27  -- of the record's fields
+local first = 30  -- of the record's fields
 local created = redis.call('HGET', record, 'created_at')
 if created then return {'ok', created} end  -- sent again, since the answer did not arrive
 local now = clock()
 if remembered_key then
   local seen = redis.call('GET', remembered_key)
   if seen then return {'seen', seen} end
+end
+for number, state in ipairs(redis.call('HMGET', SWITCHES, unpack(ARGV, 27, 29))) do
+  if state then return {'off', ARGV[26 + number], state} end
 end
 local current = redis.call('HMGET', QUOTAS, 't' .. tenant, 'k' .. key)
 if string.sub(current[1] or '', 1, 8) ~= tenant_version or string.sub(current[2] or '', 1, 8) ~= key_version then

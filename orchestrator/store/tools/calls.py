@@ -50,6 +50,7 @@ USED_UP = {
     ).model_dump_json()
     for owner in ("tenant", "key")
 }
+OFF = ToolFailure(code="tool_unavailable", message="The operator has switched off tools; nothing was called.")
 TOO_LATE = ToolFailure(code="tool_timed_out", message="The call waited for its tool server until its deadline.")
 NO_ROOM = ToolFailure(
     code="tool_unavailable", message="The tool answered, but Redis has no memory for its result; ask for less."
@@ -130,7 +131,7 @@ class Calls:
                 call.id, call.tenant, call.server, call.tool, call.arguments.encode(), call.reply_to, seconds,
                 call.execution or "", call.attempt, seal_call(call, key), WAITING_CALLS, GONE_SECONDS, self._share,
                 NO_BROKER.model_dump_json(), BUSY.model_dump_json(), USED_UP["tenant"], USED_UP["key"], call.key or "",
-                *self._calls_per_day, call.principal or "",
+                *self._calls_per_day, call.principal or "", OFF.model_dump_json(),
             ]
         )  # fmt: skip
         if answer == 0:

@@ -21,7 +21,14 @@ DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 HERE = ("README.md", "docs/quickstart.md", "docs/adding-an-environment.md", "docs/api.md", "docs/agents.md")
 # These take the command from the quickstart's PATH and `api` from docs/api.md; KEY is the id of an API key.
-ADMINISTRATION = ("docs/audit-log.md", "docs/quotas.md", "docs/tenants.md", "docs/usage.md", "docs/login.md")
+ADMINISTRATION = (
+    "docs/audit-log.md",
+    "docs/quotas.md",
+    "docs/tenants.md",
+    "docs/usage.md",
+    "docs/login.md",
+    "docs/operations/switches.md",
+)
 # One after the other, in an installation of `mayfly up`.
 OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md")
 # Commands that start, stop or measure an installation, and what runs them.

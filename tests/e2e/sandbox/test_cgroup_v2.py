@@ -65,4 +65,6 @@ def test_flood_of_denials_ends_on_an_audited_host(images: Path, where: Path) -> 
     limited = found.pop("on, auditd, 20 records a second")
     assert (limited["reason"], limited["lost"] > 0, limited["denials"] < MAX_DENIALS) == ("timed_out", True, True)
     for row in found.values():
-        assert (row["reason"], row["lost"], row["denials"] >= MAX_DENIALS) == ("security_violation", 0, True), row
+        assert (row["reason"], row["denials"] >= MAX_DENIALS) == ("security_violation", True), row
+    del found["on, auditd stopped, no wait"]  # the kernel drops what the flood adds to a full backlog until the kill
+    assert {name: row["lost"] for name, row in found.items()} == dict.fromkeys(found, 0)

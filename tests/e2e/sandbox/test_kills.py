@@ -28,15 +28,15 @@ while True: pass
 
 @pytest.mark.alone
 @pytest.mark.parametrize("tier", ["docker-runc", "oci-crun"], indirect=True)
-@pytest.mark.parametrize("cpu_cores", [0.1, 2.0])
-def test_program_that_starves_pid_1_ends_in_time(tier: Tier, cpu_cores: float) -> None:
+@pytest.mark.parametrize(("cpu_cores", "busy"), [(0.1, 5), (2.0, 50)], ids=["tenth", "two"])
+def test_program_that_starves_pid_1_ends_in_time(tier: Tier, cpu_cores: float, busy: int) -> None:
     limits = {"wall_seconds": WALL_SECONDS, "cpu_seconds": 60, "cpu_cores": cpu_cores, "processes": 256}
     ended = tier.run(code=STARVING, limits=limits)
     assert (ended["state"], ended["reason"], ended["fault"], ended["attempt"]) == ("failed", "timed_out", "user", 1)
     took = ended["timings"]["run_seconds"] + ended["timings"]["collect_seconds"]
     assert took < SLOW_MACHINE * (WALL_SECONDS + GRACE_SECONDS)
     assert None not in ended["usage"].values()
-    assert ended["usage"]["peak_processes"] > 50  # as many as it could make of its time
+    assert ended["usage"]["peak_processes"] > busy  # it makes as many as its CPU time allows
     assert ended["usage"]["wall_seconds"] >= WALL_SECONDS
     assert [event["clock"] for event in tier.stack.security(ended["id"]) if event["kind"] == "timeout"] == ["wall"]
 

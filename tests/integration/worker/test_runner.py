@@ -41,7 +41,9 @@ class Bench:
         driver = SimpleNamespace(name="replay", version=lambda: "")
         environments = {"python": PYTHON}
         tools = ToolDesk(store, settings)
-        about: Any = (store, self, environments, settings, "w", driver, watch, lambda: None, lambda: True, tools)
+        self.off = set[str]()
+        watched: Any = (driver, watch, lambda: None, lambda: True, tools, self.off.__contains__)
+        about: Any = (store, self, environments, settings, "w", *watched)
         self.runner = Runner(*about)
 
     def take(self, *_: Any, **__: Any) -> Any:
@@ -116,3 +118,11 @@ def test_attempt_whose_lease_is_lost_just_before_its_start_writes_nothing_more(b
     bench.runner.run(claimed(bench.store, id))
     assert bench.store.records.get(id, None).state == State.STARTING
     assert (bench.started, bench.discarded) == (0, 1)
+
+
+def test_attempt_of_an_environment_that_is_switched_off_is_retried_without_a_sandbox(bench: Bench) -> None:
+    id = submit(bench.store)
+    bench.off.add("environment:python")
+    bench.runner.run(claimed(bench.store, id))
+    assert bench.store.records.get(id, None).state == State.QUEUED
+    assert (bench.started, bench.discarded) == (0, 0)

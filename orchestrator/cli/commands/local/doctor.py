@@ -13,9 +13,10 @@ import typer
 from orchestrator.cli.commands.local.checks import all_checks, security_findings
 from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import Configuration, api_of, located, server_settings
-from orchestrator.cli.console import print_json, print_table
+from orchestrator.cli.console import fail_usage, print_json, print_table
 from orchestrator.host.posture import Finding
 from orchestrator.settings import PREFIX, Settings
+from orchestrator.settings.profiles import NAMES, differences
 
 SECRET_FIELDS = frozenset({"token"})
 EFFECTIVE = {  # the effective values of empty settings
@@ -43,15 +44,20 @@ def doctor(
     security: Annotated[
         bool, typer.Option("--security", help="Can this host keep Mayfly's promises? Each finding with its remedy.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option("--profile", metavar="|".join(NAMES), help="Do the settings follow it? Each difference."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Print every setting with its source, and check this host's requirements; exit 1 if a requirement is missing."""
     settings = server_settings()
+    if profile is not None:
+        return _print_differences(settings, profile, json)
     here = Stack(located(settings)).as_started()
     findings = list(security_findings(here))
     if security:
-        _print_findings(findings, json)
-        return
+        return _print_findings(findings, json)
     rows = setting_rows(settings)
     checks = list(all_checks(here, *api_of(Configuration.from_environment())))
     if json:
@@ -69,6 +75,22 @@ def doctor(
         counts = Counter(finding.status for finding in findings)
         typer.echo(f"\nSecurity: {counts['broken']} broken, {counts['weak']} weak; see `mayfly doctor --security`")
     if any(check.status == "missing" for check in checks):
+        raise typer.Exit(1)
+    return None
+
+
+def _print_differences(settings: Settings, profile: str, json: bool) -> None:
+    if profile not in NAMES:
+        message = f"there is no profile {profile!r}; there are {', '.join(NAMES)}"
+        fail_usage(typer.BadParameter(message), "mayfly doctor")
+    found = [one._replace(here=PASSWORDS.sub(r"\1\2(secret)", one.here)) for one in differences(settings, profile)]
+    if json:
+        print_json({"profile": profile, "differences": [difference._asdict() for difference in found]})
+    elif found:
+        print_table(("SETTING", "HERE", profile.upper(), "WHY"), found)
+    else:
+        typer.echo(f"Every setting follows the profile {profile!r}.")
+    if found:
         raise typer.Exit(1)
 
 

@@ -3,9 +3,10 @@
 -- ARGV: id, tenant, server, tool, arguments, reply_to, seconds until its deadline, execution or '', attempt, seal, most
 -- waiting calls of an upstream, seconds after which a broker is gone, share of `maxmemory`, failures without a
 -- broker, of too many waiting calls, and beyond the quota of the tenant and of the key; API key of a direct call or '',
--- the quotas of calls a day of tenants and keys that have none of their own, and the principal of a direct call or ''
+-- the quotas of calls a day of tenants and keys that have none of their own, the principal of a direct call or '', and
+-- the failure of calls while tools are switched off
 -- Writes a call and queues it for its upstream's broker; a repeated id changes nothing. Without a broker, or with too
--- many waiting calls, or beyond a quota, the call is settled at once.
+-- many waiting calls, or beyond a quota, or while tools are off, the call is settled at once.
 -- The execution of a call that must not be made twice is marked, so that no other attempt follows.
 -- Returns 1; 0 if the attempt does not run; or 2 if Redis has no room.
 local id, tenant, server, tool, arguments, reply_to, seconds, execution, attempt, seal = unpack(ARGV, 1, 10)
@@ -34,6 +35,7 @@ local newest = redis.call('ZREVRANGE', TOOL_BROKERS, 0, 0, 'WITHSCORES')
 local waiting, refusal = tool_waiting_key(upstream), nil
 if not newest[2] or tonumber(newest[2]) < clock() - gone then refusal = no_broker end
 if redis.call('LLEN', waiting) >= tonumber(most) then refusal = busy end
+if redis.call('HEXISTS', SWITCHES, 'tools') == 1 then refusal = ARGV[22] end
 if not refusal then refusal = used_up[count_call(tenant, key, tenant_quota, key_quota, clock())] end
 if refusal then
   finish(id, {reply_to, execution, attempt, false}, '', refusal)

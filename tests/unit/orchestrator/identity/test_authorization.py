@@ -30,6 +30,8 @@ EXPECTED = {
     "audit.verify":                "ww -- -- -- --",
     "security.read":               "ww ww -- w- w-",
     "fleet.read":                  "ww ww -- -- --",
+    "switch.read":                 "ww ww -- -- --",
+    "switch.change":               "ww ww -- -- --",
     "fleet.drain":                 "ww ww -- -- --",
     "key.read":                    "ww -- -- -- w-",
     "key.change":                  "ww -- -- -- w-",

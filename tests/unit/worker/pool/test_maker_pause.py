@@ -75,7 +75,9 @@ class Launcher:
 def test_a_result_goes_before_the_next_container(monkeypatch: pytest.MonkeyPatch) -> None:
     launcher: Any = Launcher()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    pool = Pool(launcher, ENVIRONMENTS, Settings(pool_size=0, pool_sizes={"python": 2}), lambda _: None)
+    pool = Pool(
+        launcher, ENVIRONMENTS, Settings(pool_size=0, pool_sizes={"python": 2}), lambda _: None, lambda _: False
+    )
     closed = pool._closed = Closed()
     pool.start()
     eventually(lambda: pool.sizes().get("python") == 2, "two containers wait in the pool")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.models.fleet import Switch
 from orchestrator.models.tenants.quotas import KeyQuotas, TenantQuotas
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
@@ -94,3 +95,13 @@ def test_tenant_without_a_quota_of_its_own_has_the_installations(
     assert direct(defaults) is None
     assert direct(defaults) == expected
     defaults.redis.close()
+
+
+def test_call_fails_at_once_while_tools_are_switched_off(store: Store) -> None:
+    serving(store)
+    by = running(store)
+    store.switches.put(Switch(feature="tools", enabled=False))
+    assert [direct(store), from_program(store, by)] == ["tool_unavailable"] * 2
+    assert (len(taken(store)), store.quotas.use_of_tenant("t").tool_calls) == (0, 0)
+    store.switches.put(Switch(feature="tools"))
+    assert [direct(store), from_program(store, by)] == [None] * 2

@@ -1,6 +1,8 @@
-"""The calls of the audit log."""
+"""The calls of operators: the audit log, and feature switches."""
 
 from __future__ import annotations
+
+from urllib.parse import quote
 
 from mayfly.exchange import API
 from mayfly.files import Transfers
@@ -8,8 +10,8 @@ from mayfly.results import Document
 from mayfly.steps import Send
 
 
-class Auditing(Transfers):
-    """The calls that read the audit log and its seals."""
+class Operation(Transfers):
+    """The calls that read the audit log and its seals, and switch features off and on."""
 
     async def audit(
         self,
@@ -32,3 +34,13 @@ class Auditing(Transfers):
         """One page of the audit log's seals as JSON, with the base of the chain and the public key."""
         params = {"limit": limit} | ({"cursor": cursor} if cursor else {})
         return await self._exchange.json(Send("GET", f"{API}/audit/seals", params=params))
+
+    async def switches(self) -> list[Document]:
+        """Every feature switch, as JSON. Needs the scope ``fleet:read``."""
+        found: list[Document] = (await self._exchange.json(Send("GET", f"{API}/switches")))["items"]
+        return found
+
+    async def set_switch(self, feature: str, *, enabled: bool, reason: str | None = None) -> Document:
+        """Switch a feature on or off, with a reason that refused callers see. Needs the scope ``fleet:write``."""
+        body = {"enabled": enabled, "reason": reason}
+        return await self._exchange.json(Send("PUT", f"{API}/switches/{quote(feature, safe='')}", json=body))

@@ -1,0 +1,38 @@
+"""Feature switches, as workers follow them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.builders.sandboxes.pauses import Pause
+from tests.harness import Stack, eventually
+
+
+def switch(stack: Stack, feature: str, enabled: bool) -> None:
+    answer = stack.client.put(f"/api/v1/switches/{feature}", json={"enabled": enabled})
+    assert answer.status_code == 200, answer.text
+
+
+def test_workers_follow_switches(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(slots=1, spare_slots=0, max_attempts=1).start()
+    pause = Pause()
+    running = stack.submit(environment="python", code=pause.code).json()["id"]
+    pause.begun()
+    bash = stack.submit(environment="bash", code="echo").json()["id"]
+    python = stack.submit(environment="python", code="print(1)").json()["id"]
+    eventually(stack.waiting, "a warm container waits")
+    switch(stack, "environment:bash", False)
+    switch(stack, "isolation:standard", False)
+    eventually(lambda: stack.waiting() == 0, "the worker follows: its warm containers are removed")
+    pause.end()
+    assert stack.show(running, wait=60)["state"] == "succeeded", "what runs goes on"
+    eventually(lambda: stack.reported("busy") == [0], "the slot is free")
+    assert [stack.show(id)["state"] for id in (bash, python)] == ["queued", "queued"]
+    switch(stack, "isolation:standard", True)
+    ended = stack.show(bash, wait=60)
+    assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "environment_unavailable", "platform")
+    assert stack.show(python, wait=60)["state"] == "succeeded"
+    eventually(stack.waiting, "the pool is filled again")
+    switch(stack, "warm-pool", False)
+    eventually(lambda: stack.waiting() == 0, "nothing waits")
+    assert stack.run(code="print(2)")["start"] == "cold"
