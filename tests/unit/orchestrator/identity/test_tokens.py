@@ -151,7 +151,7 @@ def test_tokens_of_machines_have_tenant_and_role(kind: str) -> None:
     token = signed("JWT" if kind == "CI system" else None, **{"aud": "mayfly", **claims})
     key = Key(("ES256",), KEY.private.public_key())
     found = principal_of(verified(read(token), key, Accepted.of(configured)), configured)
-    assert (found.id, found.tenant, found.roles) == (f"oidc:{URL}#{claims['sub']}", "acme", {"developer"})
+    assert (found.id, found.tenant, found.roles) == (f"oidc:{URL}#{claims['sub']}", "acme", frozenset({"developer"}))
 
 
 def test_issuer_is_bound_to_its_tenants() -> None:
