@@ -21,7 +21,7 @@ import docker
 import httpx2
 import redis
 
-from orchestrator.cli.commands.local.append_only import cut_torn_transaction
+from orchestrator.cli.commands.local.embedded.append_only import cut_torn_transaction
 from orchestrator.models import Isolation
 from orchestrator.settings import create_secret_file
 

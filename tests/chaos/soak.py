@@ -11,6 +11,7 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -56,6 +57,7 @@ class Holdings:
     redis_bytes: int
     host_cgroups: int
     leased_uids: int
+    disk_bytes: int  # of files of executions
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Watch:
     def __init__(self, stack: Installation, worker: int, redis: Any, pause_seconds: float) -> None:
         assert stack.api is not None
         self._api, self._worker, self._redis = psutil.Process(stack.api.pid), psutil.Process(worker), redis
-        self._uids, self._pause_seconds = stack.directory / "state" / "sandboxes", pause_seconds
+        self._state, self._pause_seconds = stack.directory / "state", pause_seconds
         self._looks: list[Holdings] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -158,8 +160,16 @@ class Watch:
             redis_keys=redis.dbsize() - rates - len(remembered),
             redis_bytes=stats["total.allocated"] - remembered_bytes - tables,
             host_cgroups=sum(1 for _ in Path("/sys/fs/cgroup").glob("*/mayfly/*")),
-            leased_uids=sum(1 for _ in self._uids.iterdir()),
+            leased_uids=sum(1 for _ in (self._state / "sandboxes").iterdir()),
+            disk_bytes=sum(map(_size, (self._state / "blobs").rglob("*"))),
         )
+
+
+def _size(path: Path) -> int:
+    """The bytes that a file or directory takes on the disk; 0 once it is gone."""
+    with suppress(FileNotFoundError):
+        return 512 * path.stat().st_blocks
+    return 0
 
 
 def growth(looks: Sequence[Holdings]) -> dict[str, tuple[float, float]]:

@@ -45,6 +45,8 @@ def test_soak_counts_descriptors_leases_and_keys(installation: Callable[..., Ins
     before = watch.look()
     pipes = [os.pipe() for _ in range(50)]
     (stack.directory / "state" / "sandboxes" / "leased").mkdir()
+    (stack.directory / "state" / "blobs").mkdir(exist_ok=True)
+    (stack.directory / "state" / "blobs" / "left").write_bytes(bytes(1_000_000))
     stack.raw.rpush("left behind", *["x" * 10_000] * 100)
     for number in range(300):
         stack.raw.set(keys.idempotency("default", str(number)), "x" * 10_000)
@@ -56,5 +58,6 @@ def test_soak_counts_descriptors_leases_and_keys(installation: Callable[..., Ins
     (stack.directory / "state" / "sandboxes" / "leased").rmdir()
     assert after.worker_descriptors - before.worker_descriptors == 100
     assert after.leased_uids - before.leased_uids == 1
+    assert 1_000_000 <= after.disk_bytes - before.disk_bytes < 1_100_000
     assert after.redis_keys - before.redis_keys == 1
     assert 1_000_000 < after.redis_bytes - before.redis_bytes < 3_000_000  # without what is remembered

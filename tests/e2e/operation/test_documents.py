@@ -28,6 +28,7 @@ ADMINISTRATION = (
     "docs/usage.md",
     "docs/login.md",
     "docs/operations/switches.md",
+    "docs/operations/disk.md",
 )
 # One after the other, in an installation of `mayfly up`.
 OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md")

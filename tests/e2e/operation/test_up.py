@@ -45,6 +45,14 @@ def running(images: Path) -> Iterator[Installation]:
         yield made
 
 
+def test_up_refuses_a_disk_without_room(images: Path) -> None:
+    with installed(images) as made:
+        done = made.mayfly("up", MAYFLY_DISK_FREE_BYTES=str(10**15))
+        printed = done.stderr.decode()
+        assert (done.returncode, str(images) in printed, "1000000000 MB" in printed) == (1, True, True)
+        assert not list(made.state.rglob("*.pid")), "nothing was started"
+
+
 def test_up_ends_with_a_program_that_has_run(running: Installation) -> None:
     printed: str = running.printed  # type: ignore[attr-defined]
     assert "63 observations over 21 days" in printed

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import httpx2
@@ -17,10 +17,20 @@ import httpx2
 from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 
 ANSWER_SECONDS = 20.0
+IMAGES = "mayfly/"  # the beginning of the builder's tags
 
 
 class EngineUnreachable(Exception):
     """The container engine does not answer."""
+
+
+class EngineImage(NamedTuple):
+    """A sandbox image in an engine, and whether a container uses it, running or not."""
+
+    id: str
+    tags: tuple[str, ...]
+    size_bytes: int
+    used: bool
 
 
 class Engine:
@@ -74,6 +84,18 @@ class Engine:
     def running(self) -> int:
         """The number of running containers, of any owner."""
         return len(self._ask("GET", "/containers/json").json())
+
+    def images(self) -> list[EngineImage]:
+        """The sandbox images in the engine, of any installation; none of an engine's other images."""
+        used = {str(container["ImageID"]) for container in self._ask("GET", "/containers/json?all=1").json()}
+        filters = json.dumps({"reference": [f"{IMAGES}*"]})
+        found = self._ask("GET", "/images/json", params={"filters": filters}).json()
+        return [EngineImage(one["Id"], tuple(one["RepoTags"]), int(one["Size"]), one["Id"] in used) for one in found]
+
+    def remove_image(self, image: EngineImage) -> None:
+        """Remove the tags of an image, and with the last tag the image; the engine keeps an image in use."""
+        for tag in image.tags:
+            self._ask("DELETE", f"/images/{tag}")
 
     def remove(self, id: str) -> None:
         """Kill and remove a container. Idempotent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,12 +22,15 @@ from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands
 from orchestrator.cli.verdict import MISTAKE
+from orchestrator.environments import load_environments
 from orchestrator.host import oci
+from orchestrator.host.posture.facts import existing
 from orchestrator.settings import PACKAGE_ROOT, Settings
 
 EXAMPLES = PACKAGE_ROOT / "deploy" / "examples"
 SAMPLE_ENVIRONMENT = "python-data"
 SAMPLE_PATIENCE_SECONDS = 5.0
+IMAGES_BYTES = 2 * 2**30  # of the images that come with Mayfly, and of their building
 engine = typer.Typer(
     cls=Commands, no_args_is_help=True, hidden=True, help="The container engine where no init system starts it."
 )
@@ -35,6 +39,7 @@ engine = typer.Typer(
 def up(sample: Annotated[bool, typer.Option(help="Run a sample program when all processes are ready.")] = True) -> None:
     """Start Mayfly on this machine: engine, images, Redis, API, worker. Running processes are not changed."""
     stack = Stack(located(server_settings()))
+    check_room(stack.settings)
     with stack.locked():
         stack.settings, started, message = _engine_or_runtime(stack.settings)
         typer.echo(f"Engine    {message}")
@@ -111,6 +116,23 @@ def engine_stop() -> None:
     """Stop the container engine if `up` or `engine start` started it."""
     how = _daemon(located(server_settings())).stop()
     typer.echo(f"Engine {how}" if how else "The engine was not started by this command; it is left as it is.")
+
+
+def check_room(settings: Settings) -> None:
+    """Raise :class:`CommandFailed` unless the disks have room for images that are not built, and for executions."""
+    try:
+        names = list(load_environments(settings.environments_dirs))
+    except ValueError as error:
+        raise CommandFailed(str(error)) from error
+    built = all((settings.images_path / f"{name}.json").exists() for name in names)
+    least = settings.disk_free_bytes
+    wanted = {settings.images_path: least + (0 if built else IMAGES_BYTES), settings.blobs_path: least}
+    for path, bound in wanted.items():
+        if (free := shutil.disk_usage(existing(path)).free) < bound:
+            raise CommandFailed(
+                f"{path} has {free // 10**6} MB free, and Mayfly needs {bound // 10**6} MB to start "
+                "(MAYFLY_DISK_FREE_BYTES, and room for images that are to be built); nothing was started."
+            )
 
 
 def _engine_or_runtime(settings: Settings) -> tuple[Settings, bool, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from orchestrator.cli.commands.local.append_only import cut_torn_transaction
+from orchestrator.cli.commands.local.embedded.append_only import cut_torn_transaction
 from orchestrator.cli.commands.local.processes import Process, until
 from orchestrator.cli.console import CommandFailed
 from orchestrator.errors import StoreUnavailable

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.commands.local.append_only import MANIFEST, cut_torn_transaction
+from orchestrator.cli.commands.local.embedded.append_only import MANIFEST, cut_torn_transaction
 from tests.harness import ROOT, Process, RedisServer, eventually
 
 STARTER = ROOT / "deploy" / "service_image" / "redis.sh"

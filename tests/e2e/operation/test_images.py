@@ -1,0 +1,74 @@
+"""`mayfly images`: copies of sandbox images on a host, and the removal of old ones."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+import pytest
+from typer.testing import CliRunner
+
+from orchestrator.cli import app
+from orchestrator.host.rootfs import UNUSED_SECONDS
+from tests.harness import Process
+
+pytestmark = pytest.mark.thorough
+
+
+def tar(name: str) -> bytes:
+    """An archive with one file."""
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    return written.getvalue()
+
+
+def test_old_images_are_listed_and_removed(
+    own_engine: tuple[str, Callable[..., Process]], images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, start = own_engine
+    start()
+    unpacked = tmp_path / "state" / "oci" / "rootfs"
+    for name, seconds in (("0" * 64, UNUSED_SECONDS + 60), ("1" * 64, 0)):
+        (unpacked / name / "root").mkdir(parents=True)
+        os.utime(unpacked / name, ns=(0, (unpacked / name).stat().st_mtime_ns - int(seconds * 1e9)))
+    for name, value in (("DOCKER_URL", url), ("STATE_DIR", tmp_path / "state"), ("IMAGES_DIR", images)):
+        monkeypatch.setenv(f"MAYFLY_{name}", str(value))
+
+    def called(*words: str) -> set[tuple[str, str]]:
+        done = CliRunner().invoke(app, ["images", *words, "--json"])
+        assert done.exit_code == 0, done.output
+        items = json.loads(done.output)["items"]
+        return {(one["place"], one["name"]) for one in items if one["old"]}
+
+    client = docker.APIClient(url)
+    try:
+        for name in ("mayfly/old", "mayfly/used", "other/thing"):
+            client.import_image_from_data(tar(name), repository=name, tag="1")
+        client.create_container("mayfly/used:1", "never")
+        with (images / "python.tar").open("rb") as archive:
+            for _ in client.load_image(archive):
+                pass
+        tag = json.loads((images / "python.json").read_text())["tag"]
+        old = {("engine", "mayfly/old:1"), ("unpacked", "0" * 12)}
+        assert called("ls") == old
+        assert called("prune", "--dry-run") == old
+        assert called("prune") == old
+        assert called("prune") == set()
+        left = {name for image in client.images() for name in image["RepoTags"]}
+        assert left == {"mayfly/used:1", "other/thing:1", tag}
+    finally:
+        client.close()
+    assert [place.name for place in unpacked.iterdir()] == ["1" * 64]
+
+
+def test_command_names_the_engine_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("DOCKER_URL", f"unix://{tmp_path}/none"), ("STATE_DIR", tmp_path)):
+        monkeypatch.setenv(f"MAYFLY_{name}", str(value))
+    done = CliRunner().invoke(app, ["images", "ls"])
+    assert (done.exit_code, f"unix://{tmp_path}/none" in done.output) == (1, True)
