@@ -71,7 +71,7 @@ bench-hostile: setup-dev ## measure what one sandbox can take from the host, and
 bench-tokens: setup-dev ## count what tools cost a model in tokens (docs/tokens.md); BENCH=--publish
 	$(BIN)/python -m tests.bench.tokens $(BENCH)
 
-fuzz: setup-dev ## look for inputs that break a promise of whoever reads them; FUZZ_SECONDS=60 for each reader
+fuzz: setup-dev ## look for inputs that break a promise of their parsers; FUZZ_SECONDS=60 for each parser
 	$(BIN)/python -m tests.fuzz --seconds $(or $(FUZZ_SECONDS),60) --directory $(STATE)/fuzz
 
 chaos: setup-dev ## kill, stop and cut off everything, and look for what was lost (docs/reliability.md); CHAOS="--driver oci"

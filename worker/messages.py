@@ -32,18 +32,21 @@ class MessageListener:
         """Dispatch messages until ``stopped`` is set, across outages of Redis."""
         while not stopped.is_set():
             try:
-                with self._connection.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    pubsub.subscribe(keys.CANCEL, self._fed)
-                    while not stopped.is_set():
-                        message = pubsub.get_message(timeout=PAUSE_SECONDS)
-                        if message is not None and not stopped.is_set():
-                            self._dispatch(message["data"], fed=message["channel"] == self._fed.encode())
+                self._receive(stopped)
             except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError):
                 stopped.wait(PAUSE_SECONDS)
             except redis.exceptions.RedisError as error:  # such as a Redis user without the right to subscribe
                 metrics.store_errors.inc()
                 log.warning("subscription.failed", error=type(error).__name__, detail=str(error))
                 stopped.wait(PAUSE_SECONDS)
+
+    def _receive(self, stopped: threading.Event) -> None:
+        with self._connection.pubsub(ignore_subscribe_messages=True) as pubsub:
+            pubsub.subscribe(keys.CANCEL, self._fed)
+            while not stopped.is_set():
+                message = pubsub.get_message(timeout=PAUSE_SECONDS)
+                if message is not None and not stopped.is_set():
+                    self._dispatch(message["data"], fed=message["channel"] == self._fed.encode())
 
     def wake(self) -> None:
         """Wake :meth:`run`, so that it sees ``stopped`` at once; without Redis it does within ``PAUSE_SECONDS``."""

@@ -1,10 +1,11 @@
-"""The composition root of the API: settings in, an ASGI application out."""
+"""The composition root of the API: builds the ASGI application from the settings."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
 from anyio import to_thread
 from fastapi import FastAPI
@@ -45,18 +46,22 @@ from orchestrator.errors import TooManyCalls, TooManyStreams
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
 from orchestrator.mcp.parts import Parts as McpParts
-from orchestrator.service.composition import open_use_cases
+from orchestrator.service.composition import UseCases, open_use_cases
 from orchestrator.settings import Settings
 
+# Requests are matched with routes in this order: the most frequent first.
+ROUTES_IN_ORDER = (
+    executions, mcp, stdin, tool_results, results, streams, security, audit, platform, tools, tool_servers, keys,
+    tenants, quotas, service_accounts, users, issuers, sessions, switches,
+)  # fmt: skip
 UNAUTHENTICATED = PUBLIC | {"/openapi.json", mcp.METADATA, mcp.METADATA + mcp.PATH}
 
 
 def create_app(settings: Settings) -> Edge:
-    """The API for one process. The application contacts nothing before its lifespan begins, and then tolerates an
-    unavailable Redis.
+    """The ASGI application of one API process. It connects to Redis only after its lifespan has begun, and then
+    tolerates an unavailable Redis.
     """
     cases = open_use_cases(settings)
-    service, wakeups, janitor = cases.service, cases.wakeups, cases.janitor
     traffic, threads = Traffic(settings), TenantThreads()
     followers = InFlight((settings.streams, TooManyStreams))
     door = None
@@ -66,33 +71,14 @@ def create_app(settings: Settings) -> Edge:
         )
         door = McpDoor(parts)
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if settings.seal_records:
-            await to_thread.run_sync(cases.seal_old_records)
-        await wakeups.start()
-        janitor.start()
-        cases.sealer.start()
-        service.policy.start()
-        cases.tool_calls.start()
-        agents = AsyncExitStack()
-        if door is not None:
-            await agents.enter_async_context(door.run())
-        gc.collect()
-        gc.freeze()  # permanent objects are excluded from collections, each of which would block all requests for 60 ms
-        try:
-            yield
-        finally:
-            await agents.aclose()
-            janitor.stop()
-            cases.sealer.stop()
-            service.policy.stop()
-            cases.tool_calls.stop()
-            await wakeups.stop()
-
-    # The interactive pages would load scripts from elsewhere into the origin that keys are typed into.
+    # No interactive pages: they would load other sites' scripts into an origin where users type API keys.
     app = Api(
-        title="Mayfly", version=__version__, lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
+        title="Mayfly",
+        version=__version__,
+        lifespan=partial(running, cases, settings, door),
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.parts = Parts(
         **vars(cases),
@@ -104,34 +90,40 @@ def create_app(settings: Settings) -> Edge:
         mcp=door,
     )
     problems.install(app)
-    for module in (  # a request is compared with each route in turn: first those that are asked for most
-        executions,
-        mcp,
-        stdin,
-        tool_results,
-        results,
-        streams,
-        security,
-        audit,
-        platform,
-        tools,
-        tool_servers,
-        keys,
-        tenants,
-        quotas,
-        service_accounts,
-        users,
-        issuers,
-        sessions,
-        switches,
-    ):
+    for module in ROUTES_IN_ORDER:
         app.include_router(module.router)
     check_actions(app)
     return Edge(app, settings)
 
 
+@asynccontextmanager
+async def running(cases: UseCases, settings: Settings, door: McpDoor | None, app: FastAPI) -> AsyncIterator[None]:
+    """The lifespan of an application: runs the background threads of its use cases."""
+    if settings.seal_records:
+        await to_thread.run_sync(cases.seal_old_records)
+    await cases.wakeups.start()
+    cases.janitor.start()
+    cases.sealer.start()
+    cases.service.policy.start()
+    cases.tool_calls.start()
+    agents = AsyncExitStack()
+    if door is not None:
+        await agents.enter_async_context(door.run())
+    gc.collect()
+    gc.freeze()  # excludes permanent objects from collections, each of which would block all requests for 60 ms
+    try:
+        yield
+    finally:
+        await agents.aclose()
+        cases.janitor.stop()
+        cases.sealer.stop()
+        cases.service.policy.stop()
+        cases.tool_calls.stop()
+        await cases.wakeups.stop()
+
+
 def check_actions(app: FastAPI) -> None:
-    """Raise ``RuntimeError`` for a route without an action, and for an action's route that does not exist."""
+    """Raise ``RuntimeError`` unless the routes and the table of actions have the same routes."""
     served = {
         f"{method} {route.path_format}"
         for route in iter_route_contexts(app.routes)

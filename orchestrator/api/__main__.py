@@ -23,10 +23,10 @@ SPARE_DESCRIPTORS = 1024  # for Redis, blobs, and connections that are refused
 
 
 class Server(uvicorn.Server):
-    """A server that answers waiting requests as soon as it receives a stop signal; a second signal ends it at once.
+    """A server that drains on a stop signal; a second signal ends the process at once.
 
-    A waiting request is answered with the current state; a live stream ends, and its client resumes with its last id;
-    idle connections are closed after their next answer. New connections are not accepted.
+    Waiting requests are answered at once with the current state; live streams end, and clients resume with their last
+    id; idle connections are closed after their next answer. New connections are not accepted.
     """
 
     def __init__(self, config: uvicorn.Config, wakeups: Wakeups) -> None:
@@ -40,7 +40,7 @@ class Server(uvicorn.Server):
 
 
 def allow_descriptors(wanted: int) -> None:
-    """Raise this process's limit of open files as far as allowed and useful: each connection needs one."""
+    """Raise this process's limit of open files to ``wanted``, or to the hard limit: each connection needs a file."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -48,7 +48,7 @@ def allow_descriptors(wanted: int) -> None:
 
 
 def return_large_blocks() -> None:
-    """Make glibc return large free blocks to the system; by default it comes to keep 32 MiB for each thread."""
+    """Make glibc return large free blocks to the system; by default glibc keeps up to 32 MiB for each thread."""
     ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
@@ -59,13 +59,13 @@ def main() -> None:
     allow_descriptors(2 * settings.connections + SPARE_DESCRIPTORS)
     configure_logging(settings.log_level)
     app = create_app(settings)
-    door = ConnectionTable(Bounds.of(settings), app.floods)
+    table = ConnectionTable(Bounds.of(settings), app.floods)
     config = uvicorn.Config(
         app,
         host=settings.api_host,
         port=settings.api_port,
-        loop="uvloop",  # by name, so that it is never silently the slower one
-        http=partial(Connection, door),  # type: ignore[arg-type] # anything that makes a protocol will do
+        loop="uvloop",  # by name, so that a missing uvloop is an error, and not a slower event loop
+        http=partial(Connection, table),  # type: ignore[arg-type] # uvicorn accepts any factory of protocols
         ws="none",
         log_level="warning",
         access_log=False,

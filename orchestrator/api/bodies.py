@@ -1,7 +1,7 @@
 """JSON bodies: read after authentication, parsed off the event loop, and refused with a bounded list of mistakes.
 
-The framework would parse a body before authentication, on the event loop, and list every mistake; two million unknown
-fields then block the API for half a minute. The JSON parser here is pydantic's, which accepts only UTF-8 and bounds the
+FastAPI would parse a body before authentication, on the event loop, and list every mistake; two million unknown fields
+would then block the API for half a minute. The JSON parser here is pydantic's, which accepts only UTF-8 and bounds the
 nesting of a document.
 """
 
@@ -34,7 +34,7 @@ from orchestrator.errors import (
 from orchestrator.identity import Principal
 from orchestrator.identity.api_keys import NewKey
 
-SMALL_BYTES = 16 * 1024  # parsed in less time than a thread takes to wake
+SMALL_BYTES = 16 * 1024  # parsed faster than a thread wakes
 MAX_TOKENS = 1_000_000
 MAX_MISTAKES = 1000
 MAX_FIELD = 200
@@ -44,7 +44,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class JsonBody(Generic[Model]):
-    """A body as a model.
+    """A dependency that reads a JSON body as a pydantic model.
 
     Raises :class:`UnsupportedMediaType`, :class:`MalformedBody` and :class:`ValidationFailed`.
     """
@@ -53,13 +53,13 @@ class JsonBody(Generic[Model]):
         self._model = model
 
     async def __call__(self, request: Request, caller: Caller) -> Model:
-        """The model, as a dependency for bodies that are small when parsed."""
+        """Read the model, for routes whose parsed bodies are small."""
         async with self.read(request, caller) as (made, _):
             return made
 
     @asynccontextmanager
     async def read(self, request: Request, caller: Principal) -> AsyncIterator[tuple[Model, bytes]]:
-        """The model and its bytes; a large body occupies a place in memory until the context ends."""
+        """Read the model and its bytes; a large body occupies one of few places in memory until the context ends."""
         refuse_other_media(request)
         traffic = parts_of(request).traffic
         async with traffic.body(request, caller.tenant) as body:
@@ -71,9 +71,9 @@ class JsonBody(Generic[Model]):
                 yield await traffic.places.alone(partial(self.parse, body)), body
 
     def parse(self, body: bytes) -> Model:
-        """The model of a body."""
+        """Parse a body."""
         body = body.removeprefix(codecs.BOM_UTF8)
-        if _intricate(body):
+        if _has_too_many_values(body):
             mistake = Mistake("body", f"has more than {MAX_TOKENS} values", MAX_TOKENS)
             raise ValidationFailed([mistake], "too_many_values")
         try:
@@ -85,7 +85,7 @@ class JsonBody(Generic[Model]):
 
 
 class SmallBody(Generic[Model]):
-    """A body of a caller without a credential, as a model. Raises as :class:`JsonBody` does."""
+    """A dependency that reads the small JSON body of an unauthenticated request. Raises as :class:`JsonBody` does."""
 
     def __init__(self, model: type[Model]) -> None:
         self._json = JsonBody(model)
@@ -97,7 +97,7 @@ class SmallBody(Generic[Model]):
 
 
 def refuse_other_media(request: Request) -> None:
-    """Raise :class:`UnsupportedMediaType` for a body that is not declared as plain JSON."""
+    """Raise :class:`UnsupportedMediaType` for a body that is not declared as uncompressed JSON."""
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared != JSON:
         found = f"as {declared[:MAX_FIELD]!r}" if declared else "without a media type"
@@ -106,7 +106,7 @@ def refuse_other_media(request: Request) -> None:
 
 
 def refusal(error: ValidationError, body: bytes = b"") -> MalformedBody | ValidationFailed:
-    """Pydantic's errors about a body, in Mayfly's words and without the client's values."""
+    """Mayfly's error for pydantic's errors about a body, without the client's values."""
     if error.error_count() > MAX_MISTAKES:
         return ValidationFailed([("body", f"has {error.error_count()} mistakes")])
     found = error.errors(include_url=False, include_input=False)
@@ -131,9 +131,7 @@ def refuse_encoded(request: Request) -> None:
 
 
 def refuse_repeated(body: bytes) -> None:
-    """Raise :class:`ValidationFailed` for a name that appears twice in an object: parsers differ in which value
-    counts.
-    """
+    """Raise :class:`ValidationFailed` for a duplicate name in an object: parsers differ in the value they use."""
 
     def refuse(pairs: list[tuple[str, Any]]) -> None:
         if len({name for name, _ in pairs}) < len(pairs):
@@ -148,7 +146,7 @@ def refuse_repeated(body: bytes) -> None:
 
 
 def _message(item: ErrorDetails) -> str:
-    """The mistake in a field; for a list that is too long with its length and bound."""
+    """The description of a mistake; for a list that is too long, with its length and bound."""
     bounds = item.get("ctx", {})
     if item["type"] == "too_long":
         found = bounds["actual_length"]
@@ -159,7 +157,7 @@ def _message(item: ErrorDetails) -> str:
 
 
 def _cause(body: bytes, found: str) -> str:
-    """The reason why bytes are no JSON, with line and column, both from 1."""
+    """The reason why a body is not JSON, with line and column, both counted from 1."""
     if not body.strip():
         return "it is empty"
     if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or body[:2] in (b"{\0", b"\0{"):
@@ -175,7 +173,7 @@ def _cause(body: bytes, found: str) -> str:
 
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The OpenAPI description of such a body."""
+    """The OpenAPI description of a JSON body."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
 
@@ -187,8 +185,8 @@ def bytes_body(*, required: bool) -> dict[str, Any]:
     }
 
 
-def _intricate(body: bytes) -> bool:
-    # Counting is cheap and needs no memory, unlike parsing; large inputs consist of commas within strings.
+def _has_too_many_values(body: bytes) -> bool:
+    # Counting characters is cheap and needs no memory. Large inputs have commas within strings: only TOKEN skips those.
     if body.count(b",") + body.count(b"[") + body.count(b"{") <= MAX_TOKENS // 2:
         return False
     return next(islice(TOKEN.finditer(body), MAX_TOKENS, None), None) is not None

@@ -1,4 +1,4 @@
-"""Dependencies of routes: the service, and the authenticated, rate-limited principal."""
+"""Dependencies of routes: the use cases, and the authenticated, rate-limited principal."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from orchestrator.service.composition import UseCases
 from orchestrator.service.operation import Operation
 
 THREADS_PER_TENANT = 8
-LISTS = frozenset({"label"})  # query parameters that may come more than once
-KEY_SECONDS = 5.0  # after which the key or token of a request that continues is looked up again
+LISTS = frozenset({"label"})  # query parameters that may be repeated
+KEY_SECONDS = 5.0  # between two checks of a waiting request's key or token
 T = TypeVar("T")
 
 
 class TenantThreads:
-    """Threads for slow or frequent work: each tenant has its own, apart from the common thread pool.
+    """Threads for slow or frequent work: a few for each tenant, apart from the common thread pool.
 
     Inspecting a program takes up to seconds, and a batch has a hundred programs; a follower of an execution reads each
     of its lines. In the common thread pool one tenant's work would delay all other tenants.
@@ -50,19 +50,21 @@ class TenantThreads:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts(UseCases):
-    """The use cases, and what bounds the API's requests."""
+    """The use cases, and the bounds of the API's requests."""
 
     followers: InFlight  # live streams: each costs this process time for every line that a program prints
     traffic: Traffic
     floods: Floods
-    mcp_calls: InFlight  # requests of agents, each of which may wait for a minute
+    mcp_calls: InFlight  # MCP requests, each of which may wait for a minute
     threads: TenantThreads = field(default_factory=TenantThreads)
     accepted: AcceptedCredentials = field(default_factory=AcceptedCredentials)
     mcp: McpDoor | None = None
 
 
 def recheck(parts: Parts, authorization: str | None) -> Principal:
-    """The principal of a request that continues. Raises :class:`Unauthenticated` once its key or token has ended."""
+    """The principal of a waiting request. Raises :class:`Unauthenticated` once its key or token is no longer valid,
+    and :class:`TenantDisabled`.
+    """
     found = _identified(parts, authorization)
     if parts.issuers.names_tenant(found):
         parts.tenants.admit(found, may_create=False)
@@ -70,14 +72,14 @@ def recheck(parts: Parts, authorization: str | None) -> Principal:
 
 
 class Rechecks:
-    """The look-ups of one request's key or token while the request waits, at most one in ``KEY_SECONDS``."""
+    """Checks of a request's key or token while the request waits, at most one check in ``KEY_SECONDS``."""
 
     def __init__(self, parts: Parts, tenant: str, authorization: str | None) -> None:
         self._run = partial(parts.threads.run, tenant, partial(recheck, parts, authorization))
         self._checked = time.monotonic()
 
     async def if_due(self) -> None:
-        """Raise :class:`Unauthenticated` or :class:`TenantDisabled` once the caller is refused."""
+        """Check the key or token, unless it was checked just now. Raises as :func:`recheck` does."""
         if time.monotonic() - self._checked >= KEY_SECONDS:
             await self._run()
             self._checked = time.monotonic()
@@ -89,9 +91,9 @@ def parts_of(request: Request) -> Parts:
     return found
 
 
-# Dependencies without a look-up are asynchronous: the framework runs plain functions in a thread, which costs more.
+# Dependencies that never block are asynchronous: FastAPI runs plain functions in a thread, which costs more.
 async def parts(request: Request) -> Parts:
-    """As :func:`parts_of`, for the framework."""
+    """As :func:`parts_of`, for FastAPI."""
     return parts_of(request)
 
 
@@ -114,10 +116,10 @@ async def operation(parts: PartsIn) -> Operation:
 
 
 async def principal(request: Request, parts: PartsIn) -> Principal:
-    """The principal behind the request, which has permission for the route, for resources of some tenant at least.
+    """The authenticated principal of a request, permitted to call the route for resources of at least one tenant.
 
-    Raises :class:`Unauthenticated`, :class:`RateLimited`, :class:`Forbidden`, and :class:`ValidationFailed` for a query
-    parameter that comes twice.
+    Raises :class:`Unauthenticated`, :class:`RateLimited`, :class:`Forbidden`, and :class:`ValidationFailed` for a
+    repeated query parameter.
     """
     authorization, headers = request.headers.get("authorization"), request.state.answer_headers
     found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
@@ -134,16 +136,14 @@ async def principal(request: Request, parts: PartsIn) -> Principal:
 
 
 def _refuse_repeated(names: list[str]) -> None:
-    """Two readers of a request may take different values of the same parameter: none is taken."""
+    """Refuse repeated parameters: parsers differ in the value they use."""
     if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
-        raise ValidationFailed(
-            [(name, "comes more than once; give it once") for name in repeated], "repeated_parameter"
-        )
+        raise ValidationFailed([(name, "is repeated; send it once") for name in repeated], "repeated_parameter")
 
 
 def _admitted(request: Request, parts: Parts, authorization: str | None, headers: dict[str, str]) -> Principal:
     found = _identified(parts, authorization)
-    request.state.principal = found  # also of a request that is refused below
+    request.state.principal = found  # before the refusals below, whose reports name the principal
     parts.rate_limiter.take(found, headers)
     if parts.issuers.names_tenant(found):
         parts.tenants.admit(found, found.may_create_tenant)

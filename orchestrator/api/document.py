@@ -1,6 +1,6 @@
-"""The OpenAPI document: the routes' declarations, and the common parts of all routes added in one place.
+"""The OpenAPI document: the declarations of the routes, and the parts that all routes share, added in one place.
 
-The common parts are the bearer key, the problem documents of refusals, and the bodies of
+The shared parts are the bearer key, the problem documents of refusals, and the bodies of
 :mod:`orchestrator.api.bodies`.
 """
 
@@ -31,14 +31,14 @@ USER_BODIES = (NewUser, UserChange, PasswordLogin, NewPassword, OwnSessions, Ref
 TENANT_BODIES = (NewTenant, TenantChange, NewServiceAccount, ServiceAccountChange)
 CONFLICTS = {
     ("post", "/api/v1/users"): "Another user has that name.",
-    ("post", "/api/v1/executions/{id}/cancel"): "It has already ended.",
-    ("delete", "/api/v1/executions/{id}"): "It has not ended.",
+    ("post", "/api/v1/executions/{id}/cancel"): "The execution has already ended.",
+    ("delete", "/api/v1/executions/{id}"): "The execution has not ended.",
 }
 FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 class Api(FastAPI):
-    """The application, with its document completed."""
+    """The application, with a complete OpenAPI document."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
@@ -90,7 +90,7 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, st
         found["403"] = "The caller lacks the scope that this call requires."
         found["429"] = "Too many requests; try again after `Retry-After` seconds."
     if path not in PUBLIC or path == "/readyz":
-        found["503"] = "The request cannot be served now; try again after `Retry-After` seconds."
+        found["503"] = "The service cannot accept the request now; try again after `Retry-After` seconds."
     if "{id}" in path:
         found["404"] = "This tenant has no such resource."
     if body:
@@ -101,7 +101,7 @@ def _refusals(path: str, method: str, operation: dict[str, Any]) -> dict[str, st
     if "206" in operation["responses"]:
         found["416"] = "The range lies outside the content."
     if JSON in body or any(parameter["in"] != "path" for parameter in operation.get("parameters", ())):
-        found["422"] = "Fields are invalid; `errors` names each."
+        found["422"] = "Fields are invalid; `errors` lists them."
     if (method, path) in CONFLICTS:
         found["409"] = CONFLICTS[method, path]
     return dict(sorted(found.items()))

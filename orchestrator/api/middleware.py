@@ -1,11 +1,11 @@
-"""The outermost layer of every request: an id, a bound on its body, metrics of its answer. Plain ASGI, no task per
-request.
+"""The outermost layer of the API: ids of requests, bounds of bodies, metrics of answers. Plain ASGI, without a task for
+each request.
 
-An answer sent before its request's body was read reaches the client only if the rest of the body is read too: closing a
-connection with unread bytes resets it, and the client loses the answer. So after such an answer the rest is read and
-dropped, within bounds of bytes and seconds, and then the connection is closed.
+An answer that is sent before the request's body was read reaches the client only if the rest of the body is read too:
+closing a connection with unread bytes resets the connection, and the client loses the answer. So after such an answer
+the rest is read and discarded, within bounds of bytes and seconds, and then the connection is closed.
 
-HEAD is answered as GET is, without the body: the routes see GET, and a stream ends behind its headers.
+HEAD is answered like GET, without the body: the routes receive GET, and a stream ends after its headers.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from orchestrator.settings import Settings
 MAX_REQUEST_ID = 128
 KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 10.0
-DRAIN_BYTES = 256 * 2**20  # of a refused body; dropping costs little, and the client loses the refusal beyond
+DRAIN_BYTES = 256 * 2**20  # of a refused body; reading it is cheap, and a client that sends more loses the refusal
 LARGE_DIGITS = len(str(LARGE_BYTES))
-# For browsers: no answer is a page, and none is guessed at, framed, kept, or named to another site. A route may say
-# otherwise of its own answers.
+# For browsers: answers are neither rendered as pages, sniffed, framed nor cached, and send no referrer. A route may set
+# other values for its own answers.
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"sandbox; default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
@@ -45,7 +45,7 @@ SAFE_HEADERS = (
     (b"cache-control", b"no-store"),
 )
 ONLY_TLS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
-SHORT_BYTES = 64 * 1024  # a rest of a body that is always read, so that the connection can be used again
+SHORT_BYTES = 64 * 1024  # an unread rest up to here is always read, so that the connection can be reused
 
 
 class Edge:
@@ -68,7 +68,7 @@ class Edge:
         scope.setdefault("state", {}).update(request_id=request_id, answer_headers=marks)
         method = scope["method"]
         if method == "HEAD":
-            scope = {**scope, "method": "GET"}  # the server's own keeps HEAD, and sends no body
+            scope = {**scope, "method": "GET"}  # uvicorn's own scope keeps HEAD, so uvicorn sends no body
         began = time.monotonic()
         body = _Bounded(receive, scope, self._settings)
         answered = _Answer(send, body, marks, scope, self._traffic, headers_only=method == "HEAD")
@@ -92,7 +92,8 @@ class Edge:
 class _Answer:
     """A ``send`` that adds headers to the answer, and reads the rest of the request's body before the answer ends.
 
-    Large answers are kept on disk until their route has ended (:meth:`send_stored`), and count for the tenant.
+    A large answer is stored on disk until its route has ended (:meth:`send_stored`), and counts towards the tenant's
+    bound on large answers.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class _Answer:
         self._send, self._body, self._marks, self._headers_only = send, body, marks, headers_only
         self._state, self._traffic = scope["state"], traffic
         self._has_tls = scope.get("scheme") == "https"
-        self._drains: Callable[[], None] = self._state.get("drains", lambda: None)
+        self._note_draining: Callable[[], None] = self._state.get("note_draining", lambda: None)
         self._counted: ExitStack | None = None  # for a large answer
         self._file: IO[bytes] | None = None
         self.status, self.started, self._ended = 500, False, False
@@ -126,7 +127,7 @@ class _Answer:
             await self._end(message)
 
     async def send_stored(self) -> None:
-        """Send the answer stored on disk."""
+        """Send a large answer from disk."""
         if self._file is None:
             return
         async for piece in read_pieces(self._file):
@@ -143,7 +144,7 @@ class _Answer:
     async def _store(self, message: Message) -> None:
         try:
             self._file = await stored(message["body"], self._traffic.directory)
-        except BlobsUnavailable:  # then from memory: executions must be readable while the disk is full
+        except BlobsUnavailable:  # send from memory: executions must be readable while the disk is full
             await self._send_pieces({**message, "more_body": True})
             await self._end({"type": "http.response.body"})
 
@@ -153,12 +154,12 @@ class _Answer:
 
     async def _start(self, message: Message) -> None:
         headers = list(message.get("headers", ()))
-        length = dict(headers).get(b"content-length", b"")  # in small letters, as the framework writes names
+        length = dict(headers).get(b"content-length", b"")  # in lower case, as Starlette writes names
         if len(length) >= LARGE_DIGITS and int(length) > LARGE_BYTES and not self._headers_only:
             try:
                 tenant = getattr(self._state.get("principal"), "tenant", "")
                 self._counted = ExitStack()
-                self._counted.enter_context(self._traffic.answers.one(tenant))
+                self._counted.enter_context(self._traffic.answers.counted(tenant))
             except MayflyError as error:
                 raise _Refused(error) from error
         self.status, self.started = message["status"], True
@@ -174,13 +175,13 @@ class _Answer:
                 headers.append((b"keep-alive", b"timeout=%d" % KEEP_ALIVE_SECONDS))
         await self._send({**message, "headers": headers})
         if self._headers_only and b"content-length" not in names:
-            await self._end({"type": "http.response.body"})  # a stream: its route notices the disconnection
+            await self._end({"type": "http.response.body"})  # a stream: its route ends as on a disconnection
 
     async def _end(self, message: Message) -> None:
         self._ended = True
         if self._body.unread:
             await self._send({**message, "more_body": True})
-            self._drains()
+            self._note_draining()
             await self._body.drain()
             message = {"type": "http.response.body"}
         if len(message.get("body", b"")) > PIECE_BYTES:
@@ -190,7 +191,7 @@ class _Answer:
 
 
 class _Refused(BaseException):
-    """Raised through the framework, whose handlers treat every ``Exception`` as a malformed body."""
+    """A refusal, raised through FastAPI, whose handlers treat every ``Exception`` as a malformed body."""
 
     def __init__(self, error: MayflyError) -> None:
         super().__init__(error)
@@ -198,7 +199,7 @@ class _Refused(BaseException):
 
 
 class _Bounded:
-    """A ``receive`` that bounds bytes, and the time of their arrival."""
+    """A ``receive`` that bounds the bytes of a body, and the time of their arrival."""
 
     def __init__(self, receive: Receive, scope: Scope, settings: Settings) -> None:
         self._receive, self._settings = receive, settings
@@ -220,8 +221,8 @@ class _Bounded:
         return self.unread and self._long
 
     async def __call__(self) -> Any:
-        self._expects = False  # from here on the client knows that its body is wanted
-        message = await (self._timely() if self.unread else self._receive())
+        self._expects = False  # uvicorn now asks the client to continue with the body
+        message = await (self._receive_in_time() if self.unread else self._receive())
         self.unread = message["type"] == "http.request" and message.get("more_body", False)
         self._bytes += len(message.get("body", b""))
         if self._bytes > self._settings.body_bytes:
@@ -231,28 +232,28 @@ class _Bounded:
     def too_large(self) -> _Refused:
         """The error for a body beyond the bound."""
         most = self._settings.body_bytes
-        message = f"The body has more than the {most} bytes this service accepts."
+        message = f"The body has more than the {most} bytes that this service accepts."
         return _Refused(PayloadTooLarge(message, bound=most))
 
-    async def _timely(self) -> Any:
+    async def _receive_in_time(self) -> Any:
         began, rate = time.monotonic(), self._settings.body_rate
         allowed_seconds = self._settings.body_seconds + self._bytes / rate
         try:
             async with asyncio.timeout(allowed_seconds - self._waited_seconds):
                 message = await self._receive()
         except TimeoutError as error:
-            self.unread = False  # the rest is not waited for either
+            self.unread = False  # the rest is not read either
             detail = (
-                f"Of the body {self._bytes} bytes came within {allowed_seconds:.0f} s; "
-                f"send {rate:g} bytes a second or more."
+                f"Only {self._bytes} bytes of the body arrived within {allowed_seconds:.0f} s; "
+                f"send at least {rate:g} bytes a second."
             )
             raise _Refused(TooSlow(detail, bound=rate)) from error
         self._waited_seconds += time.monotonic() - began
         return message
 
     async def drain(self) -> None:
-        """Read and drop the rest, within :data:`DRAIN_BYTES` and :data:`DRAIN_SECONDS`."""
-        if self._expects:  # its body was never asked for, and does not come
+        """Read and discard the rest of the body, within :data:`DRAIN_BYTES` and :data:`DRAIN_SECONDS`."""
+        if self._expects:  # the client awaits 100 Continue, and sends no body
             return
         left = DRAIN_BYTES
         with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""Every error of the HTTP API as an RFC 9457 problem: one table, and no trace or path in any answer."""
+"""Errors of the HTTP API as RFC 9457 problem documents, without tracebacks or paths."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ from orchestrator.models import Finding
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "https://mayfly.dev/problems/"
-BOUNDS = frozenset({"ge", "gt", "le", "lt", "min_length", "max_length"})  # pydantic's names of them
+BOUNDS = frozenset({"ge", "gt", "le", "lt", "min_length", "max_length"})  # pydantic's names of bounds
 log = structlog.get_logger()
 
 
 class MethodNotAllowed(RequestError):
-    """This address does not know that method."""
+    """This path does not support that method."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class NotReady(Unavailable):
-    """The service cannot run executions now; its member 'checks' names the missing parts."""
+    """The service cannot run executions now; the member 'checks' names the parts that fail."""
 
     code = "not_ready"
 
 
 class FieldError(BaseModel):
-    """One field and its mistake."""
+    """An invalid field, and the mistake in it."""
 
     field: str
     message: str
@@ -65,7 +65,7 @@ class FieldError(BaseModel):
 
 
 class Problem(BaseModel):
-    """The body of every 4xx and 5xx answer: an RFC 9457 problem."""
+    """The body of every 4xx and 5xx answer: a problem document (RFC 9457)."""
 
     type: str = Field(description="A URI that names the kind of problem; ends in the code.")
     title: str
@@ -76,17 +76,19 @@ class Problem(BaseModel):
     bound: float | None = Field(
         None, description="The number that the request exceeds or falls short of, if any; the detail names its unit."
     )
-    quota: str | None = Field(None, description="With quota_exceeded: the quota; with not_allowed_by_…: the field.")
-    quota_of: str | None = Field(None, description="Whose: `tenant`, `key` or `service account`.")
-    used: float | None = Field(None, description="With quota_exceeded and 429: how much of `bound` is in use.")
+    quota: str | None = Field(
+        None, description="With quota_exceeded: the name of the quota; with not_allowed_by_…: the field."
+    )
+    quota_of: str | None = Field(None, description="The owner of the bound: `tenant`, `key` or `service account`.")
+    used: float | None = Field(None, description="With quota_exceeded and 429: the part of `bound` that is in use.")
     errors: list[FieldError] | None = Field(None, description="With 422: each invalid field.")
     findings: list[Finding] | None = Field(None, description="With policy_violation: the policy's findings.")
     omitted: int | None = Field(None, description="With policy_violation: the number of further findings.")
     valid_parameters: list[str] | None = Field(None, description="With tool_arguments_invalid: the tool's parameters.")
-    did_you_mean: list[str] | None = Field(None, description="With a failed call of a tool: names that are close.")
+    did_you_mean: list[str] | None = Field(None, description="With a failed call of a tool: similar existing names.")
 
 
-# The request's part that an error without a list of its own is about.
+# The field that these errors are about; they have no list of mistakes.
 FIELDS: dict[type[MayflyError], str] = {
     IsolationUnavailable: "isolation",
     IdempotencyConflict: "Idempotency-Key",
@@ -137,7 +139,7 @@ def answer(
     headers: dict[str, str] | None = None,
     extensions: dict[str, object] | None = None,
 ) -> JSONResponse:
-    """The HTTP answer for a Mayfly error, counted; ``extensions`` are further members of the problem."""
+    """The HTTP answer for a Mayfly error; counts the refusal. ``extensions`` are further members of the problem."""
     metrics.refused.labels(error.code).inc()
     all_headers = dict(headers or {})
     if isinstance(error, Unavailable):
@@ -153,7 +155,7 @@ def answer(
 
 
 def from_validation(error: RequestValidationError) -> ValidationFailed:
-    """FastAPI's errors about a query, header or path, in Mayfly's words and without the client's values."""
+    """Mayfly's error for FastAPI's errors about a query, header or path, without the client's values."""
     return ValidationFailed(
         [Mistake(_field(item["loc"]), str(item["msg"]), bound_of(item.get("ctx"))) for item in error.errors()]
     )
@@ -166,7 +168,7 @@ def bound_of(context: Mapping[str, Any] | None) -> float | None:
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers."""
+    """Register the exception handlers."""
 
     @app.exception_handler(MayflyError)
     def ours(request: Request, error: MayflyError) -> JSONResponse:
@@ -182,7 +184,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ClientDisconnect)
     def gone(request: Request, error: ClientDisconnect) -> JSONResponse:
-        return answer(request, MalformedBody("The connection ended before the body did."))  # for the count alone
+        return answer(request, MalformedBody("The connection ended before its body."))  # only for the count
 
     @app.exception_handler(HTTPException)
     def framework(request: Request, error: HTTPException) -> JSONResponse:

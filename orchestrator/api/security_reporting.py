@@ -1,6 +1,6 @@
 """Security reporting of refusals: wrong keys, requests for other tenants' ids, and floods become security events.
 
-Events are written after the answer went out, so that the caller cannot tell one refusal from another by its time.
+Events are written after the answer is sent, so that its time discloses nothing about the cause of the refusal.
 """
 
 from __future__ import annotations
@@ -59,5 +59,5 @@ def source_of(request: Request) -> FloodSource:
 
 
 def address(request: Request) -> str:
-    """The address of a request, or its IPv6 network, which usually has a single owner."""
+    """The client's address, or its IPv6 network, which usually has a single owner."""
     return network(request.client.host if request.client else "")

@@ -3,8 +3,8 @@
 Theory of operation. A target has, under names that begin alike for every backup::
 
     repository.json                the public key of the installation that writes here
-    objects/ab/abcd…               one file of the blob directory each, encrypted; shared by all backups
-    backups/<id>/redis.age         Redis at one moment, as a replica would get it (RDB), encrypted
+    objects/ab/abcd…               a file of the blob directory each, encrypted; shared by all backups
+    backups/<id>/redis.age         Redis at one moment, as a replica would receive it (RDB), encrypted
     backups/<id>/contents.age      the installation's own files, and the list of all files with their digests, encrypted
     backups/<id>/objects           the names of the objects that this backup needs
     backups/<id>/backup.json       the digests of the three above, signed; written last

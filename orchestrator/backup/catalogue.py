@@ -1,4 +1,4 @@
-"""The backups in a target, by what anyone may read of them."""
+"""The backups in a target, by their unencrypted parts."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class Entry(NamedTuple):
 
 
 def entries(target: Target, public_key: str | None, sizes: Mapping[str, int]) -> list[Entry]:
-    """Every complete backup, oldest first. ``public_key`` is the key of the installation that shall have made them."""
+    """Every complete backup, oldest first. With ``public_key``, backups of other installations have a fault."""
     found = [_entry(target, id, public_key, sizes) for id, is_complete in found_ids(sizes).items() if is_complete]
     return sorted(found, key=lambda entry: entry.summary.snapshot_at.timestamp() if entry.summary else 0.0)
 
 
 def interrupted(sizes: Mapping[str, int]) -> list[str]:
-    """Ids of backups that were not completed: interrupted ones, or one that is being made."""
+    """Ids of incomplete backups: interrupted backups, and a backup in progress."""
     return [id for id, is_complete in found_ids(sizes).items() if not is_complete]
 
 
 def chosen(target: Target, id: str | None, public_key: str | None) -> Summary:
-    """The backup of that id; ``None``: the newest. Raises :class:`BackupError` for none, and for an unusable one."""
+    """The backup with an id; ``None``: the newest. Raises :class:`BackupError` without a usable backup."""
     sizes = target.sizes("backups/")
     found = entries(target, public_key, sizes)
     wanted = [entry for entry in found if id is None or entry.id == id]
@@ -49,7 +49,7 @@ def chosen(target: Target, id: str | None, public_key: str | None) -> Summary:
 
 
 def object_names(target: Target, entry: Entry) -> set[str]:
-    """The names of the objects that a backup needs. Raises :class:`Damaged`: without the list none may be removed."""
+    """The names of the objects that a backup needs. Raises :class:`Damaged`: without the list all objects stay."""
     stream: IO[bytes]
     with target.open(place(entry.id, OBJECTS)) as stream:
         data = stream.read()

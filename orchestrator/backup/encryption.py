@@ -18,7 +18,7 @@ from orchestrator.backup.manifest import Part
 
 
 class Encrypted(NamedTuple):
-    """The clear bytes that went in, and the stored bytes that came out."""
+    """Digest and size of a file, clear and encrypted."""
 
     clear: Part
     stored: Part
@@ -34,7 +34,7 @@ class Digested:
         self.error: Exception | None = None
 
     def read(self, size: int = -1) -> bytes:
-        """Read up to so many bytes."""
+        """Read up to ``size`` bytes."""
         try:
             return self._counted(self._stream.read(size))
         except (OSError, BackupError) as error:
@@ -67,7 +67,7 @@ class Digested:
 
 
 class Recipients:
-    """The public keys that may read. Raises :class:`BackupError` for none, and for other text."""
+    """The public keys that backups are encrypted to. Raises :class:`BackupError` without keys, and for other text."""
 
     def __init__(self, keys: Sequence[str]) -> None:
         if not keys:
@@ -102,7 +102,7 @@ class Identities:
             raise BackupError(f"{path} has no identity of age.")
 
     def decrypt(self, source: Any, to: Any) -> Encrypted:
-        """Decrypt a stream into another. Raises :class:`Damaged` for a stream that is not whole, or for others."""
+        """Decrypt a stream into another. Raises :class:`Damaged` for a damaged stream, or one for other identities."""
         clear, stored = Digested(to), Digested(source)
         try:
             pyrage.decrypt_io(stored, clear, self._keys)

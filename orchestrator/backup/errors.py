@@ -8,7 +8,7 @@ class BackupError(Exception):
 
 
 class Damaged(BackupError):
-    """A part of a backup is missing, or is not as it was written."""
+    """A part of a backup is missing or damaged."""
 
 
 class Occupied(BackupError):

@@ -1,9 +1,9 @@
-"""The files of an installation: its own, which its data hangs on, and those of the blob directory.
+"""The files of an installation: its own files, which its data depends on, and the files of the blob directory.
 
 Own files are the secret (it seals specifications, the audit log, sessions and backups), the admin key, the keys of
-access tokens, the operator's environments and issuers, and the declarations and secrets of tool servers. Not among them
-are images, which are built anew from environments to the same digest (their digests are kept), files that every start
-makes, and Redis's password, which belongs to the Redis.
+access tokens, the operator's environments and issuers, and the declarations and secrets of tool servers. Backups omit
+images, which are built again from environments with the same digest (their digests are kept), files that every start
+creates, and the password of Redis, which belongs to that Redis.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CONTENT_NAME = re.compile(r"[0-9a-f]{64}")  # a SHA-256
 
 
 class BlobFile(NamedTuple):
-    """A file of the blob directory; ``sha256`` where its name is its content's."""
+    """A file of the blob directory; ``sha256`` if the file is named by the digest of its content."""
 
     path: Path
     relative: str
@@ -33,7 +33,7 @@ class BlobFile(NamedTuple):
 
 
 def own_files(settings: Settings) -> list[OwnFile]:
-    """Every own file that there is. Raises ``OSError``."""
+    """All own files that exist. Raises ``OSError``."""
     found = []
     for role, path in single_files(settings).items():
         if path.is_file():
@@ -55,7 +55,7 @@ def single_files(settings: Settings) -> dict[str, Path]:
 
 
 def directories(settings: Settings) -> dict[str, Path]:
-    """The directories of own files by role; not the environments that come with Mayfly."""
+    """The directories of own files by role, without the environments that Mayfly ships."""
     chosen = [path.absolute() for path in settings.environments_dirs]
     own = [path for path in chosen if not path.resolve().is_relative_to(PACKAGE_ROOT)]
     return {
@@ -66,7 +66,7 @@ def directories(settings: Settings) -> dict[str, Path]:
 
 
 def place_of(settings: Settings, file: OwnFile) -> Path:
-    """The path of an own file in an installation. Raises :class:`BackupError` where a setting for it is missing."""
+    """The path of an own file in an installation. Raises :class:`BackupError` if its setting is missing."""
     if file.name:
         directory = directories(settings).get(file.role)
         if directory is not None and Path(file.name).name == file.name and file.name.endswith(".toml"):
@@ -100,7 +100,7 @@ def chosen_settings(settings: Settings) -> dict[str, str]:
 
 
 def blob_files(root: Path) -> Iterator[BlobFile]:
-    """Every file of the blob directory that has its final name. Raises ``OSError`` for a directory it cannot list."""
+    """Every file of the blob directory that has its final name. Raises ``OSError`` for an unreadable directory."""
     for directory, _, names in os.walk(root, onerror=_unless_removed):
         for name in sorted(names):
             if not name.startswith("."):  # an upload in progress

@@ -51,7 +51,7 @@ class Summary(Frozen):
 
 
 class OwnFile(Frozen):
-    """A file of the installation that its data hangs on. ``role`` names the setting that has its path.
+    """A file of the installation that its data depends on. ``role`` names the setting that has its path.
 
     ``name`` is its name within the directory of that setting, or empty if the setting is a file.
     """
@@ -64,7 +64,7 @@ class OwnFile(Frozen):
 class StoredFile(Frozen):
     """A file of the blob directory: its path there, and the object with its content.
 
-    ``size`` is the file's, which differs from its content's if the file was cut off after an earlier backup.
+    ``size`` is the file's, which differs from its content's if the file was truncated after an earlier backup.
     """
 
     path: str
@@ -125,7 +125,7 @@ def is_signed(summary: Summary, public_key: str) -> bool:
 
 
 def secret_of(contents: Contents) -> bytes:
-    """The secret of the installation that the contents are of. Raises :class:`BackupError` where it is missing."""
+    """The secret of the installation that the contents are of. Raises :class:`BackupError` if it is missing."""
     for file in contents.own_files:
         if file.role == "secret_file":
             return base64.b64decode(file.data).strip()

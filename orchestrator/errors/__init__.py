@@ -1,4 +1,4 @@
-"""Every error Mayfly raises on purpose, in modules by the party at fault; import errors from here.
+"""Every error that Mayfly raises on purpose, in modules by the party at fault; import errors from here.
 
 ::
 
@@ -23,7 +23,7 @@
     │   ├── PolicyUnavailable ├── BlobsUnavailable  ── BlobsFull
     │   ├── FeatureOff
     │   └── of the door: TooManyConnections, UploadsFull, AnswersFull
-    └── PlatformError           ours; ends an execution as errored
+    └── PlatformError           Mayfly's fault; ends an execution as errored
         ├── EnvironmentUnavailable  ├── RuntimeUnavailable    ── WeakContainer
         ├── SpecificationRejected   ── SpecificationTampered
         ├── StaleAttempt            ── LeaseLost

@@ -20,7 +20,7 @@ class DefaultTenant(RequestError):
 
 
 class AlreadyExists(RequestError):
-    """There is another resource of that name."""
+    """Another resource has that name."""
 
     code = "already_exists"
     status = 409
@@ -34,7 +34,7 @@ class IssuerInSettings(RequestError):
 
 
 class TooManyRecords(RequestError):
-    """There are as many of these as there may be; delete some first."""
+    """The limit on the number of these records is reached; delete some first."""
 
     code = "too_many_records"
     status = 409

@@ -42,7 +42,7 @@ class TooManyFromAddress(RateLimited):
 
 
 class HostRefused(RequestError):
-    """This name is not one under which agents are served."""
+    """Agents are not served under this host name."""
 
     code = "host_refused"
     status = 421
@@ -56,7 +56,7 @@ class OriginRefused(RequestError):
 
 
 class TooManyCalls(RateLimited):
-    """This tenant has reached its limit of agents' requests in progress; wait for one to end."""
+    """This tenant has reached its limit of agents' requests in progress; wait until a request has ended."""
 
     code = "too_many_calls"
     retry_after_seconds = 2
@@ -69,7 +69,7 @@ class TooManyConnections(Unavailable):
 
 
 class TooManyUploads(RateLimited):
-    """This tenant has reached its limit of concurrent large uploads; send the next after another has finished."""
+    """This tenant has reached its limit of concurrent large uploads; wait until an upload has finished."""
 
     code = "too_many_uploads"
     retry_after_seconds = 2

@@ -33,13 +33,13 @@ class WeakContainer(RuntimeUnavailable):
 
 
 class SpecificationRejected(PlatformError):
-    """The stored specification's signature or bounds are wrong; it was not run."""
+    """The stored specification's signature or bounds are wrong; the program was not run."""
 
     code = "specification_rejected"
 
 
 class SpecificationTampered(SpecificationRejected):
-    """The stored specification differs from the specification that the API sealed; it was not run."""
+    """The stored specification differs from the specification that the API sealed; the program was not run."""
 
 
 class StaleAttempt(PlatformError):

@@ -31,7 +31,7 @@ class ValidationFailed(RequestError):
     status = 422
 
     def __init__(self, errors: Sequence[Mistake | tuple[str, str]], code: str | None = None) -> None:
-        """``errors``: mistakes, or (field, message) pairs; ``code``: a more telling code than the class's.
+        """``errors``: mistakes, or (field, message) pairs; ``code``: a more specific code than the class's.
 
         The error has the bound of its only mistake.
         """
@@ -162,7 +162,7 @@ class StdinFull(RateLimited):
 
 
 class TooManyStreams(RateLimited):
-    """This tenant has reached its limit of live streams; close a stream, or wait without following."""
+    """This tenant has reached its limit of live streams; close a stream, or wait without a stream."""
 
     code = "too_many_streams"
     retry_after_seconds = 5
@@ -218,7 +218,7 @@ class PayloadTooLarge(RequestError):
 
 
 class ToolResultTooLarge(PayloadTooLarge):
-    """The result of the tool is larger than a program may be given; the call still waits."""
+    """The tool's result is larger than a program may receive; the call still waits for an answer."""
 
     code = "tool_result_too_large"
 

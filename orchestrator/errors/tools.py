@@ -34,7 +34,7 @@ class DeclaredInFile(RequestError):
 
 
 class CatalogueChanged(RequestError):
-    """The tool server's catalogue has changed; look at the new catalogue before you accept it."""
+    """The tool server's catalogue has changed; review the new catalogue before you accept it."""
 
     code = "catalogue_changed"
     status = 409

@@ -18,13 +18,13 @@ class LoginRefused(Unauthenticated):
     code = "login_refused"
 
     def __init__(self, user: str | None, failed: int, pause_seconds: float) -> None:
-        """``user``: its id, if there is one; failures so far and the pause behind them. For the logs only."""
+        """``user``: the id of an existing user; ``failed``: its failures, with the pause after them. For logs only."""
         self.user, self.failed, self.pause_seconds = user, failed, pause_seconds
         super().__init__((type(self).__doc__ or "").strip(), wrong_key=True)
 
 
 class PasswordChangeRequired(RequestError):
-    """This password was made for you: replace it first, by `mayfly users password` or POST /api/v1/auth/password."""
+    """An administrator set this password: replace it with `mayfly users password` or POST /api/v1/auth/password."""
 
     code = "password_change_required"
     status = 403
@@ -34,13 +34,13 @@ class TokenReused(Unauthenticated):
     """This refresh token was used before; its session was ended."""
 
     def __init__(self, message: str, *, user: str) -> None:
-        """``user``: whose session it was; for the security log only."""
+        """``user``: the owner of the session; for the security log only."""
         self.user = user
         super().__init__(message, wrong_key=True)
 
 
 class LoginSlowed(RateLimited):
-    """Too many log-ins have failed; wait as long as Retry-After says."""
+    """Too many log-ins have failed; wait for the seconds in Retry-After."""
 
     code = "login_slowed"
 

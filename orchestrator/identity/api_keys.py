@@ -48,7 +48,7 @@ class NewKey(Frozen):
     tenant: Name | None = Field(None, description="Null: the caller's own.")
     service_account: Name | None = Field(None, description="The service account that owns the key.")
     scopes: tuple[str, ...] = Field(min_length=1, max_length=len(SCOPES))
-    quotas: KeyQuotas = Field(KeyQuotas(), description="Its budget, and the names that it may use.")
+    quotas: KeyQuotas = Field(KeyQuotas(), description="The budget of the key, and the names that the key may use.")
     expires_in: float | None = Field(
         None, gt=0, le=MOST_SECONDS, allow_inf_nan=False, description="Seconds until the key expires. Null: never."
     )
@@ -65,7 +65,7 @@ class ApiKey(Frozen):
     created_at: datetime
     created_by: str | None = Field(None, description="The principal that made the key.")
     expires_at: datetime | None = None
-    last_used_at: datetime | None = Field(None, description="Exact to a minute. Null: never.")
+    last_used_at: datetime | None = Field(None, description="The last use, exact to a minute; null: never used.")
 
 
 class Request(NamedTuple):

@@ -27,7 +27,7 @@ class Threads(Protocol):
 class Streams(Protocol):
     """Bounds the number of executions that a tenant follows live."""
 
-    def one(self, tenant: str) -> AbstractContextManager[None]:
+    def counted(self, tenant: str) -> AbstractContextManager[None]:
         """Count a live stream until the context ends. Raises :class:`orchestrator.errors.TooManyStreams`."""
 
 

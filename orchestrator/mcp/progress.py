@@ -42,7 +42,7 @@ class Progress:
         """Report each change. Ends at once if the tenant already follows too many executions."""
         last = "queued"
         await self.send(last)
-        with suppress(MayflyError), parts.followers.one(caller.tenant):
+        with suppress(MayflyError), parts.followers.counted(caller.tenant):
             async with parts.wakeups.changes(id) as listener:
                 follower = await parts.threads.run(
                     caller.tenant, partial(parts.results.follow, caller.principal, id, "-")

@@ -257,7 +257,7 @@ class CloudEvent(Frozen):
 
 
 class Execution(Frozen):
-    """An execution as clients see it; field names are the wire contract."""
+    """An execution, as the API returns it; field names are the wire contract."""
 
     id: str
     state: str
@@ -282,8 +282,8 @@ class Execution(Frozen):
         description="Values named by mayfly.result(x), the last expression's value, and figures. Empty in lists.",
     )
     artifacts: tuple[Artifact, ...] = ()
-    artifacts_rejected: tuple[RejectedArtifact, ...] = Field(default=(), description="At most 100 of them.")
-    tool_calls: tuple[CallRecord, ...] = Field(default=(), description="The program's calls of tools, as they ended.")
+    artifacts_rejected: tuple[RejectedArtifact, ...] = Field(default=(), description="At most 100 of these files.")
+    tool_calls: tuple[CallRecord, ...] = Field(default=(), description="The program's calls of tools, in order of end.")
     usage: Usage | None = None
     timings: Timings | None = None
     facts: Facts | None = None
@@ -293,7 +293,7 @@ class Execution(Frozen):
     security_events: int = 0
     attempt: int = 0
     tokens_returned: int = Field(0, description="Tokens (o200k) of this execution in all answers to agents.")
-    tokens_withheld: int = Field(0, description="Tokens of its results and output that the last such answer withheld.")
+    tokens_withheld: int = Field(0, description="Tokens of results and output withheld from the last such answer.")
     labels: dict[str, str]
     priority: Priority = "default"
     retry: bool = True
@@ -303,7 +303,7 @@ class Execution(Frozen):
     principal: str | None = Field(
         None, description="The submitting principal: `key:ID`, `user:ID` or `oidc:ISSUER#SUBJECT`."
     )
-    key_id: str | None = Field(None, description="The API key with which it was submitted.")
+    key_id: str | None = Field(None, description="The API key of the submission.")
     created_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

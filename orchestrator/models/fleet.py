@@ -14,7 +14,7 @@ ENVIRONMENT, ISOLATION = "environment:", "isolation:"  # prefixes of the feature
 
 
 class EnvironmentOffer(Frozen):
-    """An environment as one worker has it."""
+    """An environment that a worker offers."""
 
     name: str
     image: str
@@ -35,16 +35,16 @@ class WorkerStatus(Frozen):
     environments: tuple[EnvironmentOffer, ...]
     slots: int
     busy: int
-    pool: dict[str, int] = Field(description="Warm containers that wait now, by environment.")
+    pool: dict[str, int] = Field(description="Idle warm containers, by environment.")
     warm_starts: int = Field(0, description="Sandboxes taken from the warm pool since this worker started.")
-    cold_starts: int = Field(0, description="Sandboxes that had to be made while their execution waited.")
+    cold_starts: int = Field(0, description="Sandboxes started while their execution waited.")
     executions: tuple[str, ...]
     engine: str
     attribution: str = "reduced"
     draining: bool = False
-    weaker: tuple[str, ...] = Field((), description="Findings of a broken promise that its operator accepted.")
+    weaker: tuple[str, ...] = Field((), description="Findings of broken promises that the operator accepted.")
     trouble: tuple[str, ...] = Field(
-        (), description="Reasons why it takes no executions, or none of an isolation, for now."
+        (), description="Reasons why the worker takes no executions for now, or none of an isolation."
     )
     heartbeat_age_seconds: float = 0.0
 

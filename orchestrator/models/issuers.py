@@ -40,7 +40,7 @@ class Issuer(Frozen):
     roles: dict[str, Role] = Field(default_factory=dict, description="Value of the claim to role.")
     groups_claim: str = "groups"
     groups: dict[str, Role] = Field(default_factory=dict, description="Value of the claim to role.")
-    client_id: str | None = Field(None, description="The client id of `mayfly login` at the issuer; the API tells it.")
+    client_id: str | None = Field(None, description="The client id of `mayfly login` at the issuer; published.")
     plain_tokens: bool = Field(
         False,
         description="Whether access tokens without the type `at+jwt` count, as Keycloak makes them.",

@@ -46,19 +46,19 @@ class Declaration(Frozen):
         None, description="Name of a file of the broker's secrets: headers for a URL, variables for an environment."
     )
     env: dict[str, str] = Field(default_factory=dict, max_length=64)
-    network: Literal["none", "host"] = Field("none", description="Of an environment.")
+    network: Literal["none", "host"] = Field("none", description="The network of an environment's sandbox.")
     files: dict[str, str] = Field(
         default_factory=dict,
         max_length=16,
-        description="Of an environment: paths in it (`/data`, or `/data:rw`), by the host's.",
+        description="Directories of an environment's sandbox (`/data`, or `/data:rw`), by path on the host.",
     )
     concurrency: int = Field(8, gt=0, le=1000, description="Most calls at the same time.")
     call_seconds: float = Field(30.0, gt=0, le=3600, description="Longest time of a call.")
-    connect_seconds: float = Field(10.0, gt=0, le=600, description="Longest time until it answers for the first time.")
+    connect_seconds: float = Field(10.0, gt=0, le=600, description="Longest time until the server's first answer.")
     destructive: bool = Field(False, description="Whether tools that may destroy data can be called.")
     quarantine: bool = Field(False, description="Whether a changed catalogue must be accepted before it is used.")
-    filtered: bool = Field(False, description="Whether labels take the place of personal data in results.")
-    tools: tuple[ToolName, ...] = Field((), max_length=1000, description="The only tools that are taken; empty: all.")
+    filtered: bool = Field(False, description="Whether labels replace personal data in results.")
+    tools: tuple[ToolName, ...] = Field((), max_length=1000, description="The tools that are offered; empty: all.")
     hints: dict[ToolName, DeclaredHints] = Field(default_factory=dict, max_length=1000)
     accepted: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="With quarantine: the digest of the catalogue whose tools can be called."
@@ -66,7 +66,7 @@ class Declaration(Frozen):
 
 
 class ToolServer(Declaration):
-    """A declared tool server. ``command`` is accepted from a file of the operator's alone."""
+    """A declared tool server. Only an operator's file may have ``command``."""
 
     name: ServerName
     command: tuple[str, ...] = Field((), max_length=64)

@@ -6,7 +6,7 @@ Pure: the same submission gives the same answer, and nothing is imported, parsed
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import NamedTuple
 
@@ -60,21 +60,8 @@ def specify(
         if getattr(submission, name)
     ]
     problems += [Problem(*problem) for problem in tool_problems(submission.tools)]
-    if submission.mode == "cell" and not environment.cell:
-        offering = ", ".join(name for name, one in sorted(environments.items()) if one.cell) or "none"
-        message = f"environment {environment.name!r} has no cells; leave mode out, or choose one with cells: {offering}"
-        problems.append(Problem("mode", message, "cells_unavailable"))
-    if submission.loopback and environment.loopback == "never":
-        message = f"environment {environment.name!r} has no loopback; leave it out, or choose another environment"
-        problems.append(Problem("loopback", message, "loopback_unavailable"))
-    for name, value in submission.env.items():
-        if not ENV_NAME.fullmatch(name):
-            problems.append(Problem(f"env.{name[:64]}", "a name has letters, digits and _", "invalid_env"))
-        if "\0" in value:
-            problems.append(Problem(f"env.{name[:64]}", "must not contain NUL", "invalid_env"))
-    for position, argument in enumerate(submission.args):
-        if "\0" in argument:
-            problems.append(Problem(f"args.{position}", "must not contain NUL", "invalid_args"))
+    problems += _unavailable(submission, environment, environments)
+    problems += _texts(submission)
     patterns = _patterns(submission, problems)
     stdin = _stdin(submission.stdin, problems)
     size = inline_bytes(files, stdin)
@@ -107,6 +94,29 @@ def specify(
         created_at=created_at,
         traceparent=traceparent,
     )
+
+
+def _unavailable(submission: Submission, environment: Environment, environments: Environments) -> Iterator[Problem]:
+    """Mistakes about abilities that the environment lacks."""
+    if submission.mode == "cell" and not environment.cell:
+        offering = ", ".join(name for name, other in sorted(environments.items()) if other.cell) or "none"
+        message = f"environment {environment.name!r} has no cells; leave mode out, or choose one with cells: {offering}"
+        yield Problem("mode", message, "cells_unavailable")
+    if submission.loopback and environment.loopback == "never":
+        message = f"environment {environment.name!r} has no loopback; leave it out, or choose another environment"
+        yield Problem("loopback", message, "loopback_unavailable")
+
+
+def _texts(submission: Submission) -> Iterator[Problem]:
+    """Mistakes in environment variables and arguments."""
+    for name, value in submission.env.items():
+        if not ENV_NAME.fullmatch(name):
+            yield Problem(f"env.{name[:64]}", "a name has letters, digits and _", "invalid_env")
+        if "\0" in value:
+            yield Problem(f"env.{name[:64]}", "must not contain NUL", "invalid_env")
+    for position, argument in enumerate(submission.args):
+        if "\0" in argument:
+            yield Problem(f"args.{position}", "must not contain NUL", "invalid_args")
 
 
 def _files(submission: Submission, environment: Environment, problems: list[Problem]) -> tuple[list[StoredFile], str]:

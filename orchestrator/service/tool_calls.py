@@ -29,7 +29,7 @@ class NewCall(Frozen):
     """The body of a direct call."""
 
     arguments: dict[str, Any] = Field(default_factory=dict, description="Arguments that match the tool's input schema.")
-    timeout_seconds: float | None = Field(None, gt=0, le=3600, description="Maximal wait; at most `tool_seconds`.")
+    timeout_seconds: float | None = Field(None, gt=0, le=3600, description="Longest wait, at most `tool_seconds`.")
 
 
 class ToolCalls:

@@ -16,13 +16,13 @@ MOST_CHANGES = 200
 
 
 class ShownServer(Frozen):
-    """A tool server, for clients. ``state`` is null until a broker has connected the server."""
+    """A tool server. ``state`` is null until a broker has connected the server."""
 
     declaration: ToolServer
     state: ServerState | None
     detail: str
     tools: int
-    digest: str = Field(description="Of the server's current catalogue.")
+    digest: str = Field(description="The digest of the server's current catalogue.")
 
 
 class Acceptance(Frozen):

@@ -55,7 +55,7 @@ def violations(redis: Any, accepted: Iterable[Accepted], all_kept: bool = True) 
     executions = {one.id: one for one in accepted}
     found = [what for one in executions.values() for what in of_one(redis, one)]
     records = {key.decode().rpartition(":")[2] for key in redis.scan_iter(keys.execution("*"), 1000)}
-    found += [f"{id}: nobody was told of it" for id in sorted(records - executions.keys())]
+    found += [f"{id}: no client submitted this record" for id in sorted(records - executions.keys())]
     found += _of_tallies(redis, records) if all_kept else ()
     return [*found, *_of_indexes(redis, records), *_of_counters(redis, records), *_of_queues(redis)]
 
@@ -104,7 +104,7 @@ def _of_record(redis: Any, one: Accepted) -> Iterator[str]:
     if state is State.FAILED or (state is State.ERRORED and not one.spoilt):
         yield f"it has {state}: {record['result'].decode()}"
     if state is State.CANCELLED and not one.cancelled:
-        yield "it was cancelled, and nobody asked for that"
+        yield "it was cancelled without a request"
     if state not in TERMINAL:
         yield f"it is {state} and not ended"
     else:
@@ -140,7 +140,7 @@ def of_stream(stream: list[Entry], state: State, attempt: int) -> Iterator[str]:
             ends += to in TERMINAL
         elif entry.type == "done":
             if at is None or entry.data.decode() != at:
-                yield f"its end is told as {entry.data.decode()} and was {at}"
+                yield f"its end is reported as {entry.data.decode()} and was {at}"
         elif entry.type in OUTPUT and at is not State.RUNNING:
             yield f"it printed while it was {at}"
         if entry.attempt != current and entry.type not in LATE:
@@ -148,7 +148,7 @@ def of_stream(stream: list[Entry], state: State, attempt: int) -> Iterator[str]:
     if ends != (state in TERMINAL):
         yield f"it ended {ends} times"
     if [entry.type for entry in stream].count("done") != ends:
-        yield "its end was not told once"
+        yield "its end was not reported once"
     if at is not state or current != attempt:
         yield f"its stream ends as {at} in attempt {current}, its record as {state} in attempt {attempt}"
 
@@ -158,11 +158,11 @@ def _of_reported(one: Accepted) -> Iterator[str]:
     if one.artifact not in (None, one.stdout):
         yield f"its artifact is {_brief(one.artifact)}, not {_brief(one.stdout)}"
     if first is None or last is None:
-        yield "its client was never told of its end"
+        yield "its client never received its end"
         return
     for name in SHOWN:
         if first[name] != last[name]:
-            yield f"its client was told {name} {_brief(first[name])}, and then {_brief(last[name])}"
+            yield f"its client received {name} {_brief(first[name])}, and then {_brief(last[name])}"
 
 
 def _of_indexes(redis: Any, records: set[str]) -> Iterator[str]:

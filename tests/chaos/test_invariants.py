@@ -85,12 +85,12 @@ WRONG: dict[str, tuple[Tamper, str]] = {
     "output after the end": (_publish(t="stdout", d="b\n", a="9"), "it printed while it was succeeded"),
     "a step back": (_publish(t="state", d="running", a="1"), "it went from succeeded to running"),
     "two ends": (_publish(t="state", d="succeeded", a="1"), "it ended 2 times"),
-    "told twice": (_publish(t="done", d="succeeded", a="1"), "not told once"),
+    "reported twice": (_publish(t="done", d="succeeded", a="1"), "not reported once"),
     "another attempt": (lambda redis, one: redis.hincrby(keys.execution(one.id), "attempt", 1), "in attempt"),
     "time runs back": (lambda redis, one: redis.hset(keys.execution(one.id), "finished_at", 1), "before it began"),
-    "a client was told otherwise": (lambda redis, one: one.reported.update(state="failed"), "was told state"),  # type: ignore[union-attr]
-    "a client was told nothing": (lambda redis, one: setattr(one, "reported", None), "never told"),
-    "one that nobody knows": (lambda redis, _: redis.hset(keys.execution("f" * 32), "tenant", "t"), "nobody was told"),
+    "another state reported": (lambda redis, one: one.reported.update(state="failed"), "client received state"),  # type: ignore[union-attr]
+    "no end reported": (lambda redis, one: setattr(one, "reported", None), "client never received"),
+    "an unknown record": (lambda redis, _: redis.hset(keys.execution("f" * 32), "tenant", "t"), "no client submitted"),
     "still queued": (lambda redis, one: redis.zadd(keys.QUEUED, {one.id: 1}), "left in mayfly:queued"),
     "still active": (lambda redis, one: redis.zadd(keys.ACTIVE, {one.id: 1}), "left in mayfly:active"),
     "not in its tenant's list": (lambda redis, one: redis.zrem(keys.tenant_index("t"), one.id), "the index of tenant"),

@@ -92,7 +92,7 @@ class Watched:
             lambda: self._size() - self._state_bytes < STATE_GROWTH_BYTES, "the state directory is as large as before"
         )
         left = self.differences()
-        assert self._made, "the engine tells of no container that was made"
+        assert self._made, "the engine reported no new container"
         if not left:
             return
 

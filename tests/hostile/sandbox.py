@@ -1,8 +1,8 @@
 """One program in one sandbox, through the real driver and launcher, without API and Redis.
 
 A test may edit what the engine is asked for (``edit``), so that a control differs from the true sandbox in one field.
-The worker's two refusals, of what the engine made and of what the agent reports, then note what they would have said
-instead of ending the launch: ``Sandbox.refusals``.
+The worker's two refusals, of the engine's container and of the agent's report, then record their messages instead of
+ending the launch: ``Sandbox.refusals``.
 """
 
 from __future__ import annotations

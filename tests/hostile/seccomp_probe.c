@@ -65,25 +65,25 @@ int main(int count, char **arguments) {
     if (!calls) return 1;
     while (fscanf(calls, " %c %ld %ld %ld %ld %ld %ld %ld", &how, &number, a, a + 1, a + 2, a + 3, a + 4, a + 5) == 8) {
         /* Where the child writes how far it came: it may be killed at any moment. */
-        volatile int *said = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        if (said == MAP_FAILED) return 1;
+        volatile int *result = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (result == MAP_FAILED) return 1;
         fflush(stdout);
         pid_t child = fork();
         if (child < 0) return 1;
         if (child == 0) {
             alarm(how == 'b' ? 1 : 30);
             int failed = call(how, number, a) == -1 ? errno : 0;
-            said[1] = failed;
-            said[0] = 1;
+            result[1] = failed;
+            result[0] = 1;
             _exit(0);
         }
         int status;
         while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-        if (said[0] && said[1]) printf("error %d\n", said[1]);
-        else if (said[0]) printf("ok\n");
+        if (result[0] && result[1]) printf("error %d\n", result[1]);
+        else if (result[0]) printf("ok\n");
         else if (WIFSIGNALED(status)) printf("signal %d\n", WTERMSIG(status));
         else printf("exit\n");
-        munmap((void *)said, 4096);
+        munmap((void *)result, 4096);
     }
     return 0;
 }

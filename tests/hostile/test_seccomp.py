@@ -1,7 +1,7 @@
 """Every system call has the effect listed in ``worker/sandbox/seccomp.py``, on each runtime, call by call.
 
-A sandbox whose seccomp is off is the control: what the kernel itself answers there tells an EPERM of the filter from
-one of the kernel, and shows that a call which is let through does what it would do without the filter.
+A sandbox without seccomp is the control: the kernel's own answer there distinguishes an EPERM of the filter from an
+EPERM of the kernel, and shows that a permitted call has the same effect as without the filter.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The result of one attempt for its commit, and the log line and metrics of its end."""
+"""The end of an attempt: the exit of its sandbox, its last security events, its result, log line and metrics."""
 
 from __future__ import annotations
 
@@ -7,12 +7,37 @@ import signal
 import structlog
 
 from orchestrator import metrics
-from orchestrator.models import Facts, Result, Specification, Timings, Usage
+from orchestrator.models import Facts, Limits, Result, Specification, Timings, Usage
 from orchestrator.states import Verdict
 from orchestrator.store.executions.records import Claim
-from worker.attempt.session import Session
+from worker.attempt.incidents import Incidents
+from worker.attempt.security_events import note_counters, note_end, note_full, note_unrouted
+from worker.attempt.session import END_SECONDS, Session
+from worker.counters import KILLED, Ended
 
 log = structlog.get_logger()
+
+
+def await_end(session: Session) -> Ended | None:
+    """The sandbox's end; a sandbox that outstays its last frame is killed."""
+    lease, conversation = session.lease, session.conversation
+    ended = lease.sandbox.wait(END_SECONDS)
+    if ended is None and conversation.complete:
+        lease.discard_during(session.kill)
+        ended = lease.sandbox.wait(END_SECONDS)
+        if ended is not None and ended.exit_code == KILLED:
+            conversation.overstay()
+    return ended
+
+
+def note_incidents(incidents: Incidents, session: Session, facts: Facts, verdict: Verdict, limits: Limits) -> None:
+    """Record the security events that the end of an attempt shows."""
+    counters, last = session.counters, session.conversation.exit
+    note_counters(incidents, counters, limits, facts.oom_killed)
+    if counters.unrouted is None and last is not None and last.unrouted:
+        note_unrouted(incidents, last.unrouted, "agent")
+    note_full(incidents, list(facts.disk_full), limits)
+    note_end(incidents, facts, verdict, limits, session.artifacts.rejected, session.conversation.violation)
 
 
 def result_of(session: Session, driver: str, facts: Facts, verdict: Verdict, timings: Timings) -> Result:

@@ -40,13 +40,13 @@ from worker.attempt.artifacts import ArtifactSink
 from worker.attempt.attempt import Attempt, CancelledBeforeStart
 from worker.attempt.feeding import source_of
 from worker.attempt.incidents import Incidents
-from worker.attempt.outcome import report, result_of
+from worker.attempt.outcome import await_end, note_incidents, report, result_of
 from worker.attempt.output import OutputSink
 from worker.attempt.recovery import Recovery
-from worker.attempt.security_events import Watch, note_counters, note_end, note_full, note_unrouted
-from worker.attempt.session import END_SECONDS, Session
+from worker.attempt.security_events import Watch
+from worker.attempt.session import Session
 from worker.attempt.tools.desk import ToolDesk
-from worker.counters import KILLED, Ended
+from worker.counters import Ended
 from worker.drivers.base import Driver
 from worker.pool.launcher import Lease
 from worker.pool.pool import Pool
@@ -157,7 +157,6 @@ class Runner:
         attempt.may_repeat = specification.retry
         environment = self._environment(specification)
         began = time.monotonic()
-        incidents = Incidents()
         lease = self._pool.take(
             environment,
             specification.isolation,
@@ -166,87 +165,91 @@ class Runner:
             loopback=specification.loopback,
         )
         try:
-            self._watch.follow(lease.host_dir.uid, incidents)
-            lease.host_dir.write(specification.files, lambda ref: self._store.blobs.path(specification.tenant, ref))
-            lease.host_dir.write_tools(self._tools.files(specification))
-            output = OutputSink(self._store, claim, specification.limits.output_bytes)
-            artifacts = ArtifactSink(
-                self._store.blobs,
-                claim.id,
-                claim.attempt,
-                self._settings.artifact_bytes,
-                self._settings.artifact_files,
-            )
-            results = ResultSink(self._settings.result_bytes, self._settings.result_count)
-            session = Session(
-                lease,
-                specification,
-                environment,
-                output,
-                artifacts,
-                results,
-                incidents,
-                attempt,
-                source_of(self._store, claim, specification),
-                self._tools.line(claim, specification, attempt, lease.sandbox.send, incidents),
-                self._tools.wait_seconds(specification),
-            )
-            start_seconds = time.monotonic() - began
-            # So an execution found in state starting has never started its program, or called a tool.
-            if not specification.retry or specification.tools:
-                self._persist(attempt, output.announce)
-            self._check(attempt)
-            try:
-                attempt.start(session)
-            except CancelledBeforeStart:
-                facts = Facts(killed="cancel")
-            else:
-                session.run()
-                session.release()
-                ended = self._await_end(lease, session)
-                facts = self._concluded(lease, session, ended)
-            # Observations without a lease may be caused by other workers, which destroy presumed orphans.
-            self._check(attempt)
-            verdict = classify(facts, specification.limits)
-            if verdict.state is State.CANCELLED:
-                verdict = self._store.records.cancelled(claim.id)
-            collect_seconds = max(0.0, time.monotonic() - session.conversation.ended)
-            timings = Timings(
-                queue_seconds=claim.queue_seconds,
-                start_seconds=start_seconds,
-                run_seconds=session.conversation.run_seconds,
-                collect_seconds=collect_seconds,
-            )
-            result = result_of(session, self._driver.name, facts, verdict, timings)
-            limits = specification.limits
-            note_counters(incidents, session.counters, limits, facts.oom_killed)
-            last = session.conversation.exit
-            if session.counters.unrouted is None and last is not None and last.unrouted:
-                note_unrouted(incidents, last.unrouted, "agent")
-            note_full(incidents, list(facts.disk_full), limits)
-            note_end(incidents, facts, verdict, limits, artifacts.rejected, session.conversation.violation)
-            for bundle in results.bundles():
-                output.result(bundle)
-            for event in incidents.finish():
-                output.event(event)
-            self._persist(attempt, lambda: output.commit(result))
-            os.sched_yield()  # the process that sends the result may wait for this processor
-            incidents.settle(lambda event: self._recovery.report(claim, event))
-            report(specification, claim, result)
+            self._run_in(lease, claim, attempt, specification, environment, began)
         finally:
             self._watch.settled(lease.host_dir.uid)
             self._pool.discard(lease)
 
-    def _await_end(self, lease: Lease, session: Session) -> Ended | None:
-        """The sandbox's end; a sandbox that outstays its last frame is killed."""
-        conversation = session.conversation
-        ended = lease.sandbox.wait(END_SECONDS)
-        if ended is None and conversation.complete:
-            lease.discard_during(session.kill)
-            ended = lease.sandbox.wait(END_SECONDS)
-            if ended is not None and ended.exit_code == KILLED:
-                conversation.overstay()
-        return ended
+    def _run_in(
+        self,
+        lease: Lease,
+        claim: Claim,
+        attempt: Attempt,
+        specification: Specification,
+        environment: Environment,
+        began: float,
+    ) -> None:
+        """Run the program in a leased sandbox, and commit its result. ``began``: when the attempt asked for a lease."""
+        incidents, limits = Incidents(), specification.limits
+        self._watch.follow(lease.host_dir.uid, incidents)
+        results = ResultSink(self._settings.result_bytes, self._settings.result_count)
+        session = self._session(lease, claim, attempt, specification, environment, results, incidents)
+        output, conversation = session.output, session.conversation
+        start_seconds = time.monotonic() - began
+        facts = self._facts(lease, attempt, specification, session)
+        # Observations without a lease may be caused by other workers, which destroy presumed orphans.
+        self._check(attempt)
+        verdict = classify(facts, limits)
+        if verdict.state is State.CANCELLED:
+            verdict = self._store.records.cancelled(claim.id)
+        timings = Timings(
+            queue_seconds=claim.queue_seconds,
+            start_seconds=start_seconds,
+            run_seconds=conversation.run_seconds,
+            collect_seconds=max(0.0, time.monotonic() - conversation.ended),
+        )
+        result = result_of(session, self._driver.name, facts, verdict, timings)
+        note_incidents(incidents, session, facts, verdict, limits)
+        for bundle in results.bundles():
+            output.result(bundle)
+        for event in incidents.finish():
+            output.event(event)
+        self._persist(attempt, lambda: output.commit(result))
+        os.sched_yield()  # the process that sends the result may wait for this processor
+        incidents.settle(lambda event: self._recovery.report(claim, event))
+        report(specification, claim, result)
+
+    def _session(
+        self,
+        lease: Lease,
+        claim: Claim,
+        attempt: Attempt,
+        specification: Specification,
+        environment: Environment,
+        results: ResultSink,
+        incidents: Incidents,
+    ) -> Session:
+        """The session of a leased sandbox, with all inputs in place."""
+        settings, blobs = self._settings, self._store.blobs
+        lease.host_dir.write(specification.files, lambda ref: blobs.path(specification.tenant, ref))
+        lease.host_dir.write_tools(self._tools.files(specification))
+        return Session(
+            lease,
+            specification,
+            environment,
+            OutputSink(self._store, claim, specification.limits.output_bytes),
+            ArtifactSink(blobs, claim.id, claim.attempt, settings.artifact_bytes, settings.artifact_files),
+            results,
+            incidents,
+            attempt,
+            source_of(self._store, claim, specification),
+            self._tools.line(claim, specification, attempt, lease.sandbox.send, incidents),
+            self._tools.wait_seconds(specification),
+        )
+
+    def _facts(self, lease: Lease, attempt: Attempt, specification: Specification, session: Session) -> Facts:
+        """Run the program, and return the facts about its end."""
+        # So an execution found in state starting has never started its program, or called a tool.
+        if not specification.retry or specification.tools:
+            self._persist(attempt, session.output.announce)
+        self._check(attempt)
+        try:
+            attempt.start(session)
+        except CancelledBeforeStart:
+            return Facts(killed="cancel")
+        session.run()
+        session.release()
+        return self._concluded(lease, session, await_end(session))
 
     def _concluded(self, lease: Lease, session: Session, ended: Ended | None) -> Facts:
         """The facts about the program. Raises :class:`RuntimeUnavailable` if the platform spoilt the attempt."""

@@ -1,14 +1,14 @@
-"""The client of an address: the address itself, or its network for IPv6."""
+"""Identifies clients by address: the IPv4 address, or the network of an IPv6 address."""
 
 from __future__ import annotations
 
 import ipaddress
 
-IPV6_SITE_BITS = 64  # the smallest network of a customer; counts of single addresses would bound nothing
+IPV6_SITE_BITS = 64  # the smallest network of a customer, who may use any of its 2**64 addresses
 
 
 def network(address: str) -> str:
-    """An address, or the network of IPv6 that one customer has; ``unknown`` for an invalid address."""
+    """The IPv4 address, or the /64 network of an IPv6 address; ``unknown`` for an invalid address."""
     try:
         found = ipaddress.ip_address(address)
     except ValueError:  # a Unix socket has no address, and a proxy's header may have any text

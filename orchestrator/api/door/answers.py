@@ -17,11 +17,11 @@ from orchestrator.errors import BlobsUnavailable
 
 PIECE_BYTES = 64 * 1024
 READ_BYTES = 4 * PIECE_BYTES
-LARGE_BYTES = 2**20  # beyond that it goes to disk, and counts among the tenant's large answers
+LARGE_BYTES = 2**20  # larger answers are stored on disk, and count among the tenant's large answers
 
 
 def split(body: bytes) -> Iterator[bytes]:
-    """A body in pieces; an empty one is one piece."""
+    """Split a body into pieces; an empty body is one piece."""
     if len(body) <= PIECE_BYTES:
         yield body
         return
@@ -30,7 +30,7 @@ def split(body: bytes) -> Iterator[bytes]:
 
 
 async def stored(body: bytes, directory: Path) -> IO[bytes]:
-    """The body as a file. Raises :class:`BlobsUnavailable`."""
+    """Store a body in an unnamed file. Raises :class:`BlobsUnavailable`."""
     return await to_thread.run_sync(_store, body, directory)
 
 

@@ -1,11 +1,11 @@
-"""Bounds of connections: bytes before the end of the headers, time, and number.
+"""Bounds of connections: the bytes before the end of the headers, the time of requests and answers, the number.
 
 httptools passes each complete header to :class:`Connection`, and has no bounds of its own. So complete headers are
 counted as they arrive, and so are the bytes of an unfinished URL, header or trailer. A timer runs only while a
-request's headers are incomplete, or an answer waits for its reader; a request that arrives whole costs none.
+request's headers are incomplete, or an answer waits for its reader; a request that arrives at once needs no timer.
 
 A refusal is a problem document like every error. Afterwards the connection lingers: further bytes of the client are
-read and dropped within bounds, since closing a connection with unread bytes resets it and loses the answer.
+read and discarded within bounds, since closing a connection with unread bytes resets it and loses the answer.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from orchestrator.errors import (
 )
 
 MAX_URL_BYTES = 16 * 1024
-MAX_HEADER_BYTES = 64 * 1024  # names and values together, also of those that are not complete
+MAX_HEADER_BYTES = 64 * 1024  # of names and values together, complete or not
 MAX_HEADERS = 100
-MAX_PENDING_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 4 * MAX_HEADERS + 1024  # that end nothing; with what separates
+MAX_PENDING_BYTES = MAX_URL_BYTES + MAX_HEADER_BYTES + 4 * MAX_HEADERS + 1024  # without progress; with separators
 MAX_PIPELINED = 16  # requests behind the request in progress
 HEADER_SECONDS = 10.0
 WRITE_BUFFER_BYTES = 64 * 1024  # beyond that an answer waits for its reader
@@ -48,7 +48,7 @@ MAX_LINGERING = 200
 
 
 class _Refused(Exception):
-    """Raised through the parser, which wraps it."""
+    """A refusal, raised through the parser, which wraps the exception."""
 
     def __init__(self, error: MayflyError) -> None:
         super().__init__(error)
@@ -56,13 +56,13 @@ class _Refused(Exception):
 
 
 class Connection(HttpToolsProtocol):
-    """One connection, within the bounds of a door."""
+    """A client's connection, within the bounds of the connection table."""
 
-    def __init__(self, door: ConnectionTable, **given: Any) -> None:
+    def __init__(self, table: ConnectionTable, **given: Any) -> None:
         super().__init__(**given)
-        self._door = door
-        self._network = "unknown"  # the client's
-        self._address: str | None = None  # the same, while it is counted
+        self._table = table
+        self._network = "unknown"  # of the client
+        self._address: str | None = None  # the same, while the table counts the connection
         self._refused = self._lingers = self._in_headers = self._progress = False
         self._url_bytes = self._header_bytes = self._pending_bytes = self._dropped_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -73,7 +73,7 @@ class Connection(HttpToolsProtocol):
         transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
         address = self._network = network(self.client[0] if self.client else "")
         try:
-            self._door.enter(address, self)
+            self._table.enter(address, self)
         except (TooManyFromAddress, TooManyConnections) as error:
             self._refuse(error)
             return
@@ -84,30 +84,30 @@ class Connection(HttpToolsProtocol):
         self._stop_timers()
         self._leave()
         if self._lingers:
-            self._door.lingering -= 1
+            self._table.lingering -= 1
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
 
-    def give_way(self) -> None:
-        """Close without an answer, since another connection needs the place."""
+    def evict(self) -> None:
+        """Close without an answer, to free the place for another connection."""
         self._note_cut("gave_way")
         self._leave()
         self.transport.abort()
 
     def refuse(self, error: MayflyError) -> None:
-        """End the request that is in progress, since an address with fewer needs the place."""
+        """End the request in progress, to free the place for an address with fewer connections."""
         self._leave()
         self._refuse(error)
 
-    def _drains(self) -> None:
-        """Whether the request is answered, and the rest of its body is read only so that the answer arrives."""
+    def _note_draining(self) -> None:
+        """Record that the request is answered, and the rest of its body is read only so that the answer arrives."""
         if self._address is not None:
-            self._door.waits(self)
+            self._table.note_waiting(self)
 
     def _leave(self) -> None:
-        self._door.waits_no_longer(self)
+        self._table.note_active(self)
         if self._address is not None:
-            self._door.leave(self._address, self)
+            self._table.leave(self._address, self)
             self._address = None
 
     def data_received(self, data: bytes) -> None:
@@ -123,7 +123,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(cause.error if isinstance(cause, _Refused) else MalformedRequest())
             return
         except httptools.HttpParserUpgrade:
-            pass  # to nothing that is spoken here: the request is served as it is
+            pass  # no upgrade is supported: the request is served as HTTP/1.1
         except (httptools.HttpParserError, ValueError) as error:
             reason = str(error)[:100]
             self._refuse(MalformedRequest(f"The bytes received are not an HTTP/1.1 request ({reason})."))
@@ -140,7 +140,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["state"]["drains"] = self._drains
+        self.scope["state"]["note_draining"] = self._note_draining
         self._in_headers, self._pieces = True, BodyPieces()
         self._url_bytes = self._header_bytes = 0
 
@@ -152,10 +152,10 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Also called for trailers, which count together with the headers and are dropped."""
+        """Count a header, or a trailer, which is then dropped."""
         self._header_bytes += len(name) + len(value)
         if self._header_bytes > MAX_HEADER_BYTES:
-            message = f"The headers have more than {MAX_HEADER_BYTES} bytes together; send fewer or shorter."
+            message = f"The headers have more than {MAX_HEADER_BYTES} bytes together; send fewer or shorter headers."
             raise _Refused(HeadersTooLarge(message, bound=MAX_HEADER_BYTES))
         if len(self.headers) >= MAX_HEADERS:
             message = f"There are more than {MAX_HEADERS} headers; send fewer."
@@ -165,14 +165,14 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._progress, self._in_headers = True, False
-        self._door.waits_no_longer(self)
+        self._table.note_active(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if len(self.pipeline) >= MAX_PIPELINED:
             message = f"More than {MAX_PIPELINED} requests arrived before their answers; wait for answers in between."
             raise _Refused(MalformedRequest(message, bound=MAX_PIPELINED))
-        if sum(name == b"host" for name, _ in self.headers) > 1:  # a proxy may have gone by another than this API
+        if sum(name == b"host" for name, _ in self.headers) > 1:  # a proxy may have read another of them
             raise _Refused(MalformedRequest("The request has more than one Host header; send one."))
         super().on_headers_complete()
 
@@ -189,7 +189,7 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self._door.bounds.stall_seconds, self._cut)
+            self._write_timer = self.loop.call_later(self._table.bounds.stall_seconds, self._cut)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -200,9 +200,9 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._is_idle and not self._refused and self._address is not None:
-            self._door.waits(self)
-        if self.transport.is_closing() and self._write_timer is None:  # the rest is flushed, if the client reads
-            self._write_timer = self.loop.call_later(self._door.bounds.stall_seconds, self._cut)
+            self._table.note_waiting(self)
+        if self.transport.is_closing() and self._write_timer is None:  # the rest is flushed if the client reads it
+            self._write_timer = self.loop.call_later(self._table.bounds.stall_seconds, self._cut)
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size():
@@ -217,7 +217,7 @@ class Connection(HttpToolsProtocol):
 
     def _await_headers(self) -> None:
         if self._is_idle and self._address is not None:
-            self._door.waits(self)
+            self._table.note_waiting(self)
         if self._timer is None:
             self._timer = self.loop.call_later(HEADER_SECONDS, self._headers_late)
 
@@ -225,7 +225,7 @@ class Connection(HttpToolsProtocol):
         self._timer = None
         if self._refused or self.transport.is_closing():
             return
-        if not self._in_headers and not self._pending_bytes:  # no byte of a request came
+        if not self._in_headers and not self._pending_bytes:  # no byte of a request arrived
             self._note_cut("silent")
             self.transport.close()
             return
@@ -234,29 +234,29 @@ class Connection(HttpToolsProtocol):
 
     def _endless(self) -> MayflyError:
         if self._in_headers or self._is_idle:
-            message = f"One header has more than {MAX_HEADER_BYTES} bytes; send a shorter one."
+            message = f"One header has more than {MAX_HEADER_BYTES} bytes; send a shorter header."
             return HeadersTooLarge(message, bound=MAX_HEADER_BYTES)
         message = f"{MAX_PENDING_BYTES} bytes arrived that are neither part of the body nor its end."
         return MalformedRequest(message, bound=MAX_PENDING_BYTES)
 
     def _refuse(self, error: MayflyError) -> None:
-        """Answer invalid bytes, and linger; without an answer if the client would attribute it to another request."""
+        """Answer, and linger; without an answer if the client would attribute the answer to another request."""
         self._refused = True
-        self._door.waits_no_longer(self)
+        self._table.note_active(self)
         self._stop_timers()
         metrics.refused.labels(error.code).inc()
-        if not isinstance(error, TooManyConnections):  # which is others' doing
-            self._door.note(self._network, error.code)
+        if not isinstance(error, TooManyConnections):  # which other clients cause
+            self._table.note(self._network, error.code)
         cycle = self.cycle
         if self._is_idle or not (self._in_headers or self.pipeline or cycle.response_started):
             self.transport.write(problem(error))
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
-        if self._door.lingering >= MAX_LINGERING or not self.transport.can_write_eof():
+        if self._table.lingering >= MAX_LINGERING or not self.transport.can_write_eof():
             self.transport.close()
             return
-        self._door.lingering += 1
+        self._table.lingering += 1
         self._lingers = True
         self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
@@ -274,7 +274,7 @@ class Connection(HttpToolsProtocol):
 
     def _note_cut(self, cause: str) -> None:
         metrics.connections_cut.labels(cause).inc()
-        self._door.note(self._network, cause)
+        self._table.note(self._network, cause)
 
     def _stop_timers(self) -> None:
         for timer in (self._timer, self._write_timer):
@@ -284,7 +284,7 @@ class Connection(HttpToolsProtocol):
 
 
 def problem(error: MayflyError) -> bytes:
-    """A complete answer, after which the connection is closed."""
+    """The complete HTTP answer for an error, after which the connection is closed."""
     request_id = secrets.token_hex(8)
     body = json.dumps(problem_of(error, request_id)).encode()
     headers = {

@@ -1,6 +1,6 @@
 """Reports floods at the front door as security events: at most one for each address, or key, and window.
 
-Only refusals are counted, in this process, as they are answered; a served request costs nothing here. When a caller
+Each API process counts the refusals that it answers; a served request costs nothing here. When a caller
 reaches the threshold within a window, one event is written a little later, with all refusals until then. The number of
 events in a window is bounded, for any number of callers.
 """
@@ -16,8 +16,8 @@ from orchestrator.service.security_reports import SecurityReports
 
 WINDOW_SECONDS = 60.0
 MANY = 50  # refusals of one caller within a window; ordinary use has none, or a few
-REPORT_SECONDS = 2.0  # behind the refusal that made them many
-MAX_CALLERS = 20  # counted each by itself; all others of a window together
+REPORT_SECONDS = 2.0  # from the refusal that reaches the threshold to the report
+MAX_CALLERS = 20  # counted separately; all further callers of a window count together
 
 
 class FloodSource(NamedTuple):
@@ -37,7 +37,7 @@ class Floods:
     def __init__(self, reports: SecurityReports) -> None:
         self._reports = reports
         self._counts: dict[FloodSource, Counter[str]] = {}
-        self._until = 0.0  # by the loop's clock: the window's end
+        self._until = 0.0  # the end of the window, by the loop's clock
 
     def note(self, source: FloodSource, code: str) -> None:
         """Count one refusal, by its error's code, or one cut connection, by the cause."""
@@ -52,7 +52,7 @@ class Floods:
             loop.call_later(REPORT_SECONDS, self._report, source, counts)
 
     async def note_soon(self, source: FloodSource, code: str) -> None:
-        """The same, for a background task."""
+        """Count one refusal, in a background task of its answer."""
         self.note(source, code)
 
     def _report(self, source: FloodSource, counts: Counter[str]) -> None:

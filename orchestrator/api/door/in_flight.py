@@ -1,4 +1,4 @@
-"""Bounds on concurrent live streams, large bodies and large answers: of each tenant, and of all together."""
+"""Bounds on concurrent live streams, large bodies and large answers: for each tenant, and in total."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.errors import MayflyError
 class InFlight:
     """Counts concurrent transfers. Used only by the event loop's thread.
 
-    ``tenant_bound`` and ``bound`` are pairs: the largest number of one tenant, or of all, and the error beyond it.
+    ``tenant_bound`` and ``bound`` are pairs of the largest number, for each tenant or in total, and its error.
     """
 
     def __init__(
@@ -22,8 +22,8 @@ class InFlight:
         self._counts: Counter[str] = Counter()  # of tenants that have any
 
     @contextmanager
-    def one(self, tenant: str) -> Iterator[None]:
-        """Count one more until the context ends. Raises the error of the reached bound, the tenant's first."""
+    def counted(self, tenant: str) -> Iterator[None]:
+        """Count a transfer until the context ends. Raises the error of the reached bound, the tenant's first."""
         most, error = self._tenant_bound
         if self._counts[tenant] >= most:
             raise error(bound=most)

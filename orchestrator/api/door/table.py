@@ -1,11 +1,11 @@
 """The connections of one API process: their number, and the eviction of waiting connections.
 
-At the bound, a new connection evicts the connection that has waited longest for its request's headers: half-sent
+At the bound, a new connection evicts the connection that has waited longest for its request's headers. So half-sent
 requests, idle connections and bodies of refused requests, from any number of addresses, lock out no other client.
 
-Where each connection has a request that is being read or answered, the addresses share the table evenly: the address
-that has most loses its newest connection to one that has fewer, even with the one it gets. So a few addresses, whose
-requests may be held back for minutes, keep no other out, and an address alone, such as a proxy's, has all of the table.
+If every connection has a request in progress, addresses share the table evenly: the address with most connections loses
+its newest connection to an address that has at least two fewer. So a few addresses, whose requests may last minutes,
+lock out no other address, while a single address, such as a proxy's, may use the whole table.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from orchestrator.errors import MayflyError, TooManyConnections, TooManyFromAddr
 from orchestrator.settings import Settings
 
 
-class Guest(Protocol):
+class TableConnection(Protocol):
     """A connection in the table."""
 
-    def give_way(self) -> None:
-        """End and leave the table: no request is in progress."""
+    def evict(self) -> None:
+        """Close the connection, which has no request in progress, and leave the table."""
 
     def refuse(self, error: MayflyError) -> None:
-        """Answer the request that is in progress, as far as that can be done, and leave the table."""
+        """Refuse the request in progress, with an answer if none has begun, and leave the table."""
 
 
 class Bounds(NamedTuple):
@@ -48,39 +48,39 @@ class ConnectionTable:
     def __init__(self, bounds: Bounds, floods: Floods) -> None:
         self.bounds, self._floods = bounds, floods
         self.lingering = 0
-        self._guests: dict[str, dict[Guest, None]] = defaultdict(dict)  # by address, those that came first ahead
+        self._connections: dict[str, dict[TableConnection, None]] = defaultdict(dict)  # by address, the oldest first
         self._count = 0
-        self._waiting: OrderedDict[Guest, None] = OrderedDict()  # those that began first ahead
+        self._waiting: OrderedDict[TableConnection, None] = OrderedDict()  # the longest wait first
 
-    def enter(self, address: str, guest: Guest) -> None:
-        """Count one more, in place of another one if there are as many as may be.
+    def enter(self, address: str, connection: TableConnection) -> None:
+        """Add a connection; at the bound it replaces another connection.
 
-        Raises :class:`TooManyFromAddress`, and :class:`TooManyConnections` if no other one has to make place.
+        Raises :class:`TooManyFromAddress`, and :class:`TooManyConnections` if no connection may be evicted.
         """
-        count = len(self._guests.get(address, ()))
+        count = len(self._connections.get(address, ()))
         if count >= self.bounds.per_address:
             raise TooManyFromAddress(bound=self.bounds.per_address)
         if self._count >= self.bounds.connections:
-            self._make_place(count)
-        self._guests[address][guest] = None
+            self._evict_for(count)
+        self._connections[address][connection] = None
         self._count += 1
         metrics.connections.set(self._count)
 
-    def _make_place(self, count: int) -> None:
-        """End a connection for one of an address that has ``count`` others. Raises :class:`TooManyConnections`."""
+    def _evict_for(self, count: int) -> None:
+        """Evict a connection for an address that has ``count`` connections. Raises :class:`TooManyConnections`."""
         if self._waiting:
-            self._waiting.popitem(last=False)[0].give_way()
+            self._waiting.popitem(last=False)[0].evict()
             return
-        most = max(self._guests.values(), key=len)
+        most = max(self._connections.values(), key=len)
         if count + 1 >= len(most):
             raise TooManyConnections(bound=self.bounds.connections)
         next(reversed(most)).refuse(TooManyFromAddress())
 
-    def leave(self, address: str, guest: Guest) -> None:
-        """Remove a connection from the count."""
-        del self._guests[address][guest]
-        if not self._guests[address]:
-            del self._guests[address]
+    def leave(self, address: str, connection: TableConnection) -> None:
+        """Remove a connection."""
+        del self._connections[address][connection]
+        if not self._connections[address]:
+            del self._connections[address]
         self._count -= 1
         metrics.connections.set(self._count)
 
@@ -88,10 +88,10 @@ class ConnectionTable:
         """Record a refused or cut request or connection."""
         self._floods.note(FloodSource(address), code)
 
-    def waits(self, connection: Guest) -> None:
+    def note_waiting(self, connection: TableConnection) -> None:
         """Record that a connection waits for a request's headers, or for the rest of a refused body."""
         self._waiting.setdefault(connection)
 
-    def waits_no_longer(self, connection: Guest) -> None:
+    def note_active(self, connection: TableConnection) -> None:
         """Record that a connection's headers are complete, or that it was closed."""
         self._waiting.pop(connection, None)

@@ -1,7 +1,7 @@
 """Incoming bodies: large bodies are written to disk as they arrive, and only a few are in memory at a time.
 
 A body of unknown length counts as large. A large body is written to an unnamed file in the blob directory, and read
-back only when one of few places is free: parsing takes several times its size.
+back only when one of a few places in memory is free: parsing takes several times its size.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from orchestrator.errors import (
 from orchestrator.settings import Settings
 
 SMALL_BYTES = 64 * 1024  # a body up to here is kept in memory
-PIECE_BYTES = 256 * 1024  # is written at once
+PIECE_BYTES = 256 * 1024  # are written to disk at a time
 FEW_BYTES = 2**20  # a body up to here is parsed without waiting for a place
-PLACES = 4  # for bodies and outputs beyond that which are in memory
+PLACES = 4  # for larger bodies and outputs that are in memory
 TENANT_PLACES = 2
 T = TypeVar("T")
 
@@ -39,26 +39,26 @@ class Places:
     """A few places for memory-intensive work, at most half of them for one tenant."""
 
     def __init__(self) -> None:
-        self._all, self._one = CapacityLimiter(PLACES), CapacityLimiter(1)
+        self._all, self._single = CapacityLimiter(PLACES), CapacityLimiter(1)
         self._tenants: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(TENANT_PLACES))
 
     @asynccontextmanager
-    async def one(self, tenant: str) -> AsyncIterator[None]:
-        """Wait for a place, and keep it until the context ends."""
+    async def place(self, tenant: str) -> AsyncIterator[None]:
+        """Wait for a place, and occupy it until the context ends."""
         async with self._tenants[tenant], self._all:
             yield
 
     async def run(self, tenant: str, call: Callable[[], T]) -> T:
         """Call in a thread, with a place."""
-        async with self.one(tenant):
+        async with self.place(tenant):
             return await to_thread.run_sync(call)
 
     async def alone(self, call: Callable[[], T]) -> T:
         """Call in a thread, one call at a time: for C code that keeps the interpreter's lock throughout.
 
-        Concurrent calls would be no faster, and the event loop would wait for all of them instead of one.
+        Concurrent calls would be no faster, and the event loop would wait for all of them instead of a single call.
         """
-        return await to_thread.run_sync(call, limiter=self._one)
+        return await to_thread.run_sync(call, limiter=self._single)
 
 
 class Traffic:
@@ -76,19 +76,19 @@ class Traffic:
         if is_small(request):
             yield await request.body()
             return
-        with self.uploads.one(tenant), await to_thread.run_sync(unnamed_file, self.directory) as file:
+        with self.uploads.counted(tenant), await to_thread.run_sync(unnamed_file, self.directory) as file:
             async for piece in pieces(request):
                 await to_thread.run_sync(_write, file, piece)
             size = file.tell()
-            async with self.places.one(tenant) if size > FEW_BYTES else nullcontext():
+            async with self.places.place(tenant) if size > FEW_BYTES else nullcontext():
                 yield await to_thread.run_sync(_contents, file)
 
     async def chunk(self, request: Request, tenant: str, most_bytes: int) -> bytes:
-        """A body of at most the given bytes. Raises :class:`PayloadTooLarge`."""
+        """A body of at most ``most_bytes``. Raises :class:`PayloadTooLarge`."""
         if is_small(request):
             return await request.body()
         found = bytearray()
-        with self.uploads.one(tenant):
+        with self.uploads.counted(tenant):
             async for piece in request.stream():
                 found += piece
                 if len(found) > most_bytes:
@@ -106,7 +106,7 @@ def is_small(request: Request) -> bool:
 
 
 async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body in pieces large enough to be written each by itself."""
+    """The body in pieces that are large enough to be written to disk one by one."""
     piece = bytearray()
     async for chunk in request.stream():
         piece += chunk

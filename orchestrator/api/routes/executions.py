@@ -34,7 +34,7 @@ IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=KEY_LENGT
 SUBMISSION, EXECUTION = JsonBody(Submission), TypeAdapter(Execution)
 Wait = Annotated[
     float,
-    Query(ge=0, allow_inf_nan=False, description=f"Seconds; at most {MAX_WAIT_SECONDS:g} count."),
+    Query(ge=0, allow_inf_nan=False, description=f"Seconds to wait, at most {MAX_WAIT_SECONDS:g}; more are clamped."),
     AfterValidator(lambda seconds: min(seconds, MAX_WAIT_SECONDS)),
 ]
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -61,7 +61,7 @@ class ExecutionList(Frozen):
 
 
 class Batch(Frozen):
-    """Several submissions, each accepted or refused by itself."""
+    """Several submissions, each accepted or refused independently."""
 
     executions: list[dict[str, Any]] = Field(min_length=1, max_length=MAX_BATCH)
 
@@ -85,17 +85,17 @@ class BatchAnswer(Frozen):
     openapi_extra={**body_of(Submission), "parameters": SUBMIT_HEADERS},
 )
 async def submit(request: Request) -> Response:
-    """Run a program: 202 and the queued execution, or with ``Prefer: wait=N`` 200 and the finished one."""
-    # The route reads the request itself: the framework's way to the parameters costs as much as all that follows.
-    parts, asked = parts_of(request), request.headers
+    """Submit a program: 202 and the queued execution, or with ``Prefer: wait=N`` 200 and the finished execution."""
+    # The route reads its headers itself: FastAPI would take as long for them as the rest of the route takes.
+    parts, given = parts_of(request), request.headers
     caller = await principal(request, parts)
-    id, wait = new_id(), preferred_wait(asked.get("prefer"))
-    with parts.wakeups.ends(id) as listener:  # before any other process can end it
+    id, wait = new_id(), preferred_wait(given.get("prefer"))
+    with parts.wakeups.ends(id) as listener:  # before any process can end the execution
         async with SUBMISSION.read(request, caller) as (submission, body):
-            idempotency_key, traceparent = asked.get("idempotency-key"), asked.get("traceparent")
+            idempotency_key, traceparent = given.get("idempotency-key"), given.get("traceparent")
             key = idempotency_key
             if key is not None and not (len(key) <= KEY_LENGTH and re.fullmatch(KEY_PATTERN, key)):
-                message = f"has 1 to {KEY_LENGTH} printable characters of ASCII, without spaces"
+                message = f"must have 1 to {KEY_LENGTH} printable ASCII characters, without spaces"
                 bound = KEY_LENGTH if len(key) > KEY_LENGTH else None
                 raise ValidationFailed([Mistake("idempotency-key", message, bound)])
             deadline = time.monotonic() + (wait or 0.0)
@@ -107,12 +107,12 @@ async def submit(request: Request) -> Response:
                 body=body,
                 reply_to=parts.wakeups.name if wait else None,
                 idempotency_key=idempotency_key,
-                # A trace context that cannot be read begins a new trace; W3C forbids to refuse the request for it.
+                # An unreadable trace context begins a new trace; W3C forbids refusing the request.
                 traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
             )
             execution = await parts.threads.run(caller.tenant, accept)
         del accept, submission, body  # frees the body's memory while the program runs
-        rechecks = Rechecks(parts, caller.tenant, asked.get("authorization"))
+        rechecks = Rechecks(parts, caller.tenant, given.get("authorization"))
         if wait and execution.id == id:
             if not parts.wakeups.draining:
                 await listener.wait(min(wait, KEY_SECONDS))
@@ -132,7 +132,7 @@ async def submit(request: Request) -> Response:
 async def submit_batch(
     caller: Caller, request: Request, parts: PartsIn, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Submit up to 100 executions; each is answered for itself, in order, and is idempotent at its position."""
+    """Submit up to 100 executions. Each has an answer, in order; an Idempotency-Key covers each at its position."""
     async with BATCH.read(request, caller) as (batch, _):
         accept = partial(accepted, parts.service, caller, batch, request.state.request_id, idempotency_key)
         answers = await parts.threads.run(caller.tenant, accept)
@@ -143,7 +143,7 @@ async def submit_batch(
 def accepted(
     service: Service, caller: Principal, batch: Batch, request_id: str, idempotency_key: str | None
 ) -> list[dict[str, Any]]:
-    """The answers to each submission of a batch. To check all their tools takes no longer than one check may."""
+    """Submit a batch, and answer each submission. The checks of all tools together are bounded like a single check."""
     answers: list[dict[str, Any]] = []
     steps = Steps()
     for position, item in enumerate(batch.executions):
@@ -152,7 +152,7 @@ def accepted(
                 submission = Submission.model_validate(item)
             except ValidationError as error:
                 raise refusal(error) from error
-            # No key a client sends has a space, so that positions of a batch are keys of their own.
+            # Clients' keys have no space, so a key with a position differs from all of them.
             key = None if idempotency_key is None else f"{idempotency_key} {position}"
             with steps.shared():
                 queued = service.submit(caller, submission, body=json.dumps(item).encode(), idempotency_key=key)
@@ -173,10 +173,10 @@ async def list_executions(
     label: Annotated[list[str] | None, Query(max_length=32)] = None,
     tenant: Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")] = None,
 ) -> Response:
-    """The tenant's executions, newest first, without their output. Operators name any ``tenant``, and see metadata.
+    """List the tenant's executions, newest first, without output. Operators name any ``tenant``, and see metadata.
 
-    A request looks at a bounded number of them: with filters a page may have few items or none, and a ``next_cursor``
-    that leads on. The list has ended where ``next_cursor`` is null.
+    A request reads a bounded number of executions: with filters a page may have few items or none, and a
+    ``next_cursor`` that continues the list. The list ends where ``next_cursor`` is null.
     """
     filters = {"state": state.value if state else None, "environment": environment}
     text = await parts.traffic.readings.run(
@@ -196,7 +196,7 @@ async def read(
     wait: Wait = 0.0,
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """One execution; with ``wait`` the answer is held back until it ends or the time is over.
+    """Show an execution. With ``wait`` the answer is sent when the execution has ended or the time is over.
 
     Operators see executions of all tenants, without code, output and files.
     """
@@ -214,13 +214,13 @@ async def read(
 
 @router.post("/{id}/cancel", status_code=202, response_model=Execution)
 def cancel(id: str, service: ServiceIn, caller: Caller) -> Response:
-    """Ask for the end of an execution that is queued, starting or running."""
+    """Cancel an execution that is queued, starting or running."""
     return answer(service.cancel(caller, id), 202, {})
 
 
 @router.delete("/{id}", status_code=204)
 def delete(id: str, service: ServiceIn, caller: Caller) -> Response:
-    """Remove a finished execution: its record, output and artifacts are gone."""
+    """Delete a finished execution: its record, output and artifacts."""
     service.delete(caller, id)
     return Response(status_code=204)
 
@@ -241,7 +241,7 @@ def _page(
 async def awaited(
     parts: Parts, id: str, seconds: float, tenant: str, look: Callable[[], Execution], rechecks: Rechecks
 ) -> Execution:
-    """The execution as ``look`` finds it in a thread of the tenant, when it has ended or ``seconds`` are over.
+    """The execution, once it has ended or ``seconds`` are over; ``look`` reads it in a thread of the tenant.
 
     Raises as :meth:`Rechecks.if_due` does.
     """
@@ -268,14 +268,14 @@ async def _ended(
 
 
 def answer(execution: Execution, status: Literal[200, 202], headers: dict[str, str]) -> Response:
-    """An execution as JSON, encoded directly to bytes: with a megabyte of output a string in between costs four times
-    as much.
+    """The answer with an execution, encoded directly to bytes: by way of a string, a megabyte of output would take four
+    times as long.
     """
     return Response(EXECUTION.dump_json(execution), status, headers, "application/json")
 
 
 def preferred_wait(prefer: str | None) -> float | None:
-    """The seconds of RFC 7240's ``wait`` preference, clamped; ``None`` where there is none that can be read."""
+    """The seconds of RFC 7240's ``wait`` preference, clamped; ``None`` without a readable preference."""
     for part in (prefer or "").split(","):
         name, _, value = part.partition(";")[0].partition("=")
         seconds = WAIT.fullmatch(value.strip())

@@ -1,7 +1,7 @@
 """The route of agents: the Model Context Protocol over streamable HTTP.
 
-The request is refused, as any other, by Host, Origin, key, scope, rate and size, before the protocol sees it. The body
-is read here, so that the bounds of its bytes and time hold as for other bodies.
+Host, Origin, key, scope, rate and size of a request are checked before the MCP library receives the request. The body
+is read here, so that the bounds of bytes and time apply to it as to other bodies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ METADATA = "/.well-known/oauth-protected-resource"  # RFC 9728
 LOGIN_FIELDS = {"issuer", "client_id", "audience"}  # for `mayfly login`, beyond the RFC
 AGENT_SCOPES = ("mcp", "executions:read", "executions:write")
 router = APIRouter()
-# Clients that give ``structuredContent`` to their model, and others known to give ``content``.
+# Clients that pass ``structuredContent`` to their model, and clients that pass ``content``.
 CARRIERS: tuple[tuple[re.Pattern[str], Carrier], ...] = (
     (re.compile(r"claude-code/", re.IGNORECASE), "structured"),
     (re.compile(r"gemini|cursor|codex|opencode|windsurf|zed/", re.IGNORECASE), "text"),
@@ -38,7 +38,7 @@ CARRIERS: tuple[tuple[re.Pattern[str], Carrier], ...] = (
 
 
 class Protocol(Response):
-    """An answer that the protocol's library writes."""
+    """An answer that the MCP library writes."""
 
     def __init__(self, door: McpDoor, parts: Parts, caller: Caller, body: bytes) -> None:
         super().__init__()
@@ -52,10 +52,10 @@ class Protocol(Response):
                 return {"type": "http.request", "body": unread.pop(), "more_body": False}
             return await receive()
 
-        # RFC 9110, 5.5: spaces around a header's value are no part of it; the HTTP parser leaves those at its end.
+        # RFC 9110, 5.5: spaces around a header's value are no part of it; the HTTP parser keeps trailing spaces.
         plain = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
         try:
-            with self._parts.mcp_calls.one(self._caller.tenant):
+            with self._parts.mcp_calls.counted(self._caller.tenant):
                 await self._door.handle(self._caller, plain, replay, send)
         finally:
             self._caller.afterwards.begin()
@@ -84,7 +84,7 @@ def is_listed(value: str, patterns: Sequence[str]) -> bool:
 
 @router.api_route(PATH, methods=["POST", "GET", "DELETE"], include_in_schema=False)
 async def mcp(request: Request) -> Response:
-    """One message of the Model Context Protocol. There are no sessions: GET and DELETE are answered with 405."""
+    """Handle a message of the Model Context Protocol. There are no sessions: GET and DELETE are answered with 405."""
     parts = parts_of(request)
     check_names(request)
     try:
@@ -113,17 +113,17 @@ async def metadata(request: Request) -> JSONResponse:
 
     No key is needed. Raises :class:`HostRefused`, and :class:`NotFound` without issuers.
     """
-    check_names(request)  # the address in it is the one that the request names
+    check_names(request)  # the answer has the address that the request names
     issuers = await run_in_threadpool(parts_of(request).issuer_cases.all)
     if not issuers:
-        raise NotFound("No issuer of access tokens is configured: agents come with API keys.")
+        raise NotFound("No issuer of access tokens is configured: agents authenticate with API keys.")
     found = {
         "resource": origin_of(request) + PATH,
         "resource_name": "Mayfly",
-        "authorization_servers": [one.issuer for one in issuers],
+        "authorization_servers": [issuer.issuer for issuer in issuers],
         "bearer_methods_supported": ["header"],
         "scopes_supported": AGENT_SCOPES,
-        "mayfly_logins": [one.model_dump(include=LOGIN_FIELDS) for one in issuers if one.client_id],
+        "mayfly_logins": [issuer.model_dump(include=LOGIN_FIELDS) for issuer in issuers if issuer.client_id],
     }
     return JSONResponse(found, headers={"Cache-Control": "max-age=300"})
 
@@ -134,7 +134,7 @@ def origin_of(request: Request) -> str:
 
 
 async def read(request: Request, parts: Parts, caller: Principal) -> bytes:
-    """The body. Raises :class:`PayloadTooLarge` and :class:`UnsupportedContentEncoding`."""
+    """Read the body. Raises :class:`PayloadTooLarge` and :class:`UnsupportedContentEncoding`."""
     refuse_encoded(request)
     most = parts.service.settings.mcp_body_bytes
     message = f"A request to {PATH} has at most {most} bytes. Send large inputs with PUT /api/v1/blobs first."

@@ -1,4 +1,4 @@
-"""Routes about the service itself: environments, fleet, keys, health, versions, metrics."""
+"""Routes of the service itself: environments, workers, queues, health, versions, metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter()
 
 
 class EnvironmentAnswer(Frozen):
-    """An environment as clients see it; ``image`` and ``isolation`` are those of live workers."""
+    """An environment; ``image`` and ``isolation`` are those that live workers offer."""
 
     name: str
     version: str
@@ -34,59 +34,59 @@ class EnvironmentAnswer(Frozen):
 
 
 class EnvironmentList(Frozen):
-    """Every environment."""
+    """All environments."""
 
     items: list[EnvironmentAnswer]
 
 
 class WorkerList(Frozen):
-    """Every live worker."""
+    """All live workers."""
 
     items: list[WorkerStatus]
 
 
 @router.get("/api/v1/environments", response_model=EnvironmentList, tags=["environments"])
 def environments(service: ServiceIn, operation: OperationIn, caller: Caller) -> EnvironmentList:
-    """The environments of this installation."""
+    """List the environments of this installation."""
     workers = operation.workers()
     return EnvironmentList(items=[_environment(declared, workers) for declared in service.environments_of(caller)])
 
 
 @router.get("/api/v1/workers", response_model=WorkerList, tags=["fleet"])
 def workers(operation: OperationIn, caller: Caller) -> WorkerList:
-    """Hosts, slots, warm pools, and the age of each worker's last heartbeat."""
+    """List the live workers: hosts, slots, warm pools, and the age of the last heartbeat."""
     return WorkerList(items=operation.workers())
 
 
 @router.post("/api/v1/workers/{id}/drain", status_code=202, tags=["fleet"])
 def drain(id: str, operation: OperationIn, caller: Caller) -> dict[str, Any]:
-    """Let a worker finish its executions and take no more."""
+    """Drain a worker: the worker finishes its executions and takes no more."""
     operation.drain(caller, id)
     return {"id": id, "draining": True}
 
 
 @router.get("/api/v1/queues", tags=["fleet"])
 def queues(operation: OperationIn, caller: Caller) -> dict[str, Any]:
-    """Depth of each queue, and how many executions are queued and active."""
+    """Show the depth of each queue, and the numbers of queued and active executions."""
     return {"queues": operation.depths(), **operation.counts()}
 
 
 @router.get("/api/versions", tags=["service"])
 def versions() -> dict[str, Any]:
-    """Versions of this API."""
+    """List the versions of this API."""
     return {"versions": [{"version": "v1", "status": "current", "sunset": None}]}
 
 
 @router.get("/livez", tags=["health"])
 @router.get("/healthz", tags=["health"])
 def live() -> dict[str, str]:
-    """This process answers."""
+    """Probe liveness: this API process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", tags=["health"])
 def ready(request: Request, operation: OperationIn) -> JSONResponse:
-    """Redis answers, blobs can be written, and a worker with a working engine is alive."""
+    """Probe readiness: Redis answers, blobs can be written, and a live worker has a working engine."""
     found = operation.readiness()
     if found.is_ready:
         return JSONResponse({"status": "ok", **found._asdict()})
@@ -95,7 +95,7 @@ def ready(request: Request, operation: OperationIn) -> JSONResponse:
 
 @router.get("/metrics", tags=["service"], response_class=Response)
 def metrics(caller: Caller) -> Response:
-    """This process's metrics, for Prometheus."""
+    """Export the metrics of this API process, for Prometheus."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 

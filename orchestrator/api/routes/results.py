@@ -32,7 +32,7 @@ router = APIRouter(prefix="/api/v1", tags=["results"])
 
 
 class OpenedFile(FileResponse):
-    """A file that is sent whole even if it is deleted during the download: it is opened before the answer begins.
+    """A file that is sent whole even if it is deleted meanwhile, since it is opened before the answer begins.
 
     Raises ``FileNotFoundError``.
     """
@@ -68,21 +68,21 @@ class BlobAnswer(Frozen):
 
 @router.get("/executions/{id}/stdout", response_class=Response, responses=BYTES)
 async def stdout(id: str, request: Request, parts: PartsIn, caller: Caller, range: RangeHeader = None) -> Response:
-    """The exact bytes of standard output."""
+    """Download the exact bytes of standard output."""
     read = partial(parts.results.output, caller, id, "stdout")
     return ranged(request, await parts.traffic.readings.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/stderr", response_class=Response, responses=BYTES)
 async def stderr(id: str, request: Request, parts: PartsIn, caller: Caller, range: RangeHeader = None) -> Response:
-    """The exact bytes of standard error."""
+    """Download the exact bytes of standard error."""
     read = partial(parts.results.output, caller, id, "stderr")
     return ranged(request, await parts.traffic.readings.run(caller.tenant, read), range)
 
 
 @router.get("/executions/{id}/artifacts", response_model=ArtifactList)
 def artifacts(id: str, results: ResultsIn, caller: Caller) -> Response:
-    """The files the program left in ``/output``."""
+    """List the artifacts of an execution."""
     listed = ArtifactList(items=results.artifacts(caller, id))
     return Response(listed.model_dump_json(), media_type="application/json")
 
@@ -91,20 +91,20 @@ def artifacts(id: str, results: ResultsIn, caller: Caller) -> Response:
 def artifact(
     id: str, path: str, request: Request, results: ResultsIn, caller: Caller, range: RangeHeader = None
 ) -> Response:
-    """One artifact's bytes, always as an attachment."""
+    """Download an artifact, always as an attachment."""
     found, location = results.artifact(caller, id, path)
     try:
         stat = location.stat()
     except FileNotFoundError as error:
         raise NotFound(f"The bytes of artifact {path!r} are gone.") from error
     span = span_of(range, stat.st_size)
-    if span is None:  # then the framework must not find the header either: it refuses unreadable ranges in plain text
+    if span is None:  # the header is removed: Starlette refuses unreadable ranges in plain text
         request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
     elif span[0] >= span[1]:
         return outside(request, stat.st_size)
     name = quote(found.path.rpartition("/")[2])
     headers = {
-        "Content-Type": found.media_type,  # as a header: else the framework would claim that every text is UTF-8
+        "Content-Type": found.media_type,  # a header, since Starlette's media_type adds "charset=utf-8" to every text
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
     }
     try:
@@ -115,16 +115,16 @@ def artifact(
 
 @router.get("/executions/{id}/events", response_model=EventList)
 def events(id: str, results: ResultsIn, caller: Caller) -> Response:
-    """State changes and security events of one execution, as CloudEvents."""
+    """List the state changes and security events of an execution, as CloudEvents."""
     listed = EventList(items=results.events(caller, id))
     return Response(listed.model_dump_json(), media_type="application/json")
 
 
 @router.put("/blobs", status_code=201, response_model=BlobAnswer, openapi_extra=bytes_body(required=True))
 async def put_blob(request: Request, parts: PartsIn, caller: Caller) -> Response:
-    """Upload bytes once, to be used as inputs by their digest."""
+    """Upload a blob, which later submissions name as an input by its digest."""
     refuse_encoded(request)
-    with nullcontext() if is_small(request) else parts.traffic.uploads.one(caller.tenant):
+    with nullcontext() if is_small(request) else parts.traffic.uploads.counted(caller.tenant):
         writer = await run_in_threadpool(parts.service.blob_writer, caller.tenant)
         try:
             async for piece in pieces(request):
@@ -136,7 +136,7 @@ async def put_blob(request: Request, parts: PartsIn, caller: Caller) -> Response
 
 
 def ranged(request: Request, data: bytes, header: str | None) -> Response:
-    """The bytes, or the single requested range."""
+    """The answer with all bytes, or with the requested range."""
     common = {"Accept-Ranges": "bytes"}
     span = span_of(header, len(data))
     if span is None:
@@ -151,8 +151,7 @@ def ranged(request: Request, data: bytes, header: str | None) -> Response:
 def span_of(header: str | None, size: int) -> tuple[int, int] | None:
     """The part of ``size`` bytes that a ``Range`` header requests, as a half-open interval that may be empty.
 
-    ``None`` without a range, or with a range that RFC 9110 tells servers to ignore: malformed, backwards, in several
-    parts.
+    ``None`` without a range, or with a range that servers ignore (RFC 9110): malformed, backwards, in several parts.
     """
     asked = RANGE.fullmatch((header or "").strip())
     if asked is None or asked.groups() == ("", ""):
@@ -167,5 +166,5 @@ def span_of(header: str | None, size: int) -> tuple[int, int] | None:
 
 def outside(request: Request, size: int) -> Response:
     """The answer to a range outside the content."""
-    error = RangeNotSatisfiable(f"There are {size} bytes; the range lies outside.")
+    error = RangeNotSatisfiable(f"The content has {size} bytes; the range lies outside.")
     return answer(request, error, {"Content-Range": f"bytes */{size}"})

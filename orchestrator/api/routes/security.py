@@ -39,14 +39,14 @@ async def security_events(
     cursor: Annotated[str | None, Query(max_length=512)] = None,
     wait: Wait = 0.0,
 ) -> Response:
-    """The tenant's security events, or all tenants' for operators. With ``wait`` the API waits for events before an
-    empty answer.
+    """List the tenant's security events, or those of all tenants for operators. With ``wait`` an answer without events
+    is delayed until an event occurs.
 
-    No event is lost or repeated between an answer and the answer to its cursor.
+    No event is lost or repeated between a page and the page at its cursor.
     """
     query = security_query(caller, type, since, cursor)
     deadline, rechecks = time.monotonic() + wait, Rechecks(parts, caller.tenant, request.headers.get("authorization"))
-    counted = parts.followers.one(caller.tenant) if wait else nullcontext()
+    counted = parts.followers.counted(caller.tenant) if wait else nullcontext()
     with counted:
         async with parts.wakeups.changes(query.wakes_by) as listener:
             while True:

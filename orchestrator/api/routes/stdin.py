@@ -17,7 +17,7 @@ router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
 
 
 class StdinAnswer(Frozen):
-    """The received bytes of the standard input, and whether it has ended."""
+    """The number of bytes received so far, and whether the standard input has ended."""
 
     bytes: int
     ended: bool

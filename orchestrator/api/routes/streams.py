@@ -29,7 +29,7 @@ from orchestrator.queries.wakeups import Listener
 KEEPALIVE_SECONDS = 15.0
 PIECE_BYTES = 64 * 1024
 UNBUFFERED = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}  # the latter for nginx
-STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # shorter than the largest number Redis takes
+STREAM_ID = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)  # within the numbers that Redis accepts
 TEXT = {"type": "string"}
 EVENTS: dict[int | str, dict[str, Any]] = {
     200: {
@@ -55,14 +55,13 @@ class Beginning:
 async def beginning(
     id: str, parts: PartsIn, caller: Caller, last_event_id: Annotated[str | None, Header()] = None
 ) -> AsyncIterator[Beginning]:
-    """The beginning of a stream, with its place among the tenant's streams; errors are answered before the stream
-    begins.
+    """Begin a stream, counted among the tenant's streams. Errors are answered before the stream begins.
 
     Raises :class:`NotFound` and :class:`TooManyStreams`.
     """
     if last_event_id is not None and not STREAM_ID.fullmatch(last_event_id):
         raise ValidationFailed([("Last-Event-ID", "is not an id of this stream")], "invalid_event_id")
-    with parts.followers.one(caller.tenant):
+    with parts.followers.counted(caller.tenant):
         async with parts.wakeups.changes(id) as listener:
             read = partial(parts.results.follow, caller, id, last_event_id or "-")
             yield Beginning(listener, await parts.threads.run(caller.tenant, read))
@@ -72,17 +71,17 @@ async def beginning(
 async def stream(
     id: str, request: Request, parts: PartsIn, caller: Caller, begun: Annotated[Beginning, Depends(beginning)]
 ) -> Response:
-    """All events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``, ``security``,
-    ``done``; resumes by Last-Event-ID. It ends when the key is revoked.
+    """Stream the events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``,
+    ``security``, ``done``. A client resumes with Last-Event-ID. The stream ends when the key is revoked.
     """
     rechecks = Rechecks(parts, caller.tenant, request.headers.get("authorization"))
     return StreamingResponse(follow(parts, caller.tenant, begun, rechecks), 200, UNBUFFERED, "text/event-stream")
 
 
 async def follow(parts: Parts, tenant: str, begun: Beginning, rechecks: Rechecks) -> AsyncIterator[bytes]:
-    """Server-sent events of one execution, until it has ended, or the caller's key.
+    """Server-sent events of an execution, until the execution has ended or the caller's key is no longer valid.
 
-    An ended execution's last entries are sent first.
+    The last entries of an ended execution are sent before the stream ends.
     """
     follower, page = begun.follower, begun.follower.first()
     over = follower.over
@@ -127,7 +126,7 @@ def pieces(entries: Iterable[Entry]) -> Iterator[bytes]:
 
 
 def sse(entry: Entry) -> bytes:
-    """One stream entry as an event. Output that is not UTF-8 also comes as base64."""
+    """One stream entry as an event. Output that is not UTF-8 is also sent as base64."""
     data: dict[str, Any]
     if entry.type in ("stdout", "stderr"):
         try:

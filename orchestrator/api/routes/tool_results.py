@@ -1,4 +1,4 @@
-"""The route that takes a client's answers to the calls of tools that it fulfils itself."""
+"""The route that receives a client's answers to calls of the tools that the client implements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWER = JsonBody(CallerAnswer)
 async def answer_tool_call(id: str, call_id: str, request: Request, parts: PartsIn, caller: Caller) -> Response:
     """Answer a ``tool_call`` event with the tool's result, or with an error that the program can catch.
 
-    The same answer may be sent again.
+    The same answer may be repeated.
     """
     async with ANSWER.read(request, caller) as (answer, _):
         settle = partial(parts.tool_results.answer, caller, id, call_id, answer)

@@ -25,31 +25,31 @@ NEW_CALL = JsonBody(NewCall)
 ServerPath = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 ToolPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9_./-]{1,128}$")]
 Tenant = Annotated[
-    str | None, Query(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="Another tenant than the key's own.")
+    str | None, Query(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="A tenant other than the key's own.")
 ]
 
 
 class ServerList(Frozen):
-    """Every tool server of a tenant."""
+    """All tool servers of a tenant."""
 
     items: list[ShownServer]
 
 
 class ChangeList(Frozen):
-    """Changes of a catalogue, the newest first."""
+    """Changes of a catalogue, newest first."""
 
     items: list[CatalogueChange]
 
 
 @router.get("/tool-servers", response_model=ServerList)
 def list_tool_servers(parts: PartsIn, caller: Caller, tenant: Tenant = None) -> ServerList:
-    """The tenant's tool servers, and whether their tools can be called. Another tenant's needs the scope `admin`."""
+    """List the tenant's tool servers, and whether their tools can be called. Another tenant needs the scope `admin`."""
     return ServerList(items=parts.tool_servers.all(_tenant(caller, "tool.read", tenant)))
 
 
 @router.get("/tool-servers/{name}", response_model=ShownServer)
 def show_tool_server(name: ServerPath, parts: PartsIn, caller: Caller, tenant: Tenant = None) -> ShownServer:
-    """One tool server."""
+    """Show a tool server."""
     return parts.tool_servers.get(_tenant(caller, "tool.read", tenant), name)
 
 
@@ -70,7 +70,7 @@ def remove_tool_server(name: ServerPath, parts: PartsIn, caller: Caller, tenant:
 
 @router.get("/tool-servers/{name}/changes", response_model=ChangeList)
 def catalogue_changes(name: ServerPath, parts: PartsIn, caller: Caller, tenant: Tenant = None) -> ChangeList:
-    """How the server's catalogue changed."""
+    """List the changes of the server's catalogue."""
     return ChangeList(items=parts.tool_servers.changes(_tenant(caller, "tool.read", tenant), name))
 
 
@@ -78,7 +78,7 @@ def catalogue_changes(name: ServerPath, parts: PartsIn, caller: Caller, tenant: 
 def accept_catalogue(
     name: ServerPath, caller: Caller, accepted: AcceptanceIn, parts: PartsIn, tenant: Tenant = None
 ) -> ShownServer:
-    """Let the tools of a changed catalogue be called, where the declaration asks for quarantine."""
+    """Accept a changed catalogue. Until then, a declaration with quarantine blocks calls of its tools."""
     return parts.tool_servers.accept(caller, _tenant(caller, "tool_server.change", tenant), name, accepted.digest)
 
 

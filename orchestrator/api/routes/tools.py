@@ -1,4 +1,4 @@
-"""Routes of tools: which tools programs may call."""
+"""The route that searches the tools that programs may call."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class ToolAnswer(Frozen):
 
 
 class ToolList(Frozen):
-    """The best tools for a query. ``text`` is the answer for a model, and ``tokens`` its size; ``total`` counts all
-    that match.
+    """The best matches of a query. ``text`` is the answer for a model, and ``tokens`` its size; ``total`` counts all
+    matches.
     """
 
     items: list[ToolAnswer]
@@ -52,21 +52,21 @@ class ToolList(Frozen):
 
 
 class ToolQuery(Query):
-    """A search; the parameters of an address that no search has are ignored."""
+    """A search. Unknown query parameters are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     query: Annotated[str, Field(max_length=1000, description="Words of the task, or a tool's name. Empty: all.")] = ""
     server: Annotated[ServerName | None, Field(description="Only tools of this server.")] = None
-    detail: Annotated[Detail, Field(description="How much of each tool.")] = "signatures"
+    detail: Annotated[Detail, Field(description="The parts of each tool in the answer.")] = "signatures"
     limit: Annotated[int, Field(ge=1, le=MOST_TOOLS)] = 50
-    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS, description="Most tokens of `text`.")] = MOST_TOKENS
+    max_tokens: Annotated[int, Field(ge=1, le=MOST_TOKENS, description="The bound on `text`, in tokens.")] = MOST_TOKENS
     language: Annotated[Language, Field(description="The notation of signatures.")] = "python"
 
 
 @router.get("", response_model=ToolList, response_model_exclude_none=True)
 async def search_tools(caller: Caller, parts: PartsIn, wanted: Annotated[ToolQuery, fastapi.Query()]) -> ToolList:
-    """Tools that the tenant's programs may call, the best first, as many as fit into ``max_tokens``."""
+    """Search the tools that the tenant's programs may call: the best first, as many as fit into ``max_tokens``."""
     search, language = parts.tools.search, wanted.language
     call = partial(search, caller, wanted, count=budget.count, max_tokens=wanted.max_tokens, language=language)
     index, found = await parts.threads.run(caller.tenant, call)

@@ -1,1 +1,1 @@
-"""Making backups: the snapshot of Redis, the lease, the order of steps, retention and a schedule."""
+"""Creates backups: the snapshot of Redis, the lease, the order of steps, retention and a schedule."""

@@ -1,4 +1,4 @@
-"""Makes a backup: Redis first, then files, the summary last."""
+"""Creates a backup: Redis first, then files, the summary last."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from orchestrator import __version__
 from orchestrator.audit.log import AuditLog
 from orchestrator.backup import files, manifest
-from orchestrator.backup.creation.hold import Hold
+from orchestrator.backup.creation.lease import BackupLease
 from orchestrator.backup.creation.retention import Kept, Removed, prune
 from orchestrator.backup.creation.snapshot import Snapshot
 from orchestrator.backup.encryption import Encrypted, Recipients
@@ -33,7 +33,7 @@ CHUNK_BYTES = 2**20
 
 
 class Stored(NamedTuple):
-    """The files of the blob directory in the target, and the number and bytes of objects that were not there before."""
+    """The files of the blob directory in the target, and the number and bytes of new objects."""
 
     files: tuple[StoredFile, ...]
     new_objects: int
@@ -51,7 +51,7 @@ class Creator:
     """Makes backups of one installation in one target."""
 
     def __init__(self, settings: Settings, target: Target) -> None:
-        """Raises :class:`BackupError` without recipients or with a weak signing key, and ``OSError`` without one."""
+        """Raises :class:`BackupError` without recipients or with a weak signing key, ``OSError`` without a key."""
         self._settings, self._target = settings, target
         self._recipients = Recipients(settings.backup_recipients)
         try:
@@ -61,7 +61,7 @@ class Creator:
         self.keys = Keys.of(self._secret)
 
     def create(self, kept: Kept, progress: Callable[[str], None] = lambda text: None) -> Made:
-        """Make a backup, complete or not at all; then remove those that are too old.
+        """Make a backup, complete or not at all; then remove backups that are too old.
 
         Raises :class:`BackupError`, ``OSError``, :class:`StoreUnavailable`.
         """
@@ -74,7 +74,7 @@ class Creator:
         claim(self._target, self.keys.public_key)
         id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         store = open_store(self._settings)
-        with closing(store.redis), Hold(store.deletions, id) as hold:
+        with closing(store.redis), BackupLease(store.deletions, id) as lease:
             audit = AuditLog(store, self._secret, LogBounds(1, 1)).last_seal()
             progress("reading Redis")
             redis, moment = self._redis(store, id)
@@ -84,7 +84,7 @@ class Creator:
             contents = self._contents(id, store, stored)
             names = "".join(f"{name}\n" for name in sorted({file.object for file in stored.files})).encode()
             objects = self._put(place(id, manifest.OBJECTS), names)
-            hold.check()
+            lease.check()
             summary = self.keys.sign(
                 Summary(
                     id=id,
@@ -104,16 +104,16 @@ class Creator:
             self._put(place(id, manifest.SUMMARY), f"{summary.model_dump_json(indent=1)}\n".encode())
             self._target.flush()
             progress("removing old backups")
-            return Made(summary, prune(self._target, self.keys.public_key, kept, summary.finished_at, hold.check))
+            return Made(summary, prune(self._target, self.keys.public_key, kept, summary.finished_at, lease.check))
 
     def _redis(self, store: Store, id: str) -> tuple[Encrypted, float]:
-        """Store the data of Redis; its moment is between two readings of Redis's clock, of which this is the first."""
+        """Store the data of Redis; returns also the time by Redis's clock just before that moment."""
         moment = store.now()
         with closing(Snapshot(self._settings.effective_redis_url)) as snapshot:
             return self._encrypted(place(id, manifest.REDIS), snapshot), moment
 
     def _check_blobs(self, store: Store) -> None:
-        """Raise :class:`BackupError` if there are executions and no blob directory, as of another host."""
+        """Raise :class:`BackupError` if there are executions but no blob directory, as on a wrong host."""
         path = self._settings.blobs_path
         if not path.is_dir() and store.redis.exists(keys.QUEUED, keys.ACTIVE, keys.EXPIRY):
             raise BackupError(f"There are executions, but no blob directory {path}; set MAYFLY_BLOB_DIR to it.")
@@ -127,7 +127,7 @@ class Creator:
                 try:
                     stored, size = self._read(file, known, spool)
                 except FileNotFoundError:
-                    continue  # of a deletion that began before this backup: no record of its moment has the file
+                    continue  # deleted just before the snapshot, in which no record has the file
                 found.append(stored)
                 if stored.object not in known:
                     spool.seek(0)
@@ -137,7 +137,7 @@ class Creator:
         return Stored(tuple(found), new_objects, new_bytes)
 
     def _read(self, file: files.BlobFile, known: set[str], spool: IO[bytes]) -> tuple[StoredFile, int]:
-        """A file, encrypted into ``spool`` unless its name shows that the target has its content; and that size."""
+        """Encrypt a file into ``spool``, unless the target has its content; returns also the encrypted size."""
         if file.sha256 and (name := self.keys.object_name(file.sha256)) in known:
             return StoredFile(path=file.relative, object=name, sha256=file.sha256, size=file.path.stat().st_size), 0
         with file.path.open("rb") as source:
@@ -169,7 +169,7 @@ class Creator:
 
 
 def claim(target: Target, public_key: str) -> None:
-    """Make the target this installation's. Raises :class:`BackupError` if it is another's.
+    """Claim the target for this installation. Raises :class:`BackupError` if it belongs to another installation.
 
     Two installations in one target would remove each other's objects.
     """

@@ -1,4 +1,4 @@
-"""Removes old backups, and what interrupted backups left. Runs with the lease of a backup."""
+"""Removes old backups, and the remains of interrupted backups. Runs with the lease of a backup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.backup.targets import Target
 
 
 class Kept(NamedTuple):
-    """The bounds of retention: a backup stays while it is one of the newest, or younger than so many days."""
+    """The bounds of retention: a backup stays while it is among the newest, or younger than ``days``."""
 
     newest: int
     days: float
@@ -26,9 +26,9 @@ class Removed(NamedTuple):
 
 
 def expired(found: Sequence[Entry], kept: Kept, now: datetime) -> list[str]:
-    """Ids of the backups that are too old. ``found`` is in order of age, the oldest first; the newest usable one stays.
+    """Ids of the backups that are too old. ``found`` is in order of age, oldest first; the newest usable backup stays.
 
-    Damaged backups count neither as the newest nor as too old.
+    Damaged backups count neither as newest nor as too old.
     """
     usable = [entry.summary for entry in found if entry.summary is not None and entry.fault is None]
     young = now - timedelta(days=kept.days)
@@ -38,8 +38,8 @@ def expired(found: Sequence[Entry], kept: Kept, now: datetime) -> list[str]:
 def prune(target: Target, public_key: str, kept: Kept, now: datetime, check: Callable[[], None]) -> Removed:
     """Remove backups that are too old, interrupted backups, and objects that no backup needs.
 
-    Summaries go first, so an interrupted removal leaves nothing that looks complete. ``check`` raises once the lease is
-    lost: the files of another backup, which may then be made, look like those of an interrupted one.
+    Summaries are removed first, so an interrupted removal leaves no backup that looks complete. ``check`` raises once
+    the lease is lost: another backup may then be in progress, and its files look like those of an interrupted backup.
     """
     check()
     sizes = target.sizes("backups/")

@@ -1,4 +1,4 @@
-"""Makes backups one after another, in a process of its own."""
+"""Makes backups on a schedule, in a process of its own."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from orchestrator.backup.targets import Target
 from orchestrator.errors import MayflyError
 
 LEAST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 1.0, 300.0  # after a failure
-PAUSES = 10  # of a failed backup, within the time between two backups
+PAUSES = 10  # after failures, within the time between two backups
 FAILURES = (BackupError, MayflyError, OSError)
 log = structlog.get_logger()
 
 
 def next_due(last: datetime | None, every: timedelta, now: datetime) -> float:
-    """Seconds until the next backup is due; the last usable one counts, also one that another process made."""
+    """Seconds until the next backup is due; the last usable backup counts, of any process."""
     return 0.0 if last is None else max(0.0, (last + every - now).total_seconds())
 
 

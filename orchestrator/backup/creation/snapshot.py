@@ -17,7 +17,7 @@ from orchestrator.store.address import pool_of
 CONNECT_SECONDS = 5.0
 SILENT_SECONDS = 60.0  # Redis sends an empty line each second until it begins
 LONGEST_LINE = 256
-MARK_BYTES = 40  # of the random bytes that end a stream of unknown length
+MARK_BYTES = 40  # the length of the random mark that ends a stream of unknown length
 NOT_ALLOWED = (
     "Redis refused to send its data: {}. The user in MAYFLY_REDIS_URL needs the commands REPLCONF and SYNC"
     " (docs/operations/backup.md)."
@@ -25,7 +25,7 @@ NOT_ALLOWED = (
 
 
 class Snapshot:
-    """The stream of one moment. Close it; what Redis sends behind the snapshot is not wanted."""
+    """The stream of one snapshot. Close it: Redis would then send changes."""
 
     def __init__(self, url: str) -> None:
         """Ask for the data. Raises :class:`BackupError`."""
@@ -39,7 +39,7 @@ class Snapshot:
             for capability in (("capa", "eof"), ("rdb-only", "1")):
                 self._connection.send_command("REPLCONF", *capability)
                 self._connection.read_response()
-            self._socket = self._connection._sock  # redis-py has no stream of bytes to read from
+            self._socket = self._connection._sock  # redis-py offers no stream of bytes
             self._socket.sendall(b"SYNC\r\n")
             self._begin()
         except exceptions.ResponseError as error:
@@ -50,7 +50,7 @@ class Snapshot:
             raise BackupError(f"Redis did not send its data: {error}") from error
 
     def read(self, size: int = -1) -> bytes:
-        """Up to so many bytes; empty at the end. Raises :class:`BackupError` if Redis breaks off."""
+        """Read up to ``size`` bytes; empty at the end. Raises :class:`BackupError` if the stream breaks."""
         if self._left == 0:
             return b""
         wanted = size if size > 0 else 2**16
@@ -62,7 +62,7 @@ class Snapshot:
             while len(self._tail) <= MARK_BYTES and self._tail != self._mark:
                 self._tail += self._received(wanted)
         except OSError as error:
-            raise BackupError(f"Redis broke off: {error}") from error
+            raise BackupError(f"The stream from Redis broke: {error}") from error
         if self._tail.endswith(self._mark):
             self._left = 0
             return self._tail[:-MARK_BYTES]
@@ -80,7 +80,7 @@ class Snapshot:
             line = b"" if line == b"\n" else line
             line += self._received(1)
             if len(line) > LONGEST_LINE:
-                raise BackupError("Redis answered SYNC with something else than its data.")
+                raise BackupError("Redis answered SYNC without its data.")
         text = line.strip()
         if text.startswith(b"-"):
             raise exceptions.ResponseError(text[1:].decode(errors="replace"))
@@ -89,10 +89,10 @@ class Snapshot:
         elif text[:1] == b"$" and text[1:].isdigit():
             self._left = int(text[1:])
         else:
-            raise BackupError("Redis answered SYNC with something else than its data.")
+            raise BackupError("Redis answered SYNC without its data.")
 
     def _received(self, size: int) -> bytes:
         data: bytes = self._socket.recv(size)
         if not data:
-            raise BackupError("Redis broke off in the middle of its data.")
+            raise BackupError("Redis closed the stream before its end.")
         return data

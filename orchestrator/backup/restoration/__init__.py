@@ -1,1 +1,1 @@
-"""Reading backups: into a fresh Redis to verify them, or into an empty installation."""
+"""Restores backups: into a temporary Redis to verify them, or into an empty installation."""

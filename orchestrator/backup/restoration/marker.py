@@ -1,6 +1,6 @@
-"""The marks of a restore that has begun and not ended: a file of the state directory, and a key of Redis.
+"""The marks of an incomplete restore: a file of the state directory, and a key of Redis.
 
-While one of them is there, `mayfly up` refuses, the API is not ready, and the janitor does nothing.
+While either exists, `mayfly up` refuses to start, the API is not ready, and the janitor is idle.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ FILE = "restore-incomplete"
 
 
 class Marker:
-    """The marks in one installation."""
+    """The marks of one installation."""
 
     def __init__(self, state_dir: Path, redis: Any) -> None:
         self._path, self._redis = state_dir / FILE, redis

@@ -26,7 +26,7 @@ from orchestrator.backup.targets import Target
 
 
 class Reader:
-    """A backup in a target. All methods raise :class:`Damaged` for a part that is not as it was written."""
+    """A backup in a target. All methods raise :class:`Damaged` for a missing or damaged part."""
 
     def __init__(self, target: Target, summary: Summary, identities: Identities) -> None:
         self._target, self.summary, self._identities = target, summary, identities
@@ -52,16 +52,16 @@ class Reader:
     def write_file(self, file: StoredFile, to: Any) -> None:
         """Write the clear content of a file of the blob directory."""
         if self._decrypt(file.object, to).clear.sha256 != file.sha256:
-            raise Damaged(f"{file.object} has not the content of {file.path}.")
+            raise Damaged(f"{file.object} does not have the content of {file.path}.")
 
     def check_file(self, file: StoredFile) -> None:
-        """Read the content of a file of the blob directory, and write it nowhere."""
-        self.write_file(file, Nowhere())
+        """Read the content of a file of the blob directory, and discard it."""
+        self.write_file(file, Discarded())
 
     def restore_file(self, file: StoredFile, root: Path) -> None:
         """Write a file of the blob directory below ``root``, whole or not at all; not synced to the disk.
 
-        A file that is there with that content is kept.
+        A file that exists with that content is kept.
         """
         path = root / file.path
         if not path.resolve().is_relative_to(root.resolve()):
@@ -78,7 +78,7 @@ class Reader:
         part = self.summary.parts.get(name)
         stored = self._decrypt(place(self.summary.id, name), to).stored
         if stored != part:
-            raise Damaged(f"{name} of backup {self.summary.id} is not as it was written.")
+            raise Damaged(f"{name} of backup {self.summary.id} was changed after the backup.")
 
     def _decrypt(self, name: str, to: Any) -> Encrypted:
         source: IO[bytes]
@@ -89,8 +89,8 @@ class Reader:
                 raise Damaged(f"{name}: {error}") from error
 
 
-class Nowhere:
-    """A stream that keeps nothing."""
+class Discarded:
+    """A stream that discards its bytes."""
 
     def write(self, data: bytes) -> int:
         """Drop the bytes."""
@@ -98,7 +98,7 @@ class Nowhere:
 
 
 def _has(path: Path, file: StoredFile) -> bool:
-    """Whether a file is there with that content, as an interrupted restore leaves it."""
+    """Whether a file exists with that content, as an interrupted restore leaves it."""
     try:
         with path.open("rb") as source:
             found = Digested(source)

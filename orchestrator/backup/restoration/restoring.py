@@ -1,7 +1,7 @@
 """Restores a backup into an empty installation.
 
-The data of Redis is loaded into a Redis of its own first, so damage of it changes nothing. Then a mark is set, files
-are written, Redis last; an interrupted restore leaves the mark, and is run again with the same backup.
+The data of Redis is first loaded into a temporary Redis, so that damaged data changes nothing. Then a mark is set, and
+files are written, Redis last. An interrupted restore leaves the mark, and is repeated with the same backup.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from orchestrator.store import open_store
 from orchestrator.store.connection import connect
 
 PATIENCE_SECONDS = 60.0  # for one batch of keys
-SHOWN = 3  # of what is in the way
+SHOWN = 3  # of the data that makes an installation occupied
 
 
 class Restored(NamedTuple):
-    """The numbers of restored keys and files, the outage since the backup, and images to build: names and digests."""
+    """Numbers of restored keys and files, the outage since the backup, and missing images: names and digests."""
 
     keys: int
     files: int
@@ -63,14 +63,14 @@ def restore(reader: Reader, settings: Settings, progress: Callable[[str], None] 
             keys = copy(source, store.redis)
             outage = max(0.0, store.now() - reader.summary.snapshot_at.timestamp())
             delay(store.redis, outage)
-            settings.sealed_path.touch()  # a backup has sealed records; others were planted, and nothing may seal them
+            settings.sealed_path.touch()  # a backup has only sealed records: any other record is forged
             os.sync()  # once for all files: until here a loss of power leaves the mark
             marker.remove()
     return Restored(keys, len(contents.files), outage, _missing_images(contents, settings))
 
 
 def _check_empty(settings: Settings, marker: Marker, id: str, places: list[tuple[Path, OwnFile]], size: int) -> None:
-    """Raise :class:`Occupied` if anything is there that an interrupted restore of this backup has not left."""
+    """Raise :class:`Occupied` unless the installation is empty, or a restore of this backup was interrupted."""
     begun = marker.found()
     if begun == {id}:
         return
@@ -96,6 +96,6 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _missing_images(contents: Contents, settings: Settings) -> dict[str, str]:
-    """The images that the backup knew and this host has not."""
+    """The images that the backup lists and this host lacks."""
     here = files.images(settings)
     return {name: digest for name, digest in contents.images.items() if here.get(name) != digest}

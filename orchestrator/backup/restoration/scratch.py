@@ -1,8 +1,8 @@
-"""Redis servers of a backup's own, for a moment: to load a snapshot, and to restore into while verifying.
+"""Temporary Redis servers: to load a snapshot, and to restore into while a backup is verified.
 
 They listen on a Unix socket in a private directory below TMPDIR, write nothing, and die with this process. The clear
-snapshot is a file without a name, so no kill leaves it: Redis opens it by the descriptor of this process. Results that
-are too large for Redis have names while a backup is verified, in a private directory there, which SIGKILL leaves.
+snapshot is an unnamed file, which no kill leaves behind: Redis opens it by the descriptor of this process. Results that
+are too large for Redis are named files while a backup is verified, in a private directory that SIGKILL leaves behind.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")  # of util-linux
 ANSWER_SECONDS = 60.0
 POLL_SECONDS = 0.02
 DATABASES = 16384  # Redis loads no snapshot of more databases than it has
-LAST_WORDS = 3  # lines of the log
+SHOWN_LINES = 3  # of the log
 
 
 @contextmanager
 def scratch_redis(snapshot: IO[bytes] | None = None, database: int = 0) -> Iterator[str]:
-    """A Redis that has loaded the snapshot, or is empty; the URL of a database. Raises :class:`BackupError`."""
+    """Run a Redis with the snapshot's data, or empty; yields a database's URL. Raises :class:`BackupError`."""
     server = shutil.which("redis-server")
     if server is None:
-        raise BackupError("There is no redis-server here to load the backup with; install the package of that name.")
+        raise BackupError("This host has no redis-server to load the backup with; install the package of that name.")
     with tempfile.TemporaryDirectory(prefix="mayfly-backup-") as name:
         directory = Path(name)
         if snapshot is not None:
@@ -61,12 +61,12 @@ def _running(server: str, directory: Path) -> Iterator[str]:
         _await(process, url, log)
         yield url
     finally:
-        process.kill()  # it has nothing to keep
+        process.kill()  # Redis has no data to save
         process.wait()
 
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Wait until the snapshot is loaded, for as long as Redis lives."""
+    """Wait until Redis has loaded the snapshot. Raises :class:`BackupError` if Redis exits before."""
     with closing(connect(url, ANSWER_SECONDS)) as redis:
         while process.poll() is None:
             try:
@@ -76,4 +76,4 @@ def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
             else:
                 return
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
-    raise BackupError("redis-server could not load the backup's data:\n" + "\n".join(lines[-LAST_WORDS:]))
+    raise BackupError("redis-server could not load the backup's data:\n" + "\n".join(lines[-SHOWN_LINES:]))

@@ -1,4 +1,4 @@
-"""Copies all keys of one Redis to another, and compares two."""
+"""Copies all keys of a Redis to another, and compares the two."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_ALLOWED = "Redis refused to restore: {}. The user in MAYFLY_REDIS_URL needs 
 
 
 def copy(source: Any, to: Any) -> int:
-    """Copy every key but leases, with its time of expiry; returns their number. Replaces keys of the same name.
+    """Copy all keys but leases, with their times of expiry; returns their number. Replaces keys of the same name.
 
     Raises :class:`BackupError` and :class:`StoreUnavailable`.
     """
@@ -46,7 +46,7 @@ def copy(source: Any, to: Any) -> int:
 
 
 def batches(redis: Any) -> Iterator[list[bytes]]:
-    """The names of all keys but leases. Each name comes once if nothing else writes."""
+    """The names of all keys but leases, each once if Redis has no other writer."""
     cursor = 0
     while True:
         cursor, names = redis.scan(cursor, count=BATCH)
@@ -57,7 +57,7 @@ def batches(redis: Any) -> Iterator[list[bytes]]:
 
 
 def differences(one: Any, other: Any) -> list[bytes]:
-    """The keys whose values differ, of both. A key that expires meanwhile has no value in both a moment later."""
+    """The keys whose values differ. The second comparison excludes keys that expired during the first."""
     names = {name for redis in (one, other) for batch in batches(redis) for name in batch}
     differing = _differing(one, other, sorted(names))
     return _differing(one, other, differing)

@@ -1,4 +1,4 @@
-"""Verifies a backup: restores its Redis into a fresh one and compares, reads all its files, proves its audit log."""
+"""Verifies a backup: restores and compares its Redis, reads all its files, verifies its audit log."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Verified(NamedTuple):
 
 
 def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], None] = lambda text: None) -> Verified:
-    """Verify all of a backup; the installation of the settings is not touched, and may be another one."""
+    """Verify all of a backup; the installation of the settings is not changed, and need not be the backup's."""
     began = time.monotonic()
     contents = reader.contents()
     secret = secret_of(contents)
@@ -59,8 +59,8 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
             damaged.add(file.path)
             faults.append(f"{file.path}: {error}")
         if CONTENT_NAME.fullmatch(name := PurePath(file.path).name) and name != file.sha256:
-            faults.append(f"{file.path} had not the content of its name.")
-    progress("restoring Redis into a fresh one")
+            faults.append(f"The content of {file.path} differs from the digest in its name.")
+    progress("restoring Redis into a temporary Redis")
     with tempfile.TemporaryFile() as snapshot, tempfile.TemporaryDirectory(prefix="mayfly-backup-") as name:
         reader.write_redis(snapshot)
         blobs = Path(name)
@@ -85,7 +85,7 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
 
 
 def _executions(store: Store, contents: Contents) -> tuple[dict[str, int], list[str]]:
-    """The executions by state, and the files that their records name and the backup has not."""
+    """The number of executions by state, and files that their records name and the backup lacks."""
     there = {file.path for file in contents.files}
     states: Counter[str] = Counter()
     missing: list[str] = []

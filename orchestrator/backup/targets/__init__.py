@@ -15,13 +15,13 @@ class Target(Protocol):
         """Store a file under a name: whole, or not at all."""
 
     def flush(self) -> None:
-        """Return when all files that were put will survive a loss of power."""
+        """Make all files that were put durable, so that they survive a loss of power."""
 
     def open(self, name: str) -> Any:
-        """A readable stream of a file. Raises :class:`Damaged` if there is none of that name."""
+        """A readable stream of a file. Raises :class:`Damaged` if no file has that name."""
 
     def sizes(self, prefix: str) -> dict[str, int]:
-        """The sizes of all files whose names begin so, by name."""
+        """The sizes of all files whose names begin with ``prefix``, by name."""
 
     def delete(self, name: str) -> None:
         """Remove a file. Idempotent."""

@@ -22,7 +22,7 @@ RETRIES, PATIENCE = 5, timedelta(seconds=60)  # of one request
 
 
 class Bucket:
-    """A prefix of a bucket. An object is there when its upload has ended, and never before."""
+    """A prefix of a bucket. An object exists once its upload has ended, and never before."""
 
     def __init__(self, address: str) -> None:
         self._address = address

@@ -17,7 +17,7 @@ CHUNK_BYTES = 2**20
 
 
 class Directory:
-    """A directory, readable to its owner alone. Files appear by rename, so none is ever half there."""
+    """A directory, readable to its owner alone. Files appear by rename, so no name ever has a partial file."""
 
     def __init__(self, root: Path) -> None:
         self._root = root.absolute()
@@ -69,7 +69,7 @@ class Directory:
         return found
 
     def delete(self, name: str) -> None:
-        """As :class:`Target` has it; an empty directory of a backup goes with its last file."""
+        """As :class:`Target` has it; an empty directory of a backup is removed with its last file."""
         path = self._root / name
         with _failures(self._root):
             path.unlink(missing_ok=True)
@@ -77,7 +77,7 @@ class Directory:
                 path.parent.rmdir()
 
     def _make(self, directory: Path) -> None:
-        """Make missing directories, and have their entries flushed, too."""
+        """Make missing directories; :meth:`flush` makes their entries durable, too."""
         if not directory.exists():
             self._make(directory.parent)
             directory.mkdir(mode=0o700, exist_ok=True)

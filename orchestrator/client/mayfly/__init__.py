@@ -22,7 +22,6 @@ from mayfly.client import Client
 from mayfly.errors import (
     ApiUnreachable,
     Conflict,
-    ExecutionFailed,
     Forbidden,
     InvalidConfiguration,
     InvalidRequest,
@@ -48,6 +47,7 @@ from mayfly.results import (
     Environment,
     Event,
     Execution,
+    ExecutionFailed,
     Key,
     Limits,
     OmittedResult,

@@ -1,4 +1,4 @@
-"""Every exception of the SDK.
+"""Every exception of the SDK; ``ExecutionFailed``, which has an execution, is in :mod:`mayfly.results.execution`.
 
 ::
 
@@ -27,10 +27,7 @@ A program should compare ``code``, which is stable, or the class; ``detail`` is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mayfly.results import Execution
+from typing import Any
 
 TOO_MANY_REQUESTS = 429
 SERVER_ERRORS = 500
@@ -105,19 +102,6 @@ class WaitTimeout(MayflyError, TimeoutError):
     def __init__(self, id: str, state: str, seconds: float) -> None:
         self.id = id
         super().__init__(f"Execution {id} is still {state} after {seconds:g} s.")
-
-
-class ExecutionFailed(MayflyError):
-    """An execution did not succeed; ``execution`` has its output, reason and fault."""
-
-    code = "execution_failed"
-
-    def __init__(self, execution: Execution) -> None:
-        self.execution = execution
-        why = execution.message or execution.reason or execution.state
-        if execution.exit_code is not None:
-            why += f", exit code {execution.exit_code}"
-        super().__init__(f"Execution {execution.id} is {execution.state}: {why}.")
 
 
 class UnsafeArtifact(MayflyError):

@@ -14,7 +14,7 @@ from orchestrator.models.issuers import Role
 from orchestrator.models.tenants.records import DEFAULT_TENANT
 
 LONGEST_PASSWORD = 1024  # characters of a request's field; `passwords` has the bounds of passwords
-MUST_CHANGE = "The password was made for the user, who has to replace it before the first log-in."
+MUST_CHANGE = "Whether the user must replace the password, which an administrator set, before the first log-in."
 Password = Field(max_length=LONGEST_PASSWORD, description="15 to 256 bytes of UTF-8; common passwords are refused.")
 
 
@@ -51,12 +51,12 @@ class User(Frozen):
 
 
 class Session(Frozen):
-    """A session of a user that has not ended. Its id is no secret."""
+    """A session that has not ended. The id is not a credential."""
 
     id: str
     created_at: datetime
     refreshed_at: datetime
-    ends_at: datetime = Field(description="Without another refresh.")
+    ends_at: datetime = Field(description="The end of the session without another refresh.")
     address: str = Field(description="The address that the user logged in from.")
 
 

@@ -15,7 +15,7 @@ class KeyQuotas(Allowed):
     running: int | None = Field(
         None,
         ge=0,
-        description="Most executions on workers at once; further ones stay queued, and delay no other tenant or key.",
+        description="Most executions on workers at once; further executions stay queued, and delay no others.",
     )
     stored_bytes: int | None = Field(
         None, ge=0, description="Bytes of its executions' records, output and artifacts, until they are deleted."
@@ -24,7 +24,7 @@ class KeyQuotas(Allowed):
         None,
         gt=0,
         le=1_000_000,
-        description="Submissions accepted a second; those of one second may come at once.",
+        description="Submissions accepted a second, in bursts of at most one second's number.",
     )
     executions_per_day: int | None = Field(None, ge=0, description="Submissions accepted a day (UTC).")
     cpu_seconds_per_day: float | None = Field(

@@ -35,7 +35,7 @@ class Tenant(NewTenant):
     """A tenant. A tenant in state ``deleting`` is refused like a disabled tenant until all of its data is deleted."""
 
     state: Literal["active", "disabled", "deleting"] = "active"
-    created_at: datetime | None = Field(None, description="Null of the default tenant.")
+    created_at: datetime | None = Field(None, description="Null for the default tenant.")
     created_by: str | None = None
 
 

@@ -22,7 +22,7 @@ class UsageAmounts(Frozen):
     executions: int = Field(0, description="Executions that have ended, in any state.")
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
-    output_bytes: int = Field(0, description="Of stdout and stderr.")
+    output_bytes: int = Field(0, description="Bytes of stdout and stderr.")
     artifact_bytes: int = 0
     tool_calls: int = 0
     tokens_returned: int = Field(0, description="Tokens (o200k) of results and output in answers to agents.")
@@ -47,5 +47,5 @@ class UsageReport(Frozen):
     first: date = Field(serialization_alias="from")
     last: date = Field(serialization_alias="to")
     by: UsageDimension
-    items: list[UsageRow] = Field(description="By name; items without usage are left out.")
+    items: list[UsageRow] = Field(description="In order of name, without items that have no usage.")
     total: UsageAmounts

@@ -43,8 +43,7 @@ class Submissions:
         allowance: Allowance = UNBOUNDED,
         audit_entry: str = "",
     ) -> tuple[str, datetime | None]:
-        """Store and queue an execution in one step; returns its id and time, or the id of the earlier execution of that
-        key.
+        """Store and queue an execution in one step; returns its id and time, or the id of the key's earlier execution.
 
         ``stdin_bytes``: the bound of a streamed standard input; ``submitter``: fields that name the principal;
         ``audit_entry`` is appended to the audit log. Raises :class:`FeatureOff`,
@@ -52,14 +51,8 @@ class Submissions:
         :class:`StaleQuotas` and :class:`IdempotencyConflict`; then nothing was written.
         """
         id, tenant = specification.id, specification.tenant
-        view = json.dumps({**specification.model_dump(mode="json", exclude=NOT_SHOWN), **(submitter or {})})
         key = (submitter or {}).get("key_id") or ""
-        record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
-        record |= {"tenant": tenant, "environment": specification.environment}
-        record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
-        record |= {"reply_to": reply_to} if reply_to else {}
-        record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
-        record |= {"tool_outputs": outputs} if (outputs := output_schemas(specification.tools)) else {}
+        record = _record(specification, spec, signature, envelope, reply_to, stdin_bytes, submitter or {})
         names = [
             keys.execution(id), keys.tenant_index(tenant), keys.tenant_counters(tenant), keys.QUEUED, keys.stream(id),
             envelope.queue_key, envelope.queues_key,
@@ -97,3 +90,23 @@ class Submissions:
                     raise errors.IdempotencyConflict()
                 return earlier, None
         raise AssertionError(answer)
+
+
+def _record(
+    specification: Specification,
+    spec: bytes,
+    signature: str,
+    envelope: Envelope,
+    reply_to: str | None,
+    stdin_bytes: int | None,
+    submitter: Mapping[str, str | None],
+) -> dict[str, Any]:
+    """The fields of a new record."""
+    view = json.dumps({**specification.model_dump(mode="json", exclude=NOT_SHOWN), **submitter})
+    record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
+    record |= {"tenant": specification.tenant, "environment": specification.environment}
+    record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
+    record |= {"reply_to": reply_to} if reply_to else {}
+    record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
+    record |= {"tool_outputs": outputs} if (outputs := output_schemas(specification.tools)) else {}
+    return record

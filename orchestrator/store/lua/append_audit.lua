@@ -2,4 +2,5 @@
 -- requires: audit
 -- ARGV: entry
 -- Appends an entry that no change goes with.
-audit(ARGV[1])
+local entry = ARGV[1]
+audit(entry)

@@ -1,3 +1,5 @@
 -- KEYS: worker, workers   ARGV: worker
 -- Removes a worker whose lease has expired, unless it has returned.
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], ARGV[1]) end
+local lease, workers = unpack(KEYS)
+local worker = ARGV[1]
+if redis.call('EXISTS', lease) == 0 then redis.call('SREM', workers, worker) end

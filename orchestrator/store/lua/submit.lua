@@ -7,11 +7,13 @@
 -- executions and of stored bytes, and four as `exceeded` has them; entry of the audit log or '', three features that
 -- must not be off, record fields…
 -- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written. {'quotas', …}: the current
--- quotas of both, which the caller does not know. {'off', feature, its state}: an operator has switched it off.
+-- quotas of both, which the caller does not know. {'off', feature, its state}: the feature is switched off.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
 local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
 local key, tenant_version, key_version, reserve, weight, running, stored = unpack(ARGV, 9, 15)
-local key_running, key_stored = unpack(ARGV, 20, 21)
+local rate, key_running, key_stored = unpack(ARGV, 19, 21)
+local key_rate, entry = unpack(ARGV, 25, 26)
+local features = {unpack(ARGV, 27, 29)}
 local first = 30  -- of the record's fields
 local created = redis.call('HGET', record, 'created_at')
 if created then return {'ok', created} end  -- sent again, since the answer did not arrive
@@ -20,8 +22,8 @@ if remembered_key then
   local seen = redis.call('GET', remembered_key)
   if seen then return {'seen', seen} end
 end
-for number, state in ipairs(redis.call('HMGET', SWITCHES, unpack(ARGV, 27, 29))) do
-  if state then return {'off', ARGV[26 + number], state} end
+for number, state in ipairs(redis.call('HMGET', SWITCHES, unpack(features))) do
+  if state then return {'off', features[number], state} end
 end
 local current = redis.call('HMGET', QUOTAS, 't' .. tenant, 'k' .. key)
 if string.sub(current[1] or '', 1, 8) ~= tenant_version or string.sub(current[2] or '', 1, 8) ~= key_version then
@@ -68,15 +70,15 @@ redis.call(
 charge(record, tenant, '', size)  -- the key's counters have it from `accept`
 redis.call('ZADD', index, now, id)
 if tenants.running == tonumber(running) and tenants.weight == tonumber(weight) then
-  accept(counters, tenants, ARGV[19], reserve, now)
+  accept(counters, tenants, rate, reserve, now)
 else
-  accept(counters, tenants, ARGV[19], reserve, now, 'running', running, 'weight', weight)
+  accept(counters, tenants, rate, reserve, now, 'running', running, 'weight', weight)
 end
 if keys then
   if keys.running == tonumber(key_running) then
-    accept(key_counters_key(key), keys, ARGV[25], reserve, now, 'bytes', keys.bytes + size)
+    accept(key_counters_key(key), keys, key_rate, reserve, now, 'bytes', keys.bytes + size)
   else
-    accept(key_counters_key(key), keys, ARGV[25], reserve, now, 'bytes', keys.bytes + size, 'running', key_running)
+    accept(key_counters_key(key), keys, key_rate, reserve, now, 'bytes', keys.bytes + size, 'running', key_running)
   end
 end
 redis.call('ZADD', queued, now, id)
@@ -85,5 +87,5 @@ redis.call('SADD', queues, queue)
 redis.call('RPUSH', queue, id)
 tenants.running, tenants.weight = tonumber(running), tonumber(weight)
 line_up(tenant, isolation, true, tenants)
-audit(ARGV[26])
+audit(entry)
 return {'ok', created}

@@ -124,7 +124,7 @@ for _ in range(2):
     seconds=12,
     events="seccomp_violation",
     hardened={"events": ""},
-    because="gVisor answers such calls itself, and tells nobody",
+    because="gVisor answers such calls itself, without a record",
 )
 attack(
     THEME,

@@ -200,7 +200,7 @@ for place in places:
             "/work": ("", "nodev nosuid"),
         }
     },
-    because="gVisor has no /dev/mqueue, and tells one flag of a mount; that it keeps the others is tested besides",
+    because="gVisor has no /dev/mqueue, and reports one flag of a mount; other tests show that the rest are in force",
 )
 attack(
     THEME,
@@ -283,7 +283,7 @@ probes["memory"] = str(held)
 )
 attack(
     THEME,
-    "descriptors that somebody left open",
+    "descriptors that the agent left open",
     """
 ends = {}
 for name in sorted(os.listdir("/proc/self/fd"), key=int):
@@ -314,12 +314,14 @@ for path in ("/proc/kcore", "/proc/kallsyms", "/proc/keys", "/proc/key-users", "
              "/sys/kernel/security/x", "/sys/fs/pstore/x", "/sys/kernel/vmcoreinfo"):
     def read():
         with open(path, "rb") as file: data = file.read(4096)
-        # zeroed addresses tell nothing
-        return "told" if data.strip(b"\\0") and not b"0000-0000" in data else "empty"
+        # zeroed addresses disclose nothing
+        return "disclosed" if data.strip(b"\\0") and not b"0000-0000" in data else "empty"
     attempt(path, read)
-probes = {"told": ",".join(sorted(path for path, value in probes.items() if value == "told"))}
+probes = {"disclosed": ",".join(sorted(path for path, value in probes.items() if value == "disclosed"))}
 """,
-    probes={"told": ("", "/sys/kernel/notes", "/sys/kernel/vmcoreinfo", "/sys/kernel/notes,/sys/kernel/vmcoreinfo")},
+    probes={
+        "disclosed": ("", "/sys/kernel/notes", "/sys/kernel/vmcoreinfo", "/sys/kernel/notes,/sys/kernel/vmcoreinfo")
+    },
 )
 attack(
     THEME,

@@ -22,10 +22,10 @@ def when_there_is_input(number):
     fcntl.fcntl(reader, F_SETSIG, number)
     fcntl.fcntl(reader, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
     os.write(writer, b"x")
-def sibling(number):  # whose end its creator's parent is told
+def sibling(number):  # its end is signalled to the parent of its creator
     if call(56, 0x8000 | number, 0, 0, 0, 0) == 0: os._exit(0)
     time.sleep(0.1)
-def orphan(number):  # whose end the first process is told
+def orphan(number):  # its end is signalled to the first process
     if call(56, number, 0, 0, 0, 0) == 0: time.sleep(0.05)
 def by_a_child_of_the_agent(action):
     if os.fork() == 0:
@@ -127,10 +127,10 @@ os.chmod("/work/self", 0o6755)
 attempt("give away", lambda: os.chown("/work/self", its, its))
 attempt("file capabilities", lambda: os.setxattr("/work/self", "security.capability",
         bytes.fromhex("01000002e0000000e00000000000000000000000")))
-told = subprocess.run(["/work/self", "-c", "import os; print(os.getresuid() + os.getresgid());"
+printed = subprocess.run(["/work/self", "-c", "import os; print(os.getresuid() + os.getresgid());"
                        "print([l.split()[1] for l in open('/proc/self/status') if l.startswith('Cap')])"],
                       capture_output=True, text=True).stdout.split("\\n")
-probes["executed"] = str(told[0] == str(os.getresuid() + os.getresgid()) and not told[1].strip("[]'0, "))
+probes["executed"] = str(printed[0] == str(os.getresuid() + os.getresgid()) and not printed[1].strip("[]'0, "))
 if its and outcome(lambda: call(272, 0x10000000)) == "0":
     for line in (f"0 {its} 1", f"{its} {its} 1", f"0 0 4294967295"):
         def write():

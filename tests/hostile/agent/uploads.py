@@ -133,7 +133,7 @@ attack(
     events="network_attempt",
     stdout=("taken over",),
     hardened={"events": ""},
-    because="gVisor has a loopback to listen on, and nobody is behind it",
+    because="gVisor has a loopback to listen on, which no other sandbox reaches",
 )
 attack(
     THEME,

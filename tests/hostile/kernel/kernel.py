@@ -179,7 +179,7 @@ attempt("queue as a file", lambda: open("/dev/mqueue/mayfly", "w"))
             "queue as a file": ("EACCES", "ENOENT", "EROFS", "EPERM"),
         },
     },
-    because="gVisor has queues and segments of its own, which nobody outside this sandbox can reach",
+    because="gVisor has queues and segments of its own, which are reachable only in this sandbox",
 )
 
 attack(

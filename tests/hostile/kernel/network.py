@@ -183,7 +183,7 @@ probes["neighbours"] = str(len(open("/proc/net/arp").readlines()) - 1)
 )
 attack(
     THEME,
-    "a listener for somebody outside",
+    "a listener for connections from outside",
     """
 import socket
 def listen(family, address):

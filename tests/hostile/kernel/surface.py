@@ -317,7 +317,7 @@ for path in ("/", "/etc/hostname", "/usr/bin/python3", "/inputs"):
 """,
         "probes": dict.fromkeys(("/", "/etc/hostname", "/usr/bin/python3", "/inputs"), ("done", *REFUSED)),
     },
-    because="gVisor's gofer has the files, and flushes one that was opened for reading for nobody",
+    because="gVisor's gofer has the files, and does not flush a file opened for reading",
     aims_at="state",
 )
 

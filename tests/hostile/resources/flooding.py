@@ -164,9 +164,9 @@ for _ in range(8):
         forget_children()
         os.write(ours, outcome(take).encode() + b" ")
         signal.pause()
-said = b""
-while len(said) < 8 * 7: said += os.read(theirs, 100)
-print(said.decode())
+results = b""
+while len(results) < 8 * 7: results += os.read(theirs, 100)
+print(results.decode())
 """,
     stdout=("EMFILE " * 8,),
     aims_at="descriptors",

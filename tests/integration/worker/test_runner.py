@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from orchestrator import queue
+from orchestrator.errors import RuntimeUnavailable
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State
-from orchestrator.store import Store, open_store
+from orchestrator.store import Store, keys, open_store
 from tests.builders import records
 from tests.builders.records import claimed, submit
 from tests.builders.sandboxes.reports import PYTHON
@@ -33,8 +34,10 @@ class Bench:
     """A runner whose pool gives out one sandbox after the other, and whose attempts can be stopped as they start."""
 
     def __init__(self, settings: Settings, store: Store, directory: Path) -> None:
-        self.store, self._directory = store, directory
-        self.before_start: Callable[[str], None] = lambda id: None
+        self.store, self.settings, self._directory = store, settings, directory
+        self.launch: Callable[[str], None] = _nothing
+        self.before_start: Callable[[str], None] = _nothing
+        self.send: Callable[..., None] = _nothing
         self.discarded = 0
         self.started = 0
         watch = SimpleNamespace(follow=_nothing, settled=_nothing, kills=lambda uid, signal: None)
@@ -47,10 +50,13 @@ class Bench:
         self.runner = Runner(*about)
 
     def take(self, *_: Any, **__: Any) -> Any:
+        for id in self.runner.running():
+            self.launch(id)
         made, sandbox = lease("standard", [HEADER.pack(kind.value, len(printed)) + printed for kind, printed in FRAMES])
         (self._directory / "inputs").mkdir(exist_ok=True)
         made.host_dir = HostDir(made.host_dir.uid, self._directory)
         sandbox.cgroup_survives_exit = True
+        sandbox.send = self.send  # type: ignore[method-assign]
         return made
 
     def discard(self, lease: Any) -> None:
@@ -58,7 +64,11 @@ class Bench:
 
 
 def _nothing(*_: Any) -> None:
-    """A watch without the kernel's records."""
+    """Do nothing, as a watch without the kernel's records."""
+
+
+def _fail(*_: Any) -> None:
+    raise RuntimeUnavailable("the engine is away")
 
 
 @pytest.fixture
@@ -118,6 +128,39 @@ def test_attempt_whose_lease_is_lost_just_before_its_start_writes_nothing_more(b
     bench.runner.run(claimed(bench.store, id))
     assert bench.store.records.get(id, None).state == State.STARTING
     assert (bench.started, bench.discarded) == (0, 1)
+
+
+def test_attempt_whose_launch_fails_is_queued_again_after_its_pause(bench: Bench) -> None:
+    id = submit(bench.store)
+    earliest = bench.store.now() + bench.settings.retry_pause(1)
+    bench.launch = _fail
+    bench.runner.run(claimed(bench.store, id))
+    execution = bench.store.records.get(id, None)
+    assert (execution.state, execution.attempt, bench.started) == (State.QUEUED, 1, 0)
+    assert queue.depths(bench.store) == {"high": 0, "default": 0, "low": 0}
+    assert bench.store.redis.zscore(keys.RETRYING, id) >= earliest
+
+
+def test_cancelled_attempt_whose_launch_fails_ends_as_cancelled(bench: Bench) -> None:
+    def launch(id: str) -> None:
+        bench.runner.cancel(id)
+        _fail()
+
+    id = submit(bench.store)
+    bench.launch = launch
+    bench.runner.run(claimed(bench.store, id))
+    execution = bench.store.records.get(id, None)
+    assert (execution.state, execution.reason) == (State.CANCELLED, Reason.CANCELLED_BY_USER)
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_started_program_is_repeated_only_if_its_submission_permits(bench: Bench, retry: bool) -> None:
+    id = submit(bench.store, retry=retry)
+    bench.send = _fail
+    bench.runner.run(claimed(bench.store, id))
+    execution = bench.store.records.get(id, None)
+    assert (execution.state, bench.started) == (State.QUEUED if retry else State.ERRORED, 1)
+    assert execution.reason == (None if retry else Reason.RUNTIME_UNAVAILABLE)
 
 
 def test_attempt_of_an_environment_that_is_switched_off_is_retried_without_a_sandbox(bench: Bench) -> None:

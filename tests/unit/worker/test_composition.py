@@ -96,3 +96,21 @@ def test_a_method_that_is_handed_out_too_early_is_found() -> None:
     moved = source.replace(line, "").replace("    def main(self)", f"{line}\n    def main(self)", 1)
     assert any("_lease" in found for found in premature(moved, NAME))
     assert premature(source.replace("        self._draining = False\n", ""), NAME) != []
+
+
+def named_calls(source: str) -> list[str]:
+    """Calls of the protocol to containers that take a text, such as the name of a container."""
+    return [
+        f"{kind.name}.{call.name}"
+        for kind in ast.parse(source).body
+        if isinstance(kind, ast.ClassDef)
+        for call in kind.body
+        if isinstance(call, ast.FunctionDef)
+        and any(argument.annotation and "str" in ast.unparse(argument.annotation) for argument in call.args.args)
+    ]
+
+
+def test_no_call_of_a_driver_names_a_container() -> None:
+    source = (ROOT / "worker" / "drivers" / "base.py").read_text()
+    assert named_calls(source) == []
+    assert named_calls(source.replace("def kill(self)", "def kill(self, name: str)")) == ["Sandbox.kill"]

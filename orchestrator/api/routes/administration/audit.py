@@ -1,4 +1,4 @@
-"""Routes of the audit log: its entries, and the seals that prove that none is missing."""
+"""Routes of the audit log: its entries, and the seals that prove that no entry is missing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def audit_entries(
     limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 50,
     cursor: Cursor = None,
 ) -> AuditList:
-    """Entries of the tenant's principals and about its resources; entries of every tenant with the scope `fleet:read`.
+    """List entries of the tenant's principals and resources; with the scope `fleet:read`, entries of all tenants.
 
     A page may be empty although more entries follow: ``next_cursor`` continues the list.
     """
@@ -78,7 +78,7 @@ async def audit_entries(
 async def audit_seals(
     parts: PartsIn, caller: Caller, limit: Annotated[int, Query(ge=1, le=MOST_ENTRIES)] = 1000, cursor: Cursor = None
 ) -> SealList:
-    """The seals of the chain over all entries."""
+    """List the seals of the chain over all entries."""
     after = START if cursor is None else position_of(cursor)
 
     def read() -> SealList:

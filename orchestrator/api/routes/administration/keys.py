@@ -1,4 +1,4 @@
-"""Routes of API keys: made, listed, revoked."""
+"""Routes of API keys: create, list, revoke."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ class KeyList(Frozen):
 
 
 class CreatedKey(ApiKey):
-    """A new key; ``secret`` is shown this once."""
+    """A new key; only this answer has its ``secret``."""
 
     secret: str
 
 
 @router.post("", status_code=201, response_model=CreatedKey, openapi_extra=body_of(NewKey))
 def create_key(caller: Caller, wanted: NewKeyIn, parts: PartsIn, idempotency_key: IdempotencyKey = None) -> CreatedKey:
-    """A new API key with some scopes, for a tenant. The same Idempotency-Key gives the same key again."""
+    """Create an API key with scopes, for a tenant. The same Idempotency-Key gives the same key again."""
     key, secret = parts.keys.create(caller, wanted, idempotency_key)
     return CreatedKey(**key.model_dump(), secret=secret)
 
 
 @router.get("", response_model=KeyList)
 def list_keys(parts: PartsIn, caller: Caller, limit: Limit = 50, cursor: Cursor = None) -> KeyList:
-    """The API keys of every tenant with the scope `admin`, else of the caller's, each with its last use."""
+    """List API keys with their last use: of all tenants with the scope `admin`, otherwise of the caller's tenant."""
     items, next_cursor = parts.keys.page(caller, limit, cursor)
     return KeyList(items=items, next_cursor=next_cursor)
 
 
 @router.delete("/{id}", status_code=204)
 def revoke_key(id: KeyPath, parts: PartsIn, caller: Caller) -> Response:
-    """A key stops working at once."""
+    """Revoke a key: the next request with the key is refused."""
     parts.keys.revoke(caller, id)
     return Response(status_code=204)

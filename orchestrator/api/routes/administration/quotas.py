@@ -27,7 +27,7 @@ def tenant_quotas(id: TenantPath, parts: PartsIn, caller: Caller) -> ShownTenant
 
 @router.put(OF_TENANT, response_model=ShownTenantQuotas, openapi_extra=body_of(TenantQuotas))
 def put_tenant_quotas(id: TenantPath, caller: Caller, quotas: TenantQuotasIn, parts: PartsIn) -> ShownTenantQuotas:
-    """Replace the tenant's quotas, in force with the next submission. Fields left out are those of the settings."""
+    """Replace the tenant's quotas, in force with the next submission. Omitted fields follow the settings."""
     return parts.quotas.put_tenant(caller, id, quotas)
 
 

@@ -29,7 +29,7 @@ class ServiceAccountList(Frozen):
 def list_service_accounts(
     id: TenantPath, parts: PartsIn, caller: Caller, limit: Limit = 50, cursor: Cursor = None
 ) -> ServiceAccountList:
-    """The service accounts of a tenant."""
+    """List the service accounts of a tenant."""
     items, next_cursor = parts.service_accounts.page(caller, id, limit, cursor)
     return ServiceAccountList(items=items, next_cursor=next_cursor)
 

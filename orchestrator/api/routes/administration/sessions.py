@@ -1,4 +1,4 @@
-"""Routes of log-ins: open to callers without a credential, and bounded by pauses and by the number of hashes."""
+"""Routes of log-ins: open to callers without a credential, bounded by pauses and the number of password hashes."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class PasswordLogin(Frozen):
 
 
 class NewPassword(PasswordLogin):
-    """The same, and a new password."""
+    """The name, the password and the new password of an own user."""
 
     new_password: str = Field(max_length=LONGEST_PASSWORD, description="15 to 256 bytes of UTF-8.")
 
 
 class OwnSessions(PasswordLogin):
-    """The same, and ids of sessions to end."""
+    """The name and the password of an own user, and ids of sessions to end."""
 
     end: tuple[Annotated[str, Field(pattern="^[0-9a-f]{32}$")], ...] = Field((), max_length=MOST_SESSIONS)
 
@@ -57,36 +57,36 @@ async def log_in(request: Request, parts: PartsIn, given: LoginIn) -> Grant:
 
 @router.post("/api/v1/auth/password", response_model=Grant, openapi_extra=body_of(NewPassword))
 async def change_password(request: Request, parts: PartsIn, given: NewPasswordIn) -> Grant:
-    """Replace one's own password. All sessions of the user end, and the answer has the tokens of a new one."""
+    """Replace the caller's own password. All sessions of the user end; the answer has the tokens of a new session."""
     return await parts.logins.change_password(given.name, given.password, given.new_password, address(request))
 
 
 @router.post("/api/v1/auth/sessions", response_model=SessionList, openapi_extra=body_of(OwnSessions))
 async def own_sessions(request: Request, parts: PartsIn, given: OwnSessionsIn) -> SessionList:
-    """End some of one's own sessions, and list the others. It takes the password: no stolen session ends another."""
+    """End some of the caller's sessions, and list the others. Requires the password, which no stolen session has."""
     found = await parts.logins.sessions(given.name, given.password, given.end, address(request))
     return SessionList(items=found)
 
 
 @router.post("/api/v1/auth/refresh", response_model=Grant, openapi_extra=body_of(RefreshToken))
 async def refresh(parts: PartsIn, given: RefreshTokenIn) -> Grant:
-    """Take a refresh token, and answer with the next tokens.
+    """Exchange a refresh token for the next tokens.
 
-    The last token that was taken may come again within 30 seconds, if its answer was lost, and gets the same successor.
-    Any other token that comes a second time ends its session.
+    The last exchanged token may be sent again within 30 seconds, in case its answer was lost, and gives the same
+    successor. Any other reuse of a token ends its session.
     """
     return await parts.logins.refresh(given.refresh_token)
 
 
 @router.post("/api/v1/auth/logout", status_code=204, openapi_extra=body_of(RefreshToken))
 async def log_out(parts: PartsIn, given: RefreshTokenIn) -> Response:
-    """End a session: its tokens count no more with the next request."""
+    """End a session: its tokens are refused from the next request on."""
     await parts.logins.log_out(given.refresh_token)
     return Response(status_code=204)
 
 
 @router.get("/.well-known/jwks.json")
 async def key_set(response: Response, parts: PartsIn) -> dict[str, Any]:
-    """The public keys that own users' access tokens are signed with, while tokens of each count (RFC 7517)."""
+    """List the public keys of own users' access tokens, each until its last token has expired (RFC 7517)."""
     response.headers["Cache-Control"] = "max-age=60"
     return parts.logins.key_set()

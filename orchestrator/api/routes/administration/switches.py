@@ -16,7 +16,7 @@ ChangeIn = Annotated[SwitchChange, Depends(JsonBody(SwitchChange))]
 
 
 class SwitchList(Frozen):
-    """Every switch."""
+    """All switches."""
 
     items: list[Switch]
 

@@ -21,7 +21,7 @@ TenantPath = Annotated[
 ]
 First = Annotated[date | None, Query(alias="from", description="First day (UTC). Default: 30 days until `to`.")]
 Last = Annotated[date | None, Query(alias="to", description="Last day, included. Default: today.")]
-By = Annotated[UsageDimension, Query(description="What each item is the sum of.")]
+By = Annotated[UsageDimension, Query(description="The dimension that each item sums up.")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str | None, Query(max_length=512)]
 
@@ -35,7 +35,7 @@ class TenantList(Frozen):
 
 @router.get("/tenants", response_model=TenantList)
 def list_tenants(parts: PartsIn, caller: Caller, limit: Limit = 50, cursor: Cursor = None) -> TenantList:
-    """Every tenant with the scope `admin`, else the caller's own."""
+    """List all tenants with the scope `admin`, otherwise the caller's own tenant."""
     items, next_cursor = parts.tenants.page(caller, limit, cursor)
     return TenantList(items=items, next_cursor=next_cursor)
 
@@ -60,7 +60,10 @@ def change_tenant(id: TenantPath, caller: Caller, change: TenantChangeIn, parts:
 
 @router.delete("/tenants/{id}", status_code=202, response_model=Tenant)
 def delete_tenant(id: TenantPath, parts: PartsIn, caller: Caller) -> Tenant:
-    """Refuse a tenant at once, cancel its executions, and delete all that it has, until it is no longer found."""
+    """Delete a tenant: its requests are refused at once, its executions cancelled, then all of its data is deleted.
+
+    The tenant is found until all data is deleted.
+    """
     return parts.tenants.delete(caller, id)
 
 

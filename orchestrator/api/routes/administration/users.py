@@ -28,7 +28,7 @@ class UserList(Frozen):
 
 
 class SessionList(Frozen):
-    """Every session of a user, the oldest first."""
+    """All sessions of a user, oldest first."""
 
     items: list[Session]
     next_cursor: None = None
@@ -38,7 +38,7 @@ class SessionList(Frozen):
 async def create_user(
     caller: Caller, wanted: NewUserIn, parts: PartsIn, idempotency_key: IdempotencyKey = None
 ) -> User:
-    """A new user with a password. The same Idempotency-Key gives the same user again."""
+    """Create a user with a password. The same Idempotency-Key gives the same user again."""
     request = None
     if idempotency_key is not None:
         request = UserRequest(caller.id, idempotency_key, wanted.model_dump_json().encode())
@@ -52,20 +52,20 @@ async def list_users(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
     cursor: Annotated[str | None, Query(max_length=512)] = None,
 ) -> UserList:
-    """Users of every tenant."""
+    """List the users of all tenants."""
     items, next_cursor = await parts.users.page(limit, cursor)
     return UserList(items=items, next_cursor=next_cursor)
 
 
 @router.get("/{id}", response_model=User)
 async def user(id: UserPath, parts: PartsIn, caller: Caller) -> User:
-    """One user."""
+    """Show a user."""
     return await parts.users.get(id)
 
 
 @router.patch("/{id}", response_model=User, openapi_extra=body_of(UserChange))
 async def change_user(id: UserPath, caller: Caller, change: UserChangeIn, parts: PartsIn) -> User:
-    """Change a user's roles or password, disable or enable it; in force with its next request."""
+    """Change a user's roles or password, disable or enable the user; in force with the user's next request."""
     return await parts.users.change(caller, id, change)
 
 
@@ -78,12 +78,12 @@ async def delete_user(id: UserPath, caller: Caller, parts: PartsIn) -> Response:
 
 @router.get("/{id}/sessions", response_model=SessionList)
 async def list_sessions(id: UserPath, parts: PartsIn, caller: Caller) -> SessionList:
-    """The sessions of a user that have not ended."""
+    """List the sessions of a user that have not ended."""
     return SessionList(items=await parts.users.sessions(id))
 
 
 @router.delete("/{id}/sessions/{session}", status_code=204)
 async def end_session(id: UserPath, session: SessionPath, caller: Caller, parts: PartsIn) -> Response:
-    """End a session of a user: its tokens count no more with the next request."""
+    """End a session of a user: its tokens are refused from the next request on."""
     await parts.users.end_session(caller, id, session)
     return Response(status_code=204)

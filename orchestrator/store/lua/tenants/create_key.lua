@@ -4,9 +4,10 @@
 -- ARGV: id, the key's JSON, its digest, milliseconds to its expiry or '', the request, seconds to remember it, tenant,
 -- service account or '', most keys of a tenant, quotas or '', entry of the audit log
 -- Returns {'ok'}; {'seen', request} with the remembered request of the same Idempotency-Key; or why there is no key.
+local digest_key, remembered = unpack(KEYS)
 local id, stored, digest, expiry, request, seconds, tenant, account, most, quotas, entry = unpack(ARGV)
-if KEYS[2] then
-  local seen = redis.call('GET', KEYS[2])
+if remembered then
+  local seen = redis.call('GET', remembered)
   if seen then return {'seen', seen} end
 end
 local state, own = state_of(tenant), tenant_keys_key(tenant)
@@ -19,12 +20,12 @@ if redis.call('SCARD', own) >= tonumber(most) then
   end
   if redis.call('SCARD', own) >= tonumber(most) then return {'full'} end
 end
-if KEYS[2] then redis.call('SET', KEYS[2], request, 'EX', seconds) end
+if remembered then redis.call('SET', remembered, request, 'EX', seconds) end
 redis.call('HSET', API_KEYS, id, stored)
 redis.call('HSET', API_KEY_DIGESTS, id, digest)
 redis.call('SADD', own, id)
-redis.call('SET', KEYS[1], id .. ' ' .. tenant .. ' ' .. account)
-if expiry ~= '' then redis.call('PEXPIRE', KEYS[1], expiry) end
+redis.call('SET', digest_key, id .. ' ' .. tenant .. ' ' .. account)
+if expiry ~= '' then redis.call('PEXPIRE', digest_key, expiry) end
 if quotas ~= '' then redis.call('HSET', QUOTAS, 'k' .. id, quotas) end
 audit(entry)
 return {'ok'}

@@ -11,7 +11,8 @@
 -- Returns 1; 0 if the attempt does not run; or 2 if Redis has no room.
 local id, tenant, server, tool, arguments, reply_to, seconds, execution, attempt, seal = unpack(ARGV, 1, 10)
 local most, gone, share, no_broker, busy = unpack(ARGV, 11, 15)
-local used_up, key, tenant_quota, key_quota, principal = {tenant = ARGV[16], key = ARGV[17]}, unpack(ARGV, 18, 21)
+local used_up = {tenant = ARGV[16], key = ARGV[17]}
+local key, tenant_quota, key_quota, principal, tools_off = unpack(ARGV, 18, 22)
 local call = tool_call_key(id)
 if redis.call('EXISTS', call) == 1 then return 1 end
 if execution ~= '' then
@@ -35,7 +36,7 @@ local newest = redis.call('ZREVRANGE', TOOL_BROKERS, 0, 0, 'WITHSCORES')
 local waiting, refusal = tool_waiting_key(upstream), nil
 if not newest[2] or tonumber(newest[2]) < clock() - gone then refusal = no_broker end
 if redis.call('LLEN', waiting) >= tonumber(most) then refusal = busy end
-if redis.call('HEXISTS', SWITCHES, 'tools') == 1 then refusal = ARGV[22] end
+if redis.call('HEXISTS', SWITCHES, 'tools') == 1 then refusal = tools_off end
 if not refusal then refusal = used_up[count_call(tenant, key, tenant_quota, key_quota, clock())] end
 if refusal then
   finish(id, {reply_to, execution, attempt, false}, '', refusal)

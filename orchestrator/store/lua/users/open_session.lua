@@ -7,10 +7,11 @@
 -- Opens a session after a successful log-in, and ends the oldest beyond the most that a user has; 0 if the user was
 -- disabled, deleted or given another password since.
 local MOST_ADDRESSES, KEPT = 50, 30 * 86400
+local attempts = KEYS[1]
 local id, generation, address, session, seconds, longest, most, entry, ended = unpack(ARGV)
 local user = user_in(redis.call('HGET', USERS, id))
 if not user or user.disabled or user.generation ~= tonumber(generation) then return 0 end
-redis.call('DEL', KEYS[1])
+redis.call('DEL', attempts)
 local addresses, now = user_addresses_key(id), math.floor(clock())
 if redis.call('HLEN', addresses) >= MOST_ADDRESSES then redis.call('DEL', addresses) end
 redis.call('HSET', addresses, address, now)

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.backup.catalogue import entries, interrupted
 from orchestrator.backup.creation.creating import Creator
-from orchestrator.backup.creation.hold import Hold
+from orchestrator.backup.creation.lease import BackupLease
 from orchestrator.backup.creation.retention import Kept
 from orchestrator.backup.encryption import write_identity
 from orchestrator.backup.errors import BackupError, Damaged, Occupied
@@ -251,7 +251,7 @@ def test_backup_whose_pause_has_ended_is_not_completed(source: Source, backups: 
 
 
 def test_only_one_backup_is_made_at_a_time(source: Source, backups: Backups) -> None:
-    with Hold(source.store.deletions, "other"):
+    with BackupLease(source.store.deletions, "other"):
         with pytest.raises(BackupError, match="Another backup"):
             backups.create(source.settings)
         assert 0 < source.store.redis.ttl(keys.BACKUP) <= 60  # a killed one ends by itself

@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.audit import Writer
 from orchestrator.backup.creation.creating import Creator
-from orchestrator.backup.creation.hold import Hold
+from orchestrator.backup.creation.lease import BackupLease
 from orchestrator.backup.creation.retention import Kept
 from orchestrator.backup.errors import BackupError, Damaged
 from orchestrator.backup.manifest import CONTENTS, SUMMARY, Keys, place
@@ -84,7 +84,7 @@ def test_missing_blob_directory_fails_the_backup_of_executions(
 
 def test_lost_lease_is_not_taken_again(source: Source) -> None:
     """As after a fail-over to a replica that had not got it."""
-    with Hold(source.store.deletions, "one") as hold:
+    with BackupLease(source.store.deletions, "one") as hold:
         hold.check()
         source.store.redis.delete(keys.BACKUP)
         for _ in range(2):

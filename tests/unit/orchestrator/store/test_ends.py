@@ -1,4 +1,4 @@
-"""One function of the store ends executions, and one function of Lua writes their states."""
+"""One function of the store ends executions, one writes security events, and one function of Lua writes states."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GOES_ON = {f"State.{state.name}" for state in (State.QUEUED, State.STARTING, Sta
 THE_END = ["orchestrator/store/executions/records.py: _end"]
 # The way of a result to its record: functions that refer to each step of it.
 WAY_OF_A_RESULT = {
-    "output.commit": ["worker/attempt/runner.py: _run"],
+    "output.commit": ["worker/attempt/runner.py: _run_in"],
     "records.commit": ["worker/attempt/output.py: commit"],
     "self._end": ["orchestrator/store/executions/records.py: commit", "orchestrator/store/executions/records.py: end"],
 }
@@ -106,6 +106,11 @@ def test_a_second_way_to_end_is_found(body: str) -> None:
 def test_steps_to_active_states_are_no_ends() -> None:
     source = f"from {STEP} import Step\ndef f():\n    Step(id, 1, State.QUEUED)\n    Step(id, 1, entries=())\n"
     assert ending_functions(source) == []
+
+
+def test_security_events_are_typed_until_the_store_writes_them() -> None:
+    users = [str(path.relative_to(ROOT)) for path in SOURCES if "written_form(" in path.read_text()]
+    assert users == ["orchestrator/store/security.py", "orchestrator/store/steps.py"]
 
 
 def test_only_steps_and_claims_change_a_state() -> None:

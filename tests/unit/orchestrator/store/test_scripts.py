@@ -27,6 +27,17 @@ def spelled_keys(text: str) -> list[str]:
     return [line for line in lines if KEY_IN_PIECES.search(line)]
 
 
+def unnamed(text: str) -> list[str]:
+    """Lines of Lua, without comments, that use a numbered key or argument without its name, or a second time."""
+    found: list[str] = []
+    seen: set[str] = set()
+    for line in (re.sub(r"--.*", "", line).strip() for line in text.splitlines()):
+        numbered = re.findall(r"(?:KEYS|ARGV)\[\d+\]", line)
+        found += [line] if numbered and (not line.startswith("local ") or seen & {*numbered}) else []
+        seen |= {*numbered}
+    return found
+
+
 def test_lua_stands_in_files_only() -> None:
     found = [str(path.relative_to(ROOT)) for path in PYTHON if re.search(r"redis\.p?call\(|KEYS\[", path.read_text())]
     assert found == []
@@ -38,7 +49,13 @@ def test_file_is_part_of_a_script_and_takes_keys_from_their_module(path: Path) -
     body = text.partition("\n")[2] if text.startswith("#!") else text
     assert [name for name, script in TEXTS.items() if body in script], "no script has it"
     assert spelled_keys(text) == NO_KEYS.get(path.stem, [])
+    assert unnamed(text) == []
     assert [line for line in text.splitlines() if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("text", ["redis.call('DEL', KEYS[1])", "local a = ARGV[2]\nlocal b = ARGV[2]"])
+def test_argument_without_its_name_is_found(text: str) -> None:
+    assert unnamed(f"-- ARGV[2]\nlocal id = ARGV[1]\n{text}") == text.splitlines()[-1:]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import FrozenInstanceError
 from itertools import product
 from typing import Any
 
@@ -86,6 +87,14 @@ def test_last_frame_is_compared_with_the_exit_code(isolation: Isolation) -> None
         assert isinstance(facts, Facts)
         assert (facts.killed, facts.exit_code) == (wanted, code)
         assert facts.run_seconds == 10.0
+
+
+def test_report_of_the_end_never_changes() -> None:
+    made = reached("over", "standard")
+    assert made.exit is not None
+    with pytest.raises(FrozenInstanceError):
+        made.exit.exit_code = 0  # type: ignore[misc]
+    assert made.exit.exit_code == NAMED
 
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)

@@ -246,7 +246,15 @@ class AnyOrder(RuleBasedStateMachine):
         self.first = self.first or self.made.stop
 
     @precondition(lambda self: not self.over)
+    @rule(data=st.data())
+    def receive_expected(self, data: st.DataObject) -> None:
+        self.receive(data.draw(st.sampled_from(list(PHASES[self.made.phase]))))
+
+    @precondition(lambda self: not self.over)
     @rule(kind=st.sampled_from(list(FromAgent)))
+    def receive_any(self, kind: FromAgent) -> None:
+        self.receive(kind)
+
     def receive(self, kind: FromAgent) -> None:
         before = self.made.phase
         try:

@@ -14,13 +14,13 @@ def test_a_tenant_is_bounded_before_all_are() -> None:
     uploads = InFlight((2, TooManyUploads), (3, UploadsFull))
     with ExitStack() as entered:
         for tenant in ("a", "a", "b"):
-            entered.enter_context(uploads.one(tenant))
+            entered.enter_context(uploads.counted(tenant))
         for tenant, error in (("a", TooManyUploads), ("b", UploadsFull), ("c", UploadsFull)):
-            with pytest.raises(error), uploads.one(tenant):
+            with pytest.raises(error), uploads.counted(tenant):
                 raise AssertionError("it was admitted")
         assert uploads.tenants == {"a", "b"}
     assert uploads.tenants == frozenset()
-    with uploads.one("c"):
+    with uploads.counted("c"):
         assert uploads.tenants == {"c"}
 
 
@@ -28,8 +28,8 @@ def test_without_a_bound_of_all_only_each_tenant_is_bounded() -> None:
     streams = InFlight((1, TooManyStreams))
     with ExitStack() as entered:
         for number in range(100):
-            entered.enter_context(streams.one(str(number)))
-        with pytest.raises(TooManyStreams) as refused, streams.one("7"):
+            entered.enter_context(streams.counted(str(number)))
+        with pytest.raises(TooManyStreams) as refused, streams.counted("7"):
             raise AssertionError("it was admitted")
     assert refused.value.retry_after_seconds == 5
     assert streams.tenants == frozenset()
@@ -38,6 +38,6 @@ def test_without_a_bound_of_all_only_each_tenant_is_bounded() -> None:
 def test_failed_request_releases_its_place() -> None:
     streams = InFlight((1, TooManyStreams))
     for _ in range(2):
-        with pytest.raises(ValueError, match="broken"), streams.one("a"):
+        with pytest.raises(ValueError, match="broken"), streams.counted("a"):
             raise ValueError("broken")
     assert streams.tenants == frozenset()

@@ -14,7 +14,7 @@ from orchestrator.api.routes.mcp import Protocol
 from orchestrator.identity import Principal
 from orchestrator.mcp.parts import Caller
 
-PARTS: Any = SimpleNamespace(mcp_calls=SimpleNamespace(one=lambda tenant: nullcontext()))
+PARTS: Any = SimpleNamespace(mcp_calls=SimpleNamespace(counted=lambda tenant: nullcontext()))
 
 
 class Door:

@@ -13,11 +13,11 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.store.platform.deletions import Deletions
 
 LEASE_SECONDS = 60
-RENEWALS = 6  # of a lease, within its time
+RENEWALS = 6  # of a lease within LEASE_SECONDS
 
 
-class Hold:
-    """Pauses deletions from ``with`` to its end. If the backup is killed, deletions resume after LEASE_SECONDS."""
+class BackupLease:
+    """Pauses deletions until the context ends. If the backup is killed, deletions resume after LEASE_SECONDS."""
 
     def __init__(self, deletions: Deletions, backup: str) -> None:
         self._deletions, self._backup = deletions, backup
@@ -36,15 +36,15 @@ class Hold:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._ended.set()
         self._thread.join()
-        with suppress(StoreUnavailable):  # then the lease runs out by itself
+        with suppress(StoreUnavailable):  # then the lease expires
             self._deletions.resume(self._backup)
 
     def check(self) -> None:
-        """Raise :class:`BackupError` if the lease has ended meanwhile: then files may be missing."""
+        """Renew the lease. Raises :class:`BackupError` if it had ended: then files may have been deleted."""
         self._renew()
         if self._is_lost:
             raise BackupError(
-                "Redis lost the backup's lease or was away for too long, so files may have been deleted; "
+                "Redis lost the backup's lease or was unavailable for too long, so files may have been deleted; "
                 "begin the backup again."
             )
 
@@ -56,5 +56,5 @@ class Hold:
 
     def _run(self) -> None:
         while not self._ended.wait(LEASE_SECONDS / RENEWALS):
-            with suppress(StoreUnavailable):  # the next renewal measures for how long
+            with suppress(StoreUnavailable):  # the next renewal measures the outage
                 self._renew()
