@@ -22,7 +22,7 @@ class Role(NamedTuple):
 
 
 # Off, so that no client logs in as this user, and with all rights: with these Redis loads its append-only file, and
-# drops refused commands of transactions without an error (decision 36).
+# drops refused commands of transactions without an error (decision 35).
 DEFAULT = "user default off resetpass ~* &* +@all"
 CONNECTION = "hello auth ping select client|setname multi exec discard eval evalsha time info "
 # Commands of the scripts (tests/integration/deploy/test_redis_users.py); the worker and the API have further ones.

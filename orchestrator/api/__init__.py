@@ -32,6 +32,7 @@ from orchestrator.api.routes import (
 )
 from orchestrator.api.routes.administration import (
     audit,
+    issuers,
     keys,
     quotas,
     service_accounts,
@@ -51,7 +52,7 @@ LARGEST_BODIES = 16  # a tenant's requests to /mcp in progress have together at 
 # Requests are matched with routes in this order: the most frequent first.
 ROUTES_IN_ORDER = (
     executions, mcp, stdin, tool_results, results, streams, security, audit, platform, tools, tool_servers, keys,
-    tenants, quotas, service_accounts, users, sessions, switches,
+    tenants, quotas, service_accounts, users, issuers, sessions, switches,
 )  # fmt: skip
 UNAUTHENTICATED = PUBLIC | {"/openapi.json", mcp.METADATA, mcp.METADATA + mcp.PATH}
 
@@ -84,7 +85,6 @@ def create_app(settings: Settings) -> Edge:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.issuers = tuple({issuer.issuer: issuer for issuer in settings.all_issuers()}.values())
     app.state.parts = Parts(
         **vars(cases),
         followers=followers,

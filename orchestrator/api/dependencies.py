@@ -13,6 +13,7 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
+from orchestrator.api.door.accepted import AcceptedCredentials
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
@@ -57,6 +58,7 @@ class Parts(UseCases):
     mcp_calls: InFlight  # MCP requests, each of which may wait for a minute
     mcp_bytes: InFlight  # of their bodies, which stay in memory
     threads: TenantThreads = field(default_factory=TenantThreads)
+    accepted: AcceptedCredentials = field(default_factory=AcceptedCredentials)
     mcp: McpDoor | None = None
 
 
@@ -127,6 +129,7 @@ async def principal(request: Request, parts: PartsIn) -> Principal:
             await parts.issuers.prepare(token)
         found = await run_in_threadpool(_admitted, request, parts, authorization, headers)
     request.state.principal = found
+    parts.accepted.note(found)
     authorize(found, ROUTES[f"{request.method} {request.scope['route'].path_format}"])
     if b"&" in request.scope["query_string"]:
         _refuse_repeated([name for name, _ in request.query_params.multi_items() if name not in LISTS])
@@ -144,12 +147,12 @@ def _admitted(request: Request, parts: Parts, authorization: str | None, headers
     request.state.principal = found  # before the refusals below, whose reports name the principal
     parts.rate_limiter.take(found, headers)
     if parts.issuers.names_tenant(found):
-        parts.tenants.admit(found, parts.issuers.creates(found))
+        parts.tenants.admit(found, found.may_create_tenant)
     return found
 
 
 def _identified(parts: Parts, authorization: str | None) -> Principal:
-    """The principal of a key or token, by one call of Redis; a token of an OIDC issuer needs none."""
+    """The principal of a key or token, by one look-up in Redis at most."""
     token = token_of(authorization)
     if parts.issuers.takes(token):
         return parts.issuers.principal(token)

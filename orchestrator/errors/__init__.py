@@ -13,7 +13,7 @@
     │   │             LoginSlowed (RateLimited)
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
-    │   ├── of administration: AlreadyExists, DefaultTenant, TooManyRecords, TenantDisabled
+    │   ├── of administration: AlreadyExists, DefaultTenant, IssuerInSettings, TooManyRecords, TenantDisabled
     │   └── of these: PolicyViolation, NotAllowed (ValidationFailed),
     │       UnsupportedContentEncoding (UnsupportedMediaType), ToolResultTooLarge (PayloadTooLarge),
     │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,
@@ -35,7 +35,13 @@ A class's docstring is its default message, ``code`` is stable and part of the w
 
 from __future__ import annotations
 
-from orchestrator.errors.administration import AlreadyExists, DefaultTenant, TenantDisabled, TooManyRecords
+from orchestrator.errors.administration import (
+    AlreadyExists,
+    DefaultTenant,
+    IssuerInSettings,
+    TenantDisabled,
+    TooManyRecords,
+)
 from orchestrator.errors.base import MayflyError
 from orchestrator.errors.door import (
     AnswersFull,
@@ -132,6 +138,7 @@ __all__ = [
     "HostRefused",
     "IdempotencyConflict",
     "IsolationUnavailable",
+    "IssuerInSettings",
     "LeaseLost",
     "LimitAboveQuota",
     "LocalLoginOff",

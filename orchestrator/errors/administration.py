@@ -26,6 +26,13 @@ class AlreadyExists(RequestError):
     status = 409
 
 
+class IssuerInSettings(RequestError):
+    """The settings of the API have this issuer, and alone change it."""
+
+    code = "issuer_in_settings"
+    status = 409
+
+
 class TooManyRecords(RequestError):
     """The limit on the number of these records is reached; delete some first."""
 

@@ -30,6 +30,7 @@ class Principal(Frozen):
     roles: frozenset[str] = frozenset()
     scopes: frozenset[str]
     allowed: Allowed | None = Field(None, description="The bounds of the service account that owns the key.")
+    may_create_tenant: bool = Field(False, description="Whether its issuer's tokens create their absent tenant.")
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from orchestrator.identity import Principal
 Shown = Literal["whole", "metadata"]
 API, EXECUTIONS, TOOLS = "/api/v1", "/api/v1/executions", "/api/v1/tool-servers"
 USER, TENANTS = f"{API}/users/{{id}}", f"{API}/tenants"
+ISSUERS = f"{API}/issuers"
 TENANT, ACCOUNTS = f"{API}/tenants/{{id}}", f"{API}/tenants/{{id}}/service-accounts"
 
 
@@ -105,6 +106,8 @@ ACTIONS: dict[str, Action] = {
         every="admin",
         routes=(f"POST {API}/users", f"PATCH {USER}", f"DELETE {USER}", f"DELETE {USER}/sessions/{{session}}"),
     ),
+    "issuer.read": Action(every="admin", routes=(f"GET {ISSUERS}", f"GET {ISSUERS}/{{id}}")),
+    "issuer.change": Action(every="admin", routes=(f"PUT {ISSUERS}", f"DELETE {ISSUERS}/{{id}}")),
     "tenant.read": Action(
         own="executions:read | tenant:admin",
         every="admin",

@@ -10,6 +10,7 @@ from orchestrator.host.confinement import check_confinement
 from orchestrator.host.token_keys import TokenKeys
 from orchestrator.identity.api_keys import ApiKeys
 from orchestrator.identity.issuers import Issuers
+from orchestrator.identity.issuers.declared import DeclaredIssuers
 from orchestrator.identity.rate_limits import RateLimiter
 from orchestrator.identity.tenants import Records
 from orchestrator.identity.users.passwords import Passwords
@@ -21,6 +22,7 @@ from orchestrator.queries.results import Results
 from orchestrator.queries.tool_search import ToolSearch
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service import Service
+from orchestrator.service.administration.issuers import IssuerCases
 from orchestrator.service.administration.keys import KeyCases
 from orchestrator.service.administration.quotas import QuotaCases
 from orchestrator.service.administration.service_accounts import ServiceAccounts
@@ -56,6 +58,7 @@ class UseCases:
     tenants: TenantCases
     service_accounts: ServiceAccounts
     issuers: Issuers
+    issuer_cases: IssuerCases
     rate_limiter: RateLimiter
     wakeups: Wakeups
     janitor: Janitor
@@ -77,7 +80,7 @@ def open_use_cases(settings: Settings) -> UseCases:
     api_keys = ApiKeys(store, settings.admin_key(), settings.secret())
     bounds = LogBounds(settings.audit_entries, settings.audit_days * 86400)
     audit = AuditLog(store, settings.secret(), bounds)
-    records = Records(store)
+    records, issuers = Records(store), DeclaredIssuers(store, settings.secret(), settings.all_issuers())
     tenants = TenantCases(records, audit.writer)
     keys = KeyCases(api_keys, tenants, audit.writer)
     service = Service(store, environments, settings, results, audit.writer)
@@ -97,7 +100,8 @@ def open_use_cases(settings: Settings) -> UseCases:
         keys=keys,
         tenants=tenants,
         service_accounts=ServiceAccounts(records, audit.writer),
-        issuers=Issuers(settings.all_issuers(), valid_sessions),
+        issuers=Issuers(issuers, valid_sessions),
+        issuer_cases=IssuerCases(issuers, audit.writer),
         rate_limiter=RateLimiter(store, settings.rate_limit),
         wakeups=Wakeups(settings.effective_redis_url),
         janitor=Janitor(store, settings),

@@ -15,6 +15,7 @@ API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use
 TENANTS = "mayfly:tenants"  # hash: tenant to the letter of its state and its JSON
 TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants whose deletion is not complete
 HOLDING = "mayfly:holding"  # set: ids of API keys with held executions
+ISSUERS = "mayfly:issuers"  # hash: id of a declared OIDC issuer to its sealed JSON
 USERS = "mayfly:users"  # hash: user id to its sealed JSON
 USER_NAMES = "mayfly:user-names"  # hash: name of a user to its id
 USER_PASSWORDS = "mayfly:user-passwords"  # hash: user id to the sealed argon2id hash of its password

@@ -133,11 +133,12 @@ APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT = map(load, ("append_audit", "seal_audit", 
 DRAIN, DELAY, PUT_SWITCH = map(load, ("drain", "delay", "put_switch"))
 LEAD, KEEP_LEASE, LOG, COUNT = map(load, ("lead", "keep_lease", "log", "count"))
 BEAT, FORGET_WORKER, ANNOUNCE, FIND_SCHEMA = map(load, ("beat", "forget_worker", "announce", "find_schema"))
-# Of tenants, their service accounts, API keys and quotas.
+# Of tenants, their service accounts, API keys and quotas; of issuers.
 FIND_KEY, CREATE_KEY, REVOKE_KEY, PUT_QUOTAS, PUT_RECORD, REMOVE_ACCOUNT, PURGE = (
     load(f"tenants/{name}")
     for name in ("find_key", "create_key", "revoke_key", "put_quotas", "put_record", "remove_account", "purge")
 )
+PUT_ISSUER = load("tenants/put_issuer")
 # Of own users and their sessions.
 CREATE_USER, CHANGE_USER, DELETE_USER = (load(f"users/{name}_user") for name in ("create", "change", "delete"))
 BEGIN_LOGIN, OPEN_SESSION, FIND_SESSION, LIST_SESSIONS, REFRESH_SESSION, END_SESSION = (

@@ -12,18 +12,18 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator.api.bodies import refuse_encoded
 from orchestrator.api.dependencies import Parts, parts_of, principal, recheck
-from orchestrator.errors import HostRefused, NotFound, OriginRefused, PayloadTooLarge
+from orchestrator.errors import HostRefused, NotFound, OriginRefused, PayloadTooLarge, Unauthenticated
 from orchestrator.identity import Principal
 from orchestrator.mcp.budget import Carrier
 from orchestrator.mcp.door import McpDoor
 from orchestrator.mcp.parts import Caller
 from orchestrator.models.fleet import MCP
-from orchestrator.models.issuers import Issuer
 
 PATH = "/mcp"
 METADATA = "/.well-known/oauth-protected-resource"  # RFC 9728
@@ -90,9 +90,12 @@ async def mcp(request: Request) -> Response:
     """Handle a message of the Model Context Protocol. There are no sessions: GET and DELETE are answered with 405."""
     parts = parts_of(request)
     check_names(request)
-    if request.app.state.issuers:
-        request.state.challenge = f'Bearer resource_metadata="{origin_of(request)}{METADATA}{PATH}"'
-    caller = await principal(request, parts)
+    try:
+        caller = await principal(request, parts)
+    except Unauthenticated:
+        if await run_in_threadpool(parts.issuer_cases.exist):
+            request.state.challenge = f'Bearer resource_metadata="{origin_of(request)}{METADATA}{PATH}"'
+        raise
     if parts.mcp is None:
         raise NotFound("Agents are not served here (MAYFLY_MCP_ENABLED).")
     await parts.switches.check(MCP)
@@ -114,9 +117,9 @@ async def metadata(request: Request) -> JSONResponse:
     No key is needed. Raises :class:`HostRefused`, and :class:`NotFound` without issuers.
     """
     check_names(request)  # the answer has the address that the request names
-    issuers: tuple[Issuer, ...] = request.app.state.issuers
+    issuers = await run_in_threadpool(parts_of(request).issuer_cases.all)
     if not issuers:
-        raise NotFound("No issuer of access tokens is configured (MAYFLY_ISSUERS): agents authenticate with API keys.")
+        raise NotFound("No issuer of access tokens is configured: agents authenticate with API keys.")
     found = {
         "resource": origin_of(request) + PATH,
         "resource_name": "Mayfly",

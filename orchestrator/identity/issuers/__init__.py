@@ -1,17 +1,17 @@
 """Access tokens, of OIDC issuers and of own users: Mayfly is a resource server (RFC 6750, RFC 9068) of both.
 
-A token of an issuer is decided within this process: the issuer's keys are in memory. Only requests with an unknown
-``kid`` wait for the issuer, all for the same fetch, at most once a minute (:mod:`.key_sets`). Tokens of own users are
-looked up in Redis, which has their sessions (:mod:`orchestrator.identity.users.sessions`). Every invalid token gets
-the same 401 (:mod:`.tokens`).
+A token of an issuer in the settings is decided within this process: the issuer's keys are in memory. Only requests with
+an unknown ``kid`` wait for the issuer, all for the same fetch, at most once a minute (:mod:`.key_sets`). Issuers that
+administrators have declared are looked up in Redis (:mod:`.declared`), as are tokens of own users, which have sessions
+(:mod:`orchestrator.identity.users.sessions`). Every invalid token gets the same 401 (:mod:`.tokens`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Protocol
 
 import structlog
+from anyio import to_thread
 
 from orchestrator.errors import Unauthenticated
 from orchestrator.identity import REFUSAL, Principal
@@ -38,19 +38,31 @@ class OwnTokens(Protocol):
         ...
 
 
+class KnownIssuers(Protocol):
+    """The configured issuers. Thread-safe."""
+
+    def find(self, url: str, /) -> Issuer | None:
+        """The issuer with that URL, by a look-up in Redis unless the settings have it."""
+        ...
+
+    def in_settings(self, url: str, /) -> bool:
+        """Whether the settings have the issuer."""
+        ...
+
+
 class Issuers:
     """The issuers of one API process, including Mayfly itself if it has own users.
 
     All methods but :meth:`principal` run in the event loop.
     """
 
-    def __init__(self, issuers: Iterable[Issuer], own: OwnTokens | None = None) -> None:
-        self._issuers = {issuer.issuer: (issuer, KeySet(issuer.issuer)) for issuer in issuers}
-        self._own = own
+    def __init__(self, known: KnownIssuers, own: OwnTokens | None = None) -> None:
+        self._known, self._own = known, own
+        self._key_sets: dict[str, KeySet] = {}
 
     def takes(self, token: str) -> bool:
         """Whether a token is an access token, not an API key."""
-        return token.count(".") == 2 and (bool(self._issuers) or self._own is not None)
+        return token.count(".") == 2
 
     async def prepare(self, token: str) -> None:
         """Fetch the keys of a token's issuer if the token's key is unknown, or if they are old.
@@ -61,20 +73,20 @@ class Issuers:
             unverified = read(token)
             if self._own is not None and unverified.issuer == OWN_ISSUER:
                 return
-            _, keys = self._issuer(unverified)
-            if keys.find(unverified.kid) is None or keys.is_old:
-                await keys.refresh(unverified.kid)
+            keys = self._key_sets.get(unverified.issuer)
+            if keys is not None and keys.find(unverified.kid) is not None and not keys.is_old:
+                return
+            if self._known.in_settings(unverified.issuer):
+                self._issuer(unverified)
+            else:
+                await to_thread.run_sync(self._issuer, unverified)
+            await self._key_sets.setdefault(unverified.issuer, KeySet(unverified.issuer)).refresh(unverified.kid)
         except InvalidToken as error:
             raise self._refused(error) from error
 
     def names_tenant(self, principal: Principal) -> bool:
         """Whether a claim names the principal's tenant, whose record is still to be read."""
         return principal.id.startswith("oidc:")
-
-    def creates(self, principal: Principal) -> bool:
-        """Whether a principal's OIDC issuer may create its tenant: a configured one, or any with ``create_tenants``."""
-        issuer, _ = self._issuers[principal.id.removeprefix("oidc:").partition("#")[0]]
-        return issuer.create_tenants or principal.tenant == issuer.tenant or principal.tenant in issuer.tenants
 
     def principal(self, token: str) -> Principal:
         """The principal of an access token, by the known keys. Thread-safe.
@@ -89,14 +101,13 @@ class Issuers:
             raise self._refused(error) from error
 
     def _verified(self, unverified: Unverified) -> Principal:
-        issuer, keys = self._issuer(unverified)
-        key = keys.find(unverified.kid)
-        if key is None:
+        issuer, keys = self._issuer(unverified), self._key_sets.get(unverified.issuer)
+        if keys is None or (key := keys.find(unverified.kid)) is None:
             raise InvalidToken("unknown_key")
         return principal_of(verified(unverified, key, Accepted.of(issuer)), issuer)
 
-    def _issuer(self, unverified: Unverified) -> tuple[Issuer, KeySet]:
-        found = self._issuers.get(unverified.issuer)
+    def _issuer(self, unverified: Unverified) -> Issuer:
+        found = self._known.find(unverified.issuer)
         if found is None:
             raise InvalidToken("unknown_issuer")
         return found

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import jwt
 
-from orchestrator.identity import Principal
+from orchestrator.identity import SCOPES, Principal
 from orchestrator.identity.authorization import scopes_of
 from orchestrator.models.issuers import Issuer, value_of
 
@@ -35,6 +35,7 @@ PLAIN_TYPES = ("jwt", "")
 OTHER_KINDS = ("id", "refresh", "offline", "logout")  # in the claim `typ`, as Keycloak marks its tokens
 ID_MARKS = ("nonce", "at_hash", "c_hash", "s_hash", "events")
 KEY_HEADERS = ("jwk", "jku", "x5c", "x5u", "crit", "b64")
+SCOPE_CLAIMS = ("scope", "scp")  # RFC 8693, and the name that Entra and Okta use
 LEEWAY_SECONDS = 30
 OWN_ISSUER = "urn:mayfly:users"  # of own users' tokens; not a URL, so different from all issuers
 MOST_SECONDS = 86400  # from `iat` to `exp`: issuers revoke a token only by its expiry
@@ -136,16 +137,33 @@ def principal_of(claims: dict[str, Any], issuer: Issuer) -> Principal:
             raise InvalidToken("tenant_not_of_issuer")
     mapped = ((issuer.roles_claim, issuer.roles), (issuer.groups_claim, issuer.groups))
     roles = frozenset(table[name] for claim, table in mapped for name in _names(claims, claim, table) if name in table)
-    return Principal(id=f"oidc:{issuer.issuer}#{subject}", tenant=str(tenant), roles=roles, scopes=scopes_of(roles))
+    return Principal(
+        id=f"oidc:{issuer.issuer}#{subject}",
+        tenant=str(tenant),
+        roles=roles,
+        scopes=_delegated(claims, scopes_of(roles)),
+        may_create_tenant=issuer.create_tenants or tenant == issuer.tenant or tenant in issuer.tenants,
+    )
+
+
+def _delegated(claims: dict[str, Any], scopes: frozenset[str]) -> frozenset[str]:
+    """The scopes of the roles that a token was made for: those that it names, all if it names none of Mayfly's."""
+    named = [claims[claim] for claim in SCOPE_CLAIMS if claim in claims]
+    words = [word for value in named for word in (value.split() if isinstance(value, str) else _texts(value, "scope"))]
+    wanted = frozenset(words) & frozenset(SCOPES)
+    return scopes if not wanted else wanted if "admin" in scopes else wanted & scopes
 
 
 def _names(claims: dict[str, Any], claim: str, table: dict[str, Any]) -> list[str]:
     """The values of a claim, which is a text or a list of texts; empty for a claim without configured roles."""
     value = value_of(claims, claim) if table else None
-    names = [] if value is None else [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or len(names) > MOST_VALUES or not all(isinstance(name, str) for name in names):
-        raise InvalidToken("roles")
-    return names
+    return [] if value is None else [value] if isinstance(value, str) else _texts(value, "roles")
+
+
+def _texts(value: Any, name: str) -> list[str]:
+    if not isinstance(value, list) or len(value) > MOST_VALUES or not all(isinstance(text, str) for text in value):
+        raise InvalidToken(name)
+    return value
 
 
 def _json(part: str) -> dict[str, Any]:

@@ -32,16 +32,16 @@ class Authority:
         alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
         leaf = leaf.add_extension(alternatives, critical=True)
         self.certificate = path / "authority.pem"
-        self._server = path / "server.pem"
+        self.server_file = path / "server.pem"
         pem = serialization.Encoding.PEM
         self.certificate.write_bytes(root.sign(own_key, hashes.SHA256()).public_bytes(pem))
         private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        self._server.write_bytes(private + leaf.sign(own_key, hashes.SHA256()).public_bytes(pem))
+        self.server_file.write_bytes(private + leaf.sign(own_key, hashes.SHA256()).public_bytes(pem))
 
     def server(self) -> ssl.SSLContext:
         """For a server with the certificate."""
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        made.load_cert_chain(self._server)
+        made.load_cert_chain(self.server_file)
         return made
 
     def client(self) -> ssl.SSLContext:

@@ -7,6 +7,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable
+from heapq import heappop, heappush
 from typing import Any
 
 import pytest
@@ -23,6 +24,8 @@ from tests.builders.processes.slots import Handler
 from tests.builders.records import LATER, now, submit, take
 from tests.harness import RedisServer, eventually
 from worker.slots import SlotWorker
+
+SLOTS, LENGTH_SECONDS = 2, 10
 
 
 @pytest.fixture
@@ -62,6 +65,44 @@ def test_long_queue_of_a_tenant_delays_no_other_tenant(
     while (claim := take(store)) is not None and claim.id != innocent:
         taken += 1
     assert taken == before
+
+
+@pytest.mark.parametrize(
+    ("starts", "queued"),
+    [
+        pytest.param(240, 300, id="20 minutes"),
+        pytest.param(86_400 * SLOTS // LENGTH_SECONDS, 10_000, id="a day", marks=pytest.mark.complete),
+    ],
+)
+def test_newcomer_starts_within_two_lengths_after_steady_load(store: Store, starts: int, queued: int) -> None:
+    """Slots that are always busy, and a tenant that always has as many queued, at simulated times."""
+    dice, deliveries = random.Random(1), queue.Deliveries(store.redis, store.redis, "w")
+    running: list[tuple[float, int, Claim, str]] = []
+    came: dict[str, float] = {}
+    waits: dict[str, float] = {}
+    now = 0.0
+    for _ in range(queued):
+        submit(store, tenant="long", limit=2 * queued, tenant_limit=2 * queued)
+    for number in range(starts):
+        if len(running) == SLOTS:
+            now, _, ended, tenant = heappop(running)
+            end(store, ended)
+            store.records.delete(ended.id, tenant)
+        taken = deliveries.take(ISOLATIONS)
+        assert taken is not None
+        tenant = taken.queue.partition(":")[0]
+        heappush(running, (now + dice.uniform(0.7, 1.3) * LENGTH_SECONDS, number, taken.claim, tenant))
+        if taken.claim.id in came:
+            waits[taken.claim.id] = now - came[taken.claim.id]
+        if tenant == "long":
+            submit(store, tenant="long", limit=2 * queued, tenant_limit=2 * queued)
+        if number % (starts // 24) == SLOTS:  # the newcomer, and beside it the control in the long queue
+            for name in (f"new-{number}", "long"):
+                came[submit(store, tenant=name, limit=2 * queued, tenant_limit=2 * queued)] = now
+    newcomers = list(came)[::2]
+    assert len(newcomers) == 24
+    assert [id for id in newcomers if waits.get(id, now) > 2 * LENGTH_SECONDS] == []
+    assert min(waits.get(id, now) for id in list(came)[1:11:2]) > 10 * LENGTH_SECONDS, "the control"
 
 
 def test_tenants_take_turns_and_each_keeps_its_order(store: Store) -> None:

@@ -28,7 +28,7 @@ from schemathesis.specs.openapi.checks import (
 
 from orchestrator.api import create_app
 from orchestrator.settings import Settings, create_secret_file
-from tests.harness import ROOT, Stack
+from tests.harness import PATIENCE, ROOT, Stack
 
 COMMITTED = ROOT / "docs" / "openapi.json"
 REGENERATE = "python -m tests.integration.orchestrator.api.test_schema"
@@ -247,7 +247,7 @@ def test_schemathesis_finds_no_server_error(api: Stack, ended: str) -> None:
             case.headers.pop("Prefer", None)  # it could hold the test up for a minute, as could the wait for an event
             if case.path == "/api/v1/security-events" and isinstance(case.query, dict):
                 case.query.pop("wait", None)
-            answer = case.call(base_url=url, headers={"Authorization": f"Bearer {api.key}"})
+            answer = case.call(base_url=url, headers={"Authorization": f"Bearer {api.key}"}, timeout=60 * PATIENCE)
             if case.path == "/readyz":  # without a worker it rightly is 503
                 assert answer.status_code in (503, 405)
                 return

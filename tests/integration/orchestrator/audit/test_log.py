@@ -13,8 +13,11 @@ from orchestrator.audit import AuditEntry
 from orchestrator.audit.chain import Link, Seal, Signer, Verdict, verify
 from orchestrator.audit.log import AuditLog
 from orchestrator.identity import Principal
+from orchestrator.janitor import sealing
+from orchestrator.janitor.sealing import Sealer
 from orchestrator.store import Store, keys
 from orchestrator.store.security import LogBounds
+from tests.harness import eventually
 
 SECRET = b"s" * 32
 ADMIN = Principal(id="key:admin", key_id="admin", tenant="default", scopes=frozenset({"admin"}))
@@ -61,6 +64,17 @@ def test_entries_are_sealed_once(audit: AuditLog, store: Store) -> None:
     assert [seal.entries for seal in audit.seals()] == [3, 4]
     assert [record.entry.resource for record in audit.read(everything).items][:2] == ["api-key/0", "api-key/1"]
     assert not events(store)
+
+
+def test_sealer_seals_new_entries_within_a_second_and_at_its_end(audit: AuditLog) -> None:
+    sealer = Sealer(audit)
+    sealer.start()
+    write(audit, 3)
+    eventually(lambda: audit.last_seal().entries == 3, "the entries are sealed")
+    assert sealing.PAUSE_SECONDS < 1
+    write(audit)
+    sealer.stop()
+    assert audit.last_seal().entries == 4
 
 
 def test_one_of_two_processes_adds_a_seal(audit: AuditLog, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

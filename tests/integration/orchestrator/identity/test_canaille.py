@@ -1,10 +1,14 @@
-"""Access tokens of a second real OIDC issuer, Canaille, which marks neither access tokens nor ID tokens by a type."""
+"""Access tokens of a second real OIDC issuer, Canaille, which marks neither access tokens nor ID tokens by a type.
+
+The settings have one of its two issuers; an administrator declares the other while Mayfly runs.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,10 +19,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from orchestrator.identity.issuers.key_sets import PAUSE_SECONDS
+from orchestrator.store import keys
 from tests.agents.installed import canaille_program
 from tests.harness import Process, Stack, bearer, eventually, free_port
 
-SUBMIT = "/api/v1/executions"
+SUBMIT, ISSUERS = "/api/v1/executions", "/api/v1/issuers"
 PROGRAM = {"environment": "python", "code": "1"}
 BACK = "http://127.0.0.1/back"
 SCOPE = "openid profile groups"
@@ -30,6 +35,10 @@ USERS = {
     "traveller": {"tenant": "../t", "group": "travellers"},
     "foreign": {"tenant": "t-else", "group": "strangers"},
 }
+COMMON = {
+    "audience": AUDIENCE, "plain_tokens": True, "tenants": ["t-oidc"], "groups_claim": "groups",
+    "groups": {"builders": "developer", "on-call": "operator"},
+}  # fmt: skip
 CLIENTS = {AUDIENCE: AUDIENCE, "cli": AUDIENCE, "other": "other"}  # and the audience of each one's tokens
 
 
@@ -112,16 +121,20 @@ def canaille(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canaille]:
 
 @pytest.fixture(scope="module")
 def api_settings(canaille: Canaille) -> dict[str, Any]:
-    common = {
-        "audience": AUDIENCE, "plain_tokens": True, "tenants": ["t-oidc"], "groups_claim": "groups",
-        "groups": {"builders": "developer", "on-call": "operator"},
-    }  # fmt: skip
-    return {
-        "issuers": [
-            {**common, "issuer": canaille.issuer(), "tenant_claim": "preferred_username"},
-            {**common, "issuer": canaille.issuer("localhost"), "tenant_claim": "groups"},  # which is a list
-        ]
-    }
+    return {"issuers": [{**COMMON, "issuer": canaille.issuer("localhost"), "tenant_claim": "groups"}]}  # a list
+
+
+@pytest.fixture(scope="module")
+def api(api: Stack, canaille: Canaille) -> Stack:
+    declare(api, canaille)
+    return api
+
+
+def declare(api: Stack, canaille: Canaille, **changed: Any) -> dict[str, Any]:
+    wanted = {**COMMON, "issuer": canaille.issuer(), "tenant_claim": "preferred_username", **changed}
+    answer = api.client.put(ISSUERS, json=wanted)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
 
 
 def status(api: Stack, token: str) -> int:
@@ -163,6 +176,61 @@ def test_id_token_of_a_sign_in_is_refused_and_its_access_token_is_taken(api: Sta
 def test_wrong_token_is_refused(api: Stack, canaille: Canaille, user: str, client: str, host: str) -> None:
     answer = api.client.get(SUBMIT, headers=bearer(canaille.access_token(user, client, host)))
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+
+def test_declared_issuer_is_listed_once_and_changes_are_audited(api: Stack, canaille: Canaille) -> None:
+    made = declare(api, canaille)
+    assert declare(api, canaille) == made, "a repeated request changes nothing"
+    listed: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = api.client.get(ISSUERS, params={"limit": 1, **({"cursor": cursor} if cursor else {})}).json()
+        listed, cursor = listed + page["items"], page["next_cursor"]
+    own, settings = listed
+    assert (own, own["in_settings"], settings["in_settings"]) == (made, False, True)
+    assert api.client.get(f"{ISSUERS}/{made['id']}").json() == made
+    refused = [
+        api.client.delete(f"{ISSUERS}/{settings['id']}"),
+        api.client.put(ISSUERS, json={**COMMON, "issuer": settings["issuer"], "tenant": "t"}),
+        api.client.put(ISSUERS, json={"issuer": "http://login.example", "audience": "a", "tenant": "t"}),
+        api.client.delete(f"{ISSUERS}/unknown"),
+        api.client.get(f"{ISSUERS}/unknown"),
+    ]
+    assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [
+        (409, "issuer_in_settings"), (409, "issuer_in_settings"), (422, "validation_failed"), (404, "not_found"),
+        (404, "not_found"),
+    ]  # fmt: skip
+    assert audited(api, made["id"]) == ["issuer.declare"]
+
+
+def audited(api: Stack, id: str) -> list[str]:
+    items = api.client.get("/api/v1/audit", params={"limit": 1000}).json()["items"]
+    return [item["action"] for item in items if item.get("resource") == f"issuer/{id}"]
+
+
+def test_changed_or_removed_issuer_counts_with_the_next_request(api: Stack, canaille: Canaille) -> None:
+    token = canaille.access_token("dev")
+    assert status(api, token) == 200
+    made = declare(api, canaille, groups={})
+    assert status(api, token) == 403, "it has no role any more"
+    assert api.client.delete(f"{ISSUERS}/{made['id']}").status_code == 204
+    assert status(api, token) == 401
+    with closing(api.redis.client()) as redis:
+        forged = json.dumps(
+            {**COMMON, "issuer": canaille.issuer(), "tenant": "t-oidc", "groups": {"builders": "admin"}}
+        )
+        for stored in (forged, f"{'0' * 64} {forged}"):
+            redis.hset(keys.ISSUERS, made["id"], stored)
+            assert status(api, token) == 401, "a client of Redis declares no issuer"
+        redis.hdel(keys.ISSUERS, made["id"])
+    declare(api, canaille)
+    assert status(api, token) == 200
+    assert audited(api, made["id"])[-3:] == ["issuer.declare", "issuer.remove", "issuer.declare"]
+
+
+def test_agents_learn_of_a_declared_issuer(api: Stack, canaille: Canaille) -> None:
+    found = api.client.get("/.well-known/oauth-protected-resource/mcp").json()
+    assert canaille.issuer() in found["authorization_servers"]
 
 
 def test_known_keys_continue_while_the_issuer_is_down(api: Stack, canaille: Canaille) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -159,6 +160,17 @@ def test_caller_and_its_tenant_are_looked_up_in_one_round_trip(api: Stack, issue
     looked_up = [f"{keys.TENANTS} {caller.tenant}", *filter(None, [caller.key])]
     about = [command for command in sent if any(words in command for words in looked_up)]
     assert len(about) == 5, about
+
+
+def test_accepted_credentials_are_logged(api: Stack, issuer: RealIssuer) -> None:
+    for kind, name in zip(KINDS, ("key", "user", "oidc"), strict=True):
+        caller = credential(api, issuer, kind)
+        id = api.client.post(SUBMIT, json=PROGRAM, headers=bearer(caller.token)).json().get("principal")
+        assert api.client.get(SUBMIT, headers=bearer(caller.token)).status_code == 200
+        lines = [json.loads(line) for line in (api.directory / "api.log").read_text().splitlines() if line[:1] == "{"]
+        found = [line for line in lines if line["event"] == "credential.accepted" and line["tenant"] == caller.tenant]
+        assert {(line["kind"], line["address"]) for line in found} == {(name, "127.0.0.1")}, kind
+        assert id is None or id in {line["principal"] for line in found}
 
 
 @pytest.mark.parametrize("kind", KINDS)

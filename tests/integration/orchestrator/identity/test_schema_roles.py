@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from orchestrator.identity import SCOPES
 from orchestrator.identity.authorization import ACTIONS, ROLES, ROUTES, Action
-from tests.harness import Stack
+from tests.harness import PATIENCE, Stack
 
 SUBMIT = "/api/v1/executions"
 MANY = 100  # examples of a control, of which some meet what they are to find
@@ -150,7 +150,7 @@ def try_operations(
             case.headers.pop("Prefer", None)  # it could hold the test up for a minute, as could the wait for an event
             if path == "/api/v1/security-events" and isinstance(case.query, dict):
                 case.query.pop("wait", None)
-            answer = case.call(base_url=url, headers={"Authorization": f"Bearer {caller.key}"})
+            answer = case.call(base_url=url, headers={"Authorization": f"Bearer {caller.key}"}, timeout=60 * PATIENCE)
             if not (path in PARTLY_AWAY and answer.status_code == 503):
                 case.validate_response(answer, checks=CHECKS)
             sent = f"{case.method.upper()} {path}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from redis.exceptions import ResponseError
 from orchestrator.errors import StoreUnavailable
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
-from tests.harness import RedisServer, eventually
+from tests.builders.processes.certificates import Authority
+from tests.harness import RedisServer, eventually, free_port
 
 AT_ONCE = 8
 THREADS = 150  # more than redis-py's pool would make connections
@@ -32,6 +33,30 @@ def test_ended_threads_release_their_connections(tmp_path: Path) -> None:
     assert received == [b"PONG"] * THREADS
     assert store.redis.info("clients")["connected_clients"] < THREADS / 2
     store.redis.close()
+    server.stop()
+
+
+def test_redis_with_tls_needs_a_valid_certificate(tmp_path: Path) -> None:
+    (other := tmp_path / "other").mkdir()
+    own, stranger, port = Authority(tmp_path, "localhost"), Authority(other, "localhost"), free_port()
+    files = {"cert": own.server_file, "key": own.server_file, "ca-cert": own.certificate}
+    options = [word for name, path in files.items() for word in (f"--tls-{name}-file", str(path))]
+    server = RedisServer(tmp_path, "--tls-port", str(port), "--tls-auth-clients", "no", *options)
+    server.start()
+
+    def answer(host: str, authority: Authority) -> Any:
+        url = f"rediss://{host}:{port}/0?ssl_ca_certs={authority.certificate}"
+        store = open_store(Settings(state_dir=tmp_path, redis_url=url))
+        with closing(store.redis):
+            return store.redis.send("PING")
+
+    assert answer("localhost", own) == b"PONG"
+    with pytest.raises(StoreUnavailable):
+        answer("localhost", stranger)
+    with pytest.raises(StoreUnavailable):
+        answer("127.0.0.1", own)
+    with pytest.raises(StoreUnavailable):
+        open_store(Settings(state_dir=tmp_path, redis_url=f"redis://localhost:{port}/0")).redis.send("PING")
     server.stop()
 
 

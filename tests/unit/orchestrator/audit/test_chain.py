@@ -66,7 +66,9 @@ def test_entry_that_repeats_an_earlier_one_is_found(at: int) -> None:
 @pytest.mark.parametrize("without", range(2))
 def test_missing_seal_is_found(without: int) -> None:
     seals = sealed()
-    assert faults(LINKS, seals[:without] + seals[without + 1 :])
+    found = verify(None, seals[:without] + seals[without + 1 :], LINKS, SIGNER.public_key)
+    before, after = ["0-0", *(seal.position for seal in seals)][without], seals[without + 1].position
+    assert f"Seals between {before} and {after} are missing." in found.faults
 
 
 def test_seals_of_another_key_are_found() -> None:

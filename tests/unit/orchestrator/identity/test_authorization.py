@@ -39,6 +39,8 @@ EXPECTED = {
     "tenant.change":               "ww -- -- -- --",
     "user.read":                   "ww -- -- -- --",
     "user.change":                 "ww -- -- -- --",
+    "issuer.read":                 "ww -- -- -- --",
+    "issuer.change":               "ww -- -- -- --",
     "service_account.read":        "ww -- -- -- w-",
     "service_account.change":      "ww -- -- -- w-",
     "metrics.read":                "ww ww -- -- --",

@@ -26,6 +26,19 @@ from tests.builders.issuers import AUDIENCE, SigningKey
 OLD, NEW = SigningKey("old"), SigningKey("new")
 
 
+class Settings:
+    """The issuers of the settings."""
+
+    def __init__(self, *issuers: Issuer) -> None:
+        self._issuers = {issuer.issuer: issuer for issuer in issuers}
+
+    def find(self, url: str) -> Issuer | None:
+        return self._issuers.get(url)
+
+    def in_settings(self, url: str) -> bool:
+        return url in self._issuers
+
+
 class Served:
     """An issuer's documents over HTTP, which can be changed, withheld and counted."""
 
@@ -58,7 +71,7 @@ class Served:
         self._thread.start()
 
     def issuers(self) -> Issuers:
-        return Issuers([Issuer(issuer=self.url, audience=AUDIENCE, tenant="t", roles={"r": "developer"})])
+        return Issuers(Settings(Issuer(issuer=self.url, audience=AUDIENCE, tenant="t", roles={"r": "developer"})))
 
     def token(self, key: SigningKey, kid: str | None = None) -> str:
         return key.sign(self.claims(), kid=kid or key.kid)
@@ -174,7 +187,7 @@ async def test_known_keys_stay_valid_while_the_issuer_is_down(served: Served, mo
 async def test_documents_of_another_issuer_are_not_taken(served: Served) -> None:
     other = Issuer(issuer=f"{served.url}/other", audience=AUDIENCE, tenant="t")
     token = OLD.sign({"iss": other.issuer, "aud": AUDIENCE, "sub": "s", "iat": time.time(), "exp": time.time() + 300})
-    assert not await is_taken(Issuers([other]), token)
+    assert not await is_taken(Issuers(Settings(other)), token)
 
 
 @in_loop

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from orchestrator.identity.issuers.tokens import Accepted, InvalidToken, Key, principal_of, read, verified
 from orchestrator.models.issuers import Issuer, value_of
 from orchestrator.settings import Settings
+from tests.builders.forged_tokens import part
 from tests.builders.issuers import AUDIENCE, SigningKey
 from tests.harness import ROOT
 
@@ -68,6 +69,13 @@ def test_an_algorithm_that_the_key_is_not_for_is_refused() -> None:
         verified(token, Key(("ES384",), KEY.private.public_key()), Accepted.of(issuer()))
 
 
+@pytest.mark.parametrize("algorithm", ["none", "None", "HS256", "RS512", ["ES256"], None], ids=repr)
+def test_algorithm_outside_the_list_is_refused_before_its_key_is_looked_for(algorithm: Any) -> None:
+    header = part({"alg": algorithm, "typ": "at+jwt", "kid": "unknown"})
+    with pytest.raises(InvalidToken, match=r"^algorithm$"):
+        read(f"{header}.{part({'iss': URL})}.x")
+
+
 def test_claims_become_principal_tenant_and_listed_roles() -> None:
     found = principal_of({**GOOD, "roles": ["r", "admin"], "groups": "g"}, issuer())
     assert (found.id, found.key_id, found.tenant) == (f"oidc:{URL}#s", None, "acme")
@@ -83,11 +91,67 @@ def test_claims_become_principal_tenant_and_listed_roles() -> None:
         {"tenant": None}, {"tenant": 5}, {"tenant": ["acme"]}, {"tenant": ""}, {"tenant": "Acme"}, {"tenant": "a/b"},
         {"tenant": "acme\n"}, {"tenant": "x" * 64}, {"sub": ""}, {"sub": 5}, {"sub": "x" * 256}, {"sub": "a\nb"},
         {"roles": 5}, {"roles": {"r": 1}}, {"roles": ["r", 5]}, {"roles": ["x"] * 1001}, {"groups": [["g"]]},
+        {"scope": 5}, {"scope": {"mcp": True}}, {"scp": ["mcp", 5]},
     ],
 )  # fmt: skip
 def test_claims_of_another_type_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
         principal_of({**GOOD, **changed}, issuer())
+
+
+@pytest.mark.parametrize(
+    ("claims", "role", "scopes"),
+    [
+        ({"scope": "openid executions:read"}, "developer", {"executions:read"}),
+        ({"scp": ["mcp", "executions:read", "audit:read"]}, "developer", {"mcp", "executions:read"}),
+        ({"scope": "executions:read"}, "admin", {"executions:read"}),
+        ({"scope": "admin"}, "developer", set()),
+        ({"scope": "audit:read"}, "developer", set()),
+        ({"scope": "openid profile"}, "auditor", {"security:read", "audit:read"}),
+        ({}, "auditor", {"security:read", "audit:read"}),
+    ],
+)
+def test_scope_claim_narrows_the_scopes_of_roles(claims: dict[str, Any], role: str, scopes: set[str]) -> None:
+    assert principal_of({**GOOD, **claims}, issuer(roles={"r": role}, groups={})).scopes == scopes
+
+
+def test_issuers_tokens_create_the_tenants_that_the_operator_named() -> None:
+    assert principal_of(GOOD, issuer(create_tenants=True)).may_create_tenant
+    assert principal_of(GOOD, issuer(tenants=["acme"])).may_create_tenant
+    assert principal_of({"sub": "s"}, issuer(tenant_claim=None, tenant="fixed")).may_create_tenant
+    assert not principal_of(GOOD, issuer()).may_create_tenant
+
+
+# Claims as a CI system and Kubernetes put them into tokens of jobs and service accounts; docs/login.md has both tables.
+MACHINES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "CI system": (
+        {
+            "sub": "repo:acme/app:ref:refs/heads/main", "repository": "acme/app", "repository_owner": "acme",
+            "ref": "refs/heads/main", "event_name": "push", "jti": "x",
+        },
+        {"tenant_claim": "repository_owner", "roles_claim": "repository", "roles": {"acme/app": "developer"}},
+    ),
+    "Kubernetes": (
+        {
+            "sub": "system:serviceaccount:acme:builder", "aud": ["mayfly"],
+            "kubernetes.io": {"namespace": "acme", "serviceaccount": {"name": "builder", "uid": "u"}},
+        },
+        {
+            "tenant_claim": "/kubernetes.io/namespace", "roles_claim": "sub",
+            "roles": {"system:serviceaccount:acme:builder": "developer"},
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MACHINES)
+def test_tokens_of_machines_have_tenant_and_role(kind: str) -> None:
+    claims, table = MACHINES[kind]
+    configured = issuer(**table, audience="mayfly", plain_tokens=True)
+    token = signed("JWT" if kind == "CI system" else None, **{"aud": "mayfly", **claims})
+    key = Key(("ES256",), KEY.private.public_key())
+    found = principal_of(verified(read(token), key, Accepted.of(configured)), configured)
+    assert (found.id, found.tenant, found.roles) == (f"oidc:{URL}#{claims['sub']}", "acme", frozenset({"developer"}))
 
 
 def test_issuer_is_bound_to_its_tenants() -> None:

@@ -1,4 +1,8 @@
-"""Two hundred tenants with fifty keys each: quotas and usage are exact while API processes are killed."""
+"""Two hundred tenants with fifty keys each, all of which submit: quotas and usage are exact while a process is killed.
+
+Some keys of each tenant submit to two API processes, the others to Redis as an API process does: by its script, with a
+cache of quotas.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 
 import httpx2
+import pytest
 from httpx2 import TransportError
 
 from orchestrator import queue
+from orchestrator.errors import QuotaExceeded
 from orchestrator.identity.api_keys import ApiKeys, NewKey
 from orchestrator.identity.tenants import Records
 from orchestrator.models import ISOLATIONS, Usage
@@ -24,13 +30,13 @@ from orchestrator.settings import Settings
 from orchestrator.states import Reason, cancelled
 from orchestrator.store import Store, open_store
 from orchestrator.store.accounting import microseconds
-from tests.builders.records import result
+from tests.builders.records import result, submit
 from tests.harness import Process, Stack, bearer, eventually, free_port
 
 TENANTS, KEYS, SUBMITTERS = 200, 50, 16
-BUSY_KEYS, TRIES = 8, 2  # of each tenant, and submissions with each
-OF_KEY, OF_TENANT = 1, 5  # executions a day; only every other tenant is bounded
-KILLS = (600, 1600)  # answers after which a process is killed
+TRIES = 2  # submissions over HTTP with each key
+OF_KEY, OF_TENANT = 1, 5  # executions a day; every eighth tenant is bounded by its keys alone
+KILLS = (2000, 5000)  # answers after which a process is killed
 FIELDS = ("executions", "wall_seconds", "cpu_seconds", "output_bytes")
 Sums = defaultdict[tuple[str, str], Counter[str]]
 
@@ -40,7 +46,7 @@ def names() -> list[str]:
 
 
 def expected(tenant: str) -> int:
-    return OF_TENANT if int(tenant[2:]) % 2 else OF_KEY * BUSY_KEYS
+    return OF_TENANT if int(tenant[2:]) % 8 else OF_KEY * KEYS
 
 
 def secrets_of(store: Store, api_keys: ApiKeys, tenant: str) -> list[tuple[str, str]]:
@@ -113,14 +119,23 @@ def run_executions(store: Store, sums: Sums, is_done: threading.Event, seed: int
         own["output_bytes"] += out
 
 
-def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(api: Stack) -> None:
+@pytest.mark.parametrize("over_http", [4, pytest.param(KEYS, marks=pytest.mark.complete)])
+def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(api: Stack, over_http: int) -> None:
+    """``over_http``: keys of each tenant."""
     settings = Settings(state_dir=api.directory / "state", redis_url=api.redis.url)
-    store = open_store(settings)
+    store, third = open_store(settings), open_store(settings)
     api_keys = ApiKeys(store, None, settings.secret())
-    with closing(store.redis), ThreadPoolExecutor(SUBMITTERS + 2) as threads, Restarted(api) as second:
+    with (
+        closing(store.redis),
+        closing(third.redis),
+        ThreadPoolExecutor(SUBMITTERS + 2) as threads,
+        Restarted(api) as second,
+    ):
         made = dict(zip(names(), threads.map(lambda name: secrets_of(store, api_keys, name), names()), strict=True))
-        busy = {name: made[name][number % (KEYS - BUSY_KEYS) :][:BUSY_KEYS] for number, name in enumerate(made)}
-        todo = [(name, secret) for name, own in busy.items() for _, secret in own for _ in range(TRIES)]
+        todo: list[tuple[str, str, str | None]] = []  # tenant, key, and its secret for a submission over HTTP
+        for name, own in made.items():
+            todo += [(name, id, secret) for id, secret in own[:over_http] for _ in range(TRIES)]
+            todo += [(name, id, None) for id, _ in own[over_http:]]
         random.Random(1).shuffle(todo)
         sums: Sums = defaultdict(Counter)
         is_done, lock = threading.Event(), threading.Lock()
@@ -130,13 +145,17 @@ def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(ap
         def submitter(number: int) -> None:
             with httpx2.Client(timeout=30) as http:
                 for position in range(number, len(todo), SUBMITTERS):
-                    name, secret = todo[position]
-                    headers = {**bearer(secret), "Idempotency-Key": secrets.token_hex(8)}
-                    answer = send(http, [str(api.client.base_url), second.url], position, headers)
+                    name, key, secret = todo[position]
+                    if secret is None:
+                        status, id = offer(third, name, key)
+                    else:
+                        headers = {**bearer(secret), "Idempotency-Key": secrets.token_hex(8)}
+                        answer = send(http, [str(api.client.base_url), second.url], position, headers)
+                        status, id = answer.status_code, answer.json().get("id", "")
                     with lock:
-                        answered.append(answer.status_code)
-                        if answer.status_code == 202:
-                            accepted[name].add(answer.json()["id"])
+                        answered.append(status)
+                        if status == 202:
+                            accepted[name].add(id)
                         if len(answered) in KILLS:
                             second.kill()
 
@@ -152,8 +171,16 @@ def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(ap
         assert {name: len(ids) for name, ids in accepted.items()} == {name: expected(name) for name in names()}
         assert second.kills == len(KILLS)
         for name in names():
-            check_usage(api, store, name, {key: sums[name, key] for key, _ in busy[name] if sums[name, key]})
+            check_usage(api, store, name, {key: sums[name, key] for key, _ in made[name] if sums[name, key]})
         assert store.records.recount() == 0, "the janitor finds nothing to repair"
+
+
+def offer(store: Store, tenant: str, key: str) -> tuple[int, str]:
+    """Submit as an API process does; the status of its answer, and the execution's id."""
+    try:
+        return 202, submit(store, tenant=tenant, key=key, limit=10**6, tenant_limit=10**6)
+    except QuotaExceeded:
+        return 429, ""
 
 
 def send(http: httpx2.Client, urls: list[str], turn: int, headers: dict[str, str]) -> httpx2.Response:

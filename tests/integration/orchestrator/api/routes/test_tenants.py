@@ -11,8 +11,11 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.models.tenants.records import MOST_KEYS
-from orchestrator.store import keys
+from orchestrator.settings import Settings
+from orchestrator.states import Reason, cancelled
+from orchestrator.store import keys, open_store
 from tests.builders.people.own_users import USERS, OwnUsers
+from tests.builders.records import claimed
 from tests.harness import Stack, bearer, eventually
 
 TENANTS, KEYS, SUBMIT = "/api/v1/tenants", "/api/v1/api-keys", "/api/v1/executions"
@@ -113,6 +116,31 @@ def test_deleted_tenant_is_refused_at_once_and_leaves_no_data(api: Stack, tenant
     assert actions.count(actions[begun + 1]) == 1
     assert create(api, tenant)["state"] == "active"
     assert status(api, headers) == (401, "unauthenticated"), "a new tenant of that name has none of the old keys"
+
+
+def test_tenant_with_a_running_execution_is_gone_after_its_end(api: Stack, tenant: str) -> None:
+    """A worker that runs an execution during the deletion is asked to stop, and may still write its end."""
+    headers = api.headers_of(tenant, *SCOPES)
+    ids = [api.submit(headers=headers, **PROGRAM).json()["id"] for _ in range(2)]
+    store = open_store(Settings(state_dir=api.directory / "state", redis_url=api.redis.url))
+    with closing(store.redis), closing(store.redis.pubsub()) as worker:
+        worker.subscribe(keys.CANCEL)
+        claim = claimed(store, ids[0])
+        store.records.start(claim, store.now(), [("stdout", b"x", False)])
+        assert api.client.delete(f"{TENANTS}/{tenant}").status_code == 202
+        eventually(
+            lambda: (message := worker.get_message(timeout=1)) and message["data"] == claim.id.encode(),
+            "the worker is asked to stop",
+        )
+        eventually(lambda: api.client.get(f"{SUBMIT}/{ids[1]}").status_code == 404, "the queued execution is gone")
+        assert api.client.get(f"{TENANTS}/{tenant}").json()["state"] == "deleting"
+        assert api.client.post(TENANTS, json={"id": tenant}).json()["code"] == "already_exists"
+        assert store.records.end(claim.id, cancelled(Reason.CANCELLED_BY_OPERATOR), "", claim.attempt)
+        eventually(lambda: api.client.get(f"{TENANTS}/{tenant}").status_code == 404, "the tenant is gone")
+        assert not store.redis.exists(keys.execution(claim.id), keys.stream(claim.id), keys.tenant_index(tenant))
+        assert store.records.recount() == 0, "nothing stays in use"
+        usage = api.client.get(f"{TENANTS}/{tenant}/usage", params={"by": "key"}).json()
+        assert usage["total"]["executions"] == 2, "its usage stays"
 
 
 def test_service_accounts_bound_and_end_their_keys(api: Stack, tenant: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from typing import Any
 
 import jwt
 import pytest
 
 from orchestrator.host.token_keys import ACCESS_SECONDS, rotate
+from orchestrator.store import keys
 from tests.builders.mcp_calls import Agent
 from tests.builders.people.own_users import LOGOUT, PASSWORD, REFRESH, USERS, OwnUsers
 from tests.harness import Stack, bearer, eventually
@@ -119,6 +121,18 @@ def test_own_password_change_ends_every_session(users: OwnUsers) -> None:
     assert users.send(REFRESH, refresh_token=session["refresh_token"]).status_code == 401
     assert users.status(changed.json()["access_token"]) == 200
     assert [users.log_in(user).status_code, users.log_in(user, password=new).status_code] == [401, 200]
+
+
+def test_session_that_is_missing_in_its_users_list_ends_with_the_password(api: Stack, users: OwnUsers) -> None:
+    """A Redis that lost writes: the session is of an older password, and so has ended."""
+    user = users.create()
+    session = users.session(user)
+    with closing(api.redis.client()) as redis:
+        assert redis.delete(keys.user_sessions(user.id))
+    assert users.status(session["access_token"]) == 200
+    assert api.client.patch(f"{USERS}/{user.id}", json={"password": "a password by the admin"}).status_code == 200
+    assert users.status(session["access_token"]) == 401
+    assert users.send(REFRESH, refresh_token=session["refresh_token"]).status_code == 401
 
 
 CHANGES: dict[str, tuple[dict[str, Any], int]] = {
