@@ -46,7 +46,11 @@ class WorkerStatus(Frozen):
     trouble: tuple[str, ...] = Field(
         (), description="Reasons why the worker takes no executions for now, or none of an isolation."
     )
-    lacking: tuple[str, ...] = Field((), description="Parts of its expected hardening that its process lacks.")
+    lacking: tuple[str, ...] = Field(
+        (),
+        description="Parts of its expected hardening that its process lacks.",
+        exclude_if=lambda lacking: not lacking,  # so that older APIs read the status
+    )
     heartbeat_age_seconds: float = 0.0
 
 

@@ -19,12 +19,14 @@ RLIMITS = {"CORE": 0, "NOFILE": 4096, "MEMLOCK": 0, "MSGQUEUE": 0}
 SHM_BYTES = 16 * 2**20
 NAMESPACES = ("pid", "ipc", "uts", "mount", "cgroup")
 NOTHING = ("nosuid", "noexec", "nodev")
-# They include files that all containers share with the host: triggers on its pressure, and its list of locks.
+# They include files that all containers share with the host: triggers on its pressure, its list of locks, and
+# the file of its name, whose waiters wake at each start of a container.
 MASKED = (
     *("/proc/acpi", "/proc/asound", "/proc/bus", "/proc/config.gz", "/proc/driver", "/proc/fs", "/proc/interrupts"),
     *("/proc/irq", "/proc/kallsyms", "/proc/kcore", "/proc/key-users", "/proc/keys", "/proc/kmsg", "/proc/locks"),
     *("/proc/latency_stats", "/proc/modules", "/proc/pressure", "/proc/sched_debug", "/proc/scsi"),
-    *("/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"),
+    *("/proc/sys/kernel/hostname", "/proc/sysrq-trigger", "/proc/timer_list", "/proc/timer_stats"),
+    *("/sys/devices/virtual/powercap", "/sys/firmware"),
 )
 READ_ONLY = ("/proc/sys",)
 # Of the host, for servers with the host's network: look-ups of names follow the host's configuration.
