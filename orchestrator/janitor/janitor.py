@@ -37,7 +37,7 @@ BATCH = 50  # ids of one script, which looks for them through a long queue in le
 KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS, keys.AUDIT_BASE), b"hash"),
-    keys.TENANTS: b"hash",
+    **dict.fromkeys((keys.TENANTS, keys.QUOTAS, keys.SWITCHES, keys.ISSUERS), b"hash"),
     **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT, keys.BACKUP, keys.RESTORING), b"string"),
     **dict.fromkeys((keys.WORKERS, keys.TENANTS_DELETING, keys.HOLDING, queue.QUEUES_KEY), b"set"),
     **dict.fromkeys([key(isolation) for isolation in ISOLATIONS for key in (keys.bell, keys.spare_bell)], b"list"),

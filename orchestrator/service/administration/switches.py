@@ -39,7 +39,7 @@ class SwitchCases:
         self._switches.check(feature)
 
     def put(self, principal: Principal, feature: str, change: SwitchChange) -> Switch:
-        """Switch a feature on or off; in force within a second in every process. Raises :class:`NotFound`."""
+        """Switch a feature on or off; workers follow with their next heartbeat. Raises :class:`NotFound`."""
         if feature not in self._features:
             raise NotFound(f"There is no feature {feature[:80]!r}; there are: {', '.join(self._features)}.")
         off = {} if change.enabled else {"changed_at": datetime.now(UTC), "changed_by": principal.id}

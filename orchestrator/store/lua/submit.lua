@@ -22,7 +22,7 @@ if remembered_key then
   local seen = redis.call('GET', remembered_key)
   if seen then return {'seen', seen} end
 end
-for number, state in ipairs(redis.call('HMGET', SWITCHES, unpack(features))) do
+for number, state in ipairs(redis.pcall('HMGET', SWITCHES, unpack(features))) do
   if state then return {'off', features[number], state} end
 end
 local current = redis.call('HMGET', QUOTAS, 't' .. tenant, 'k' .. key)

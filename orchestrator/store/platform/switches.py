@@ -10,16 +10,19 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from redis.exceptions import ResponseError
+
 from orchestrator.models.fleet import Switch
 from orchestrator.store import keys, scripts
 from orchestrator.store.allowance import feature_off, read_switch
 from orchestrator.store.connection import StoreConnection
+from orchestrator.store.malformed import report_malformed
 
 KNOWN_SECONDS = 1.0
 
 
 class Switches:
-    """Reads and changes the switches. Thread-safe: at worst two threads query Redis at once."""
+    """Reads and changes the switches. Thread-safe."""
 
     def __init__(self, connection: StoreConnection) -> None:
         self._redis: Any = connection
@@ -28,7 +31,14 @@ class Switches:
 
     def off(self) -> Mapping[str, Switch]:
         """The features that are off now, by name; cached for the other methods. Raises :class:`StoreUnavailable`."""
-        found = self._redis.hgetall(keys.SWITCHES)
+        self._known = time.monotonic() + KNOWN_SECONDS, self._known[1]  # first, so that few threads query at once
+        try:
+            found = self._redis.hgetall(keys.SWITCHES)
+        except ResponseError as error:
+            if not str(error).startswith("WRONGTYPE"):  # Redis's code; the janitor mends the key
+                raise
+            report_malformed("switches", error)
+            found = {}
         off = {switch.feature: switch for switch in (read_switch(*pair) for pair in found.items())}
         self._known = time.monotonic() + KNOWN_SECONDS, off
         return off

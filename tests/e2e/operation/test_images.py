@@ -48,7 +48,7 @@ def test_old_images_are_listed_and_removed(
 
     client = docker.APIClient(url)
     try:
-        for name in ("mayfly/old", "mayfly/used", "other/thing"):
+        for name in ("mayfly/old", "mayfly/used", "mayfly/redis", "other/thing"):
             client.import_image_from_data(tar(name), repository=name, tag="1")
         client.create_container("mayfly/used:1", "never")
         with (images / "python.tar").open("rb") as archive:
@@ -61,7 +61,7 @@ def test_old_images_are_listed_and_removed(
         assert called("prune") == old
         assert called("prune") == set()
         left = {name for image in client.images() for name in image["RepoTags"]}
-        assert left == {"mayfly/used:1", "other/thing:1", tag}
+        assert left == {"mayfly/used:1", "mayfly/redis:1", "other/thing:1", tag}
     finally:
         client.close()
     assert [place.name for place in unpacked.iterdir()] == ["1" * 64]

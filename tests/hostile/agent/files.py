@@ -44,7 +44,9 @@ for path in ("sys/kernel/core_pattern", "sys/kernel/hostname", "sys/kernel/modpr
              "sysrq-trigger", "irq/default_smp_affinity", "mtrr", "acpi/wakeup", "self/uid_map", "self/gid_map",
              "self/setgroups", "self/oom_adj", "self/timens_offsets", "self/attr/exec"):
     def write():
-        with open("/proc/" + path, "w") as file: file.write("0 0 1" if "map" in path else "1")
+        with open("/proc/" + path, "w") as file:
+            if os.fstat(file.fileno()).st_rdev: raise PermissionError(13, "a device covers it")
+            file.write("0 0 1" if "map" in path else "1")
     attempt(path, write)
 allowed = [path for path, value in probes.items() if value == "done"]
 probes.clear()

@@ -29,5 +29,8 @@ def switches(parts: PartsIn, caller: Caller) -> SwitchList:
 
 @router.put("/switches/{feature}", response_model=Switch, openapi_extra=body_of(SwitchChange))
 def put_switch(feature: str, caller: Caller, change: ChangeIn, parts: PartsIn) -> Switch:
-    """Switch a feature off or on, in force within a second in every process, without a restart."""
+    """Switch a feature off or on without a restart.
+
+    Workers follow with their next heartbeat, all other processes within a second.
+    """
     return parts.switches.put(caller, feature, change)

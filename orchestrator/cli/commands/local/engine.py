@@ -7,6 +7,7 @@ also works if only the command line is installed.
 from __future__ import annotations
 
 import json
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -18,6 +19,7 @@ from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 
 ANSWER_SECONDS = 20.0
 IMAGES = "mayfly/"  # the beginning of the builder's tags
+SERVICES = frozenset({"mayfly/service", "mayfly/redis", "mayfly/proxy"})  # of compose, which are no sandboxes'
 
 
 class EngineUnreachable(Exception):
@@ -86,16 +88,21 @@ class Engine:
         return len(self._ask("GET", "/containers/json").json())
 
     def images(self) -> list[EngineImage]:
-        """The sandbox images in the engine, of any installation; none of an engine's other images."""
+        """The sandbox images in the engine, of any installation; no service images, and none of other programs."""
         used = {str(container["ImageID"]) for container in self._ask("GET", "/containers/json?all=1").json()}
         filters = json.dumps({"reference": [f"{IMAGES}*"]})
         found = self._ask("GET", "/images/json", params={"filters": filters}).json()
-        return [EngineImage(one["Id"], tuple(one["RepoTags"]), int(one["Size"]), one["Id"] in used) for one in found]
+        tags = {one["Id"]: tuple(tag for tag in one["RepoTags"] if _is_sandbox(tag)) for one in found}
+        return [
+            EngineImage(one["Id"], tags[one["Id"]], int(one["Size"]), one["Id"] in used)
+            for one in found
+            if tags[one["Id"]]
+        ]
 
-    def remove_image(self, image: EngineImage) -> None:
-        """Remove the tags of an image, and with the last tag the image; the engine keeps an image in use."""
-        for tag in image.tags:
-            self._ask("DELETE", f"/images/{tag}")
+    def remove_image(self, image: EngineImage) -> bool:
+        """Remove the builder's tags of an image, and with the last tag the image; ``False`` if it is in use now."""
+        answers = [self._ask("DELETE", f"/images/{tag}") for tag in image.tags]
+        return all(answer.status_code != HTTPStatus.CONFLICT for answer in answers)
 
     def remove(self, id: str) -> None:
         """Kill and remove a container. Idempotent."""
@@ -109,3 +116,8 @@ class Engine:
         if response.status_code >= 500:
             raise EngineUnreachable(f"the container engine at {self.url} answered {response.status_code}")
         return response
+
+
+def _is_sandbox(tag: str) -> bool:
+    name = tag.rpartition(":")[0]
+    return name.startswith(IMAGES) and name not in SERVICES

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -49,9 +51,9 @@ def prune_images(
         prune(_unpacked(settings))
         if settings.driver == "docker":
             with _engine(settings) as engine:
-                for image in engine.images():
-                    if image.id in {copy.image for copy in old}:
-                        engine.remove_image(image)
+                doomed = {copy.image for copy in old if copy.place == "engine"}
+                kept = {one.id for one in engine.images() if one.id in doomed and not engine.remove_image(one)}
+            old = [copy for copy in old if copy.image not in kept]
     _print(old, json)
 
 
@@ -62,8 +64,9 @@ def _copies(settings: Settings) -> list[Kept]:
     current = {described["image_id"] for described in built.values()}
     found = [Kept("archive", name, one["image_id"], one["size_bytes"], False) for name, one in built.items()]
     for place in sorted(_unpacked(settings).glob("[0-9a-f]*")):
-        old = time.time() - place.stat().st_mtime >= UNUSED_SECONDS
-        found.append(Kept("unpacked", place.name[:12], f"sha256:{place.name}", _bytes(place), old))
+        with suppress(FileNotFoundError):  # a worker removes it meanwhile
+            old = time.time() - place.stat().st_mtime >= UNUSED_SECONDS
+            found.append(Kept("unpacked", place.name[:12], f"sha256:{place.name}", _bytes(place), old))
     if settings.driver == "docker":
         with _engine(settings) as engine:
             for copy in engine.images():
@@ -90,7 +93,8 @@ def _unpacked(settings: Settings) -> Path:
 
 
 def _bytes(place: Path) -> int:
-    return sum(512 * path.lstat().st_blocks for path in place.rglob("*"))
+    found = ((Path(at) / name).lstat().st_blocks for at, _, names in os.walk(place) for name in names)
+    return 512 * sum(found)
 
 
 def _print(copies: list[Kept], as_json: bool) -> None:

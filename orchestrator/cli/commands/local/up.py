@@ -39,8 +39,9 @@ engine = typer.Typer(
 def up(sample: Annotated[bool, typer.Option(help="Run a sample program when all processes are ready.")] = True) -> None:
     """Start Mayfly on this machine: engine, images, Redis, API, worker. Running processes are not changed."""
     stack = Stack(located(server_settings()))
-    check_room(stack.settings)
     with stack.locked():
+        if stack.api.pid() is None or stack.worker.pid() is None:
+            check_room(stack.settings)
         stack.settings, started, message = _engine_or_runtime(stack.settings)
         typer.echo(f"Engine    {message}")
         if not stack.settings.secret_path.exists():

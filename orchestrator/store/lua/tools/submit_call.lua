@@ -36,7 +36,7 @@ local newest = redis.call('ZREVRANGE', TOOL_BROKERS, 0, 0, 'WITHSCORES')
 local waiting, refusal = tool_waiting_key(upstream), nil
 if not newest[2] or tonumber(newest[2]) < clock() - gone then refusal = no_broker end
 if redis.call('LLEN', waiting) >= tonumber(most) then refusal = busy end
-if redis.call('HEXISTS', SWITCHES, 'tools') == 1 then refusal = tools_off end
+if redis.pcall('HEXISTS', SWITCHES, 'tools') == 1 then refusal = tools_off end
 if not refusal then refusal = used_up[count_call(tenant, key, tenant_quota, key_quota, clock())] end
 if refusal then
   finish(id, {reply_to, execution, attempt, false}, '', refusal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,6 +27,14 @@ def switch(api: Stack, feature: str, enabled: bool, **more: Any) -> dict[str, An
 def states(api: Stack) -> dict[str, bool]:
     items = api.client.get("/api/v1/switches").json()["items"]
     return {item["feature"]: item["enabled"] for item in items}
+
+
+@pytest.fixture(autouse=True)
+def all_on(api: Stack) -> Iterator[None]:
+    """A failed test leaves no feature off."""
+    yield
+    with api.redis.client() as redis:
+        redis.delete(keys.SWITCHES)
 
 
 @pytest.mark.parametrize("feature", ["submissions", "environment:bash", "isolation:standard"])
@@ -88,6 +97,16 @@ def test_value_that_another_writer_left_is_off(api: Stack) -> None:
     assert api.submit(environment="node", code="1").json()["code"] == "feature_off"
     switch(api, "environment:node", True)
     assert api.submit(environment="node", code="1").status_code == 202
+
+
+def test_key_of_another_type_refuses_nothing(api: Stack) -> None:
+    with api.redis.client() as redis:
+        redis.set(keys.SWITCHES, "x")
+    assert api.submit(environment="python", code="1").status_code == 202
+    assert api.client.get("/readyz").json()["code"] == "not_ready", "since there is no worker"
+    assert Agent(api).request("tools/list").status_code == 200
+    assert switch(api, "tools", False)["enabled"] is False
+    assert states(api)["tools"] is False
 
 
 def test_command_switches_off_and_on(api: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
