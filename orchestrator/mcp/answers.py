@@ -8,10 +8,10 @@ from functools import partial
 from mcp_types import CallToolResult, ContentBlock, TextContent
 
 from orchestrator.errors import MayflyError, NotFound, RateLimited, Unavailable
-from orchestrator.mcp.budget import Material, Rendered, Stream, render
+from orchestrator.mcp.budget import Material, Rendered, Stream, images_of, render
 from orchestrator.mcp.budget.documents import WHOLE_BYTES
 from orchestrator.mcp.budget.explain import Ending, explain, importable
-from orchestrator.mcp.outputs.images import fit_image
+from orchestrator.mcp.outputs.images import fit_image, needs_scaling
 from orchestrator.mcp.outputs.outlines import OUTLINES
 from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.models import Execution
@@ -34,7 +34,7 @@ async def execution_result(parts: Parts, caller: Caller, execution: Execution, t
     if is_small(execution):
         result, rendered = _composed(parts, caller, execution, None, budget)
     else:
-        place = parts.images if has_images(execution) else parts.readings
+        place = parts.images if needs_helper(execution) else parts.readings
         del execution  # a call that waits for a place keeps no output
         result, rendered = await place.run(caller.tenant, partial(_read, parts, caller, id, budget))
     count = partial(parts.service.count_tokens, id, rendered.tokens_returned, rendered.tokens_withheld)
@@ -45,17 +45,31 @@ async def execution_result(parts: Parts, caller: Caller, execution: Execution, t
 def is_small(execution: Execution) -> bool:
     """Whether the record has all that is shown, and composing the answer takes less time than waking a thread."""
     texts = (execution.stdout, execution.stderr, execution.compile and execution.compile.stderr)
+    results = [(one.data, [omitted.reason for omitted in one.omitted]) for one in execution.results]
     return (
-        not (execution.security_events or execution.results)
+        not execution.security_events
         and not (execution.stdout_truncated or execution.stderr_truncated)
-        and sum(len(text) for text in texts if text) <= SMALL_BYTES
+        and is_within(SMALL_BYTES - sum(len(text) for text in texts if text), results)
         and not any("�" in text for text in texts[:2] if text)  # it was not UTF-8
+        and not needs_helper(execution)
     )
 
 
-def has_images(execution: Execution) -> bool:
-    """Whether an image is among the results, which may have to be scaled."""
-    return any(kind.startswith("image/") for bundle in execution.results for kind in bundle.data)
+def is_within(most: int, value: object) -> bool:
+    """Whether a JSON value has at most so many characters and elements. Counting ends there."""
+    left = [value]
+    while left and most >= 0:
+        one = left.pop()
+        if not isinstance(one, dict | list | tuple):
+            most -= len(one if isinstance(one, str) else str(one))
+        elif (most := most - len(one)) >= 0:
+            left += [*one, *one.values()] if isinstance(one, dict) else one
+    return most >= 0
+
+
+def needs_helper(execution: Execution) -> bool:
+    """Whether one of the shown images has to be scaled, which takes seconds."""
+    return any(needs_scaling(image.base64) for image in images_of(execution.results))
 
 
 def state_result(id: str, state: str, more: str = "") -> CallToolResult:

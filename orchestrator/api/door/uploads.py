@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 
 class Places:
-    """A few places for memory-intensive work, at most half of them for one tenant."""
+    """A few places for memory-intensive work, by default at most half of them for one tenant."""
 
     def __init__(self, tenant_places: int = TENANT_PLACES) -> None:
-        self._all, self._single = CapacityLimiter(2 * tenant_places), CapacityLimiter(1)
+        self._all, self._single = CapacityLimiter(PLACES), CapacityLimiter(1)
         self._tenants: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(tenant_places))
 
     @asynccontextmanager
@@ -68,7 +68,8 @@ class Traffic:
         self.uploads = InFlight((settings.tenant_uploads, TooManyUploads), (settings.uploads, UploadsFull))
         self.answers = InFlight((settings.tenant_answers, TooManyAnswers), (settings.answers, AnswersFull))
         self.places, self.readings = Places(), Places()  # for bodies; for lists and exact output
-        self.images = Places(tenant_places=1)  # each has a helper process, for seconds
+        # Each has a helper process, of at most 768 MiB, for seconds. Three tenants leave a place to others.
+        self.images = Places(tenant_places=1)
         self.directory = settings.blobs_path
 
     @asynccontextmanager

@@ -26,8 +26,8 @@ class _Cut(httpx2.StreamError):
 
 
 class BoundedTransport(httpx2.AsyncBaseTransport):
-    """A wrapper of a transport that bounds every answer by its exchange. Event streams outside of calls have no end;
-    the library bounds each of their events, and the pace of the stream is bounded.
+    """A wrapper of a transport that bounds every answer by its exchange. Event streams of the connection itself
+    stay open: the library bounds each of their events, and their pace is bounded.
     """
 
     def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
@@ -51,8 +51,8 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
             exchange.refused = response.status_code
         stream = response.stream
         if isinstance(stream, httpx2.AsyncByteStream):
-            endless = not exchange.is_call and response.headers.get("content-type", "").lower().startswith(EVENTS)
-            response.stream = _BoundedStream(stream, exchange, None if endless else exchange.most_bytes)
+            stays_open = not exchange.ends and response.headers.get("content-type", "").lower().startswith(EVENTS)
+            response.stream = _BoundedStream(stream, exchange, Pace(UNASKED_BYTES) if stays_open else None)
         return response
 
     async def aclose(self) -> None:
@@ -60,23 +60,28 @@ class BoundedTransport(httpx2.AsyncBaseTransport):
 
 
 class _BoundedStream(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, exchange: Exchange, most_bytes: int | None) -> None:
-        self._stream, self._exchange, self._most_bytes = stream, exchange, most_bytes
+    """An answer that counts for its exchange, or a stream with a pace."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, exchange: Exchange, pace: Pace | None) -> None:
+        self._stream, self._exchange, self._pace = stream, exchange, pace
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        pace = Pace(UNASKED_BYTES)
         try:
             async for piece in self._stream:
-                self._exchange.received_bytes += len(piece)
-                if self._most_bytes is None:
-                    await pace.keep(len(piece))
-                elif self._exchange.received_bytes > self._most_bytes:
-                    self._exchange.too_large = True
-                    raise _Cut
+                if self._pace is not None:
+                    await self._pace.keep(len(piece))
+                else:
+                    self._count(len(piece))
                 yield piece
         except httpx2.TransportError as error:
             self._exchange.broken = _detail(error)
             raise _Cut from error
+
+    def _count(self, count: int) -> None:
+        self._exchange.received_bytes += count
+        if self._exchange.received_bytes > self._exchange.most_bytes:
+            self._exchange.too_large = True
+            raise _Cut
 
     async def aclose(self) -> None:
         await self._stream.aclose()

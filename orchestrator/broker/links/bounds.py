@@ -12,10 +12,10 @@ from contextvars import ContextVar
 
 import anyio
 
-CATALOGUE_BYTES = 16 * 2**20  # of all pages of a list, and of unsolicited messages
+CATALOGUE_BYTES = 16 * 2**20  # of all pages of a list, and of one unsolicited message
 
 MOST_MESSAGES = 5000  # of one server in a second, and as many lines of its standard error
-UNASKED_BYTES = 256 * 1024  # in a second, of an event stream outside of calls
+UNASKED_BYTES = 256 * 1024  # in a second, of an event stream that stays open
 
 
 class Pace:
@@ -36,12 +36,12 @@ class Pace:
 
 
 class Exchange:
-    """A request to a tool server, or the requests of a list. ``most_bytes`` bounds the answers together; ``is_call`` is
-    false for the connection's own requests.
+    """A call, or the requests of a list: ``most_bytes`` bounds the answers together. ``ends`` is false for the
+    connection's own requests, whose event streams stay open.
     """
 
-    def __init__(self, most_bytes: int = CATALOGUE_BYTES, is_call: bool = False) -> None:
-        self.most_bytes, self.is_call = most_bytes, is_call
+    def __init__(self, most_bytes: int = CATALOGUE_BYTES, ends: bool = True) -> None:
+        self.most_bytes, self.ends = most_bytes, ends
         self.received_bytes = 0
         self.too_large = False
         self.unsent: str | None = None  # why no connection was made: the server saw nothing of the request
@@ -53,6 +53,8 @@ class Exchange:
         """The transport's cause of the failure, if known."""
         if self.unsent is not None or self.broken is not None:
             return self.unsent or self.broken or ""
+        if self.too_large:
+            return f"the answer has more than {self.most_bytes} bytes"
         return f"the server answers with status {self.refused}" if self.refused else ""
 
 
@@ -60,5 +62,5 @@ EXCHANGE: ContextVar[Exchange] = ContextVar("exchange")
 
 
 def current() -> Exchange:
-    """The exchange of this context; a new one outside of calls."""
-    return EXCHANGE.get(None) or Exchange()
+    """The exchange of this context; outside of any, one of the connection itself."""
+    return EXCHANGE.get(None) or Exchange(ends=False)

@@ -94,7 +94,7 @@ class McpLink:
     async def call(self, tool: Tool, arguments: dict[str, Any], seconds: float) -> ToolOutcome:
         if self.closed:
             return failed("tool_unavailable", f"The connection to the tool server {self._server} has ended.")
-        exchange = Exchange(self._most_bytes + PROTOCOL_BYTES, is_call=True)
+        exchange = Exchange(self._most_bytes + PROTOCOL_BYTES)
         EXCHANGE.set(exchange)
         try:
             with anyio.fail_after(seconds):
@@ -165,7 +165,7 @@ async def opened(
     client = Client(transport, client_info=CLIENT, message_handler=note, cache=None)
     link = McpLink(client, server, most_bytes, filtered)
     on_link(link)
-    exchange = Exchange()
+    exchange = Exchange(ends=False)
     EXCHANGE.set(exchange)
     try:
         with anyio.CancelScope() as connecting:

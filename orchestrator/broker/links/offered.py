@@ -1,7 +1,7 @@
 """Resources and prompts of MCP servers as tools, with the lists, searches, grants and calls of other tools. Pure.
 
 A server with resources has the tools ``resources/list`` and ``resources/read``, a server with prompts ``prompts/list``
-and ``prompts/get``. They take precedence over tools of the server with the same name.
+and ``prompts/get``. Tools of the server with the same names take precedence, as in its catalogue.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PROMPTS = (
     ("prompts/list", "List the prompts of this server, a page at a time.", _LIST),
     ("prompts/get", "Get a prompt of this server, filled in with arguments.", _GET),
 )
-METHODS = frozenset(name for name, _, _ in (*RESOURCES, *PROMPTS))
+SCHEMAS = {name: schema for name, _, schema in (*RESOURCES, *PROMPTS)}
 
 
 def tools(server: str, capabilities: types.ServerCapabilities) -> tuple[Tool, ...]:
@@ -50,22 +50,27 @@ def tools(server: str, capabilities: types.ServerCapabilities) -> tuple[Tool, ..
     )
 
 
+def is_offered(tool: Tool) -> bool:
+    """Whether a tool is one of these, and not the server's own with the same name."""
+    return SCHEMAS.get(tool.name) == tool.input_schema
+
+
 def request(tool: Tool, arguments: dict[str, Any]) -> types.Request[Any, Any]:
     """The request for a call of a tool, including the tools for resources and prompts."""
+    if not is_offered(tool):
+        return types.CallToolRequest(params=types.CallToolRequestParams(name=tool.name, arguments=arguments))
     if tool.name == "resources/list":
         return types.ListResourcesRequest(params=types.PaginatedRequestParams(**arguments))
     if tool.name == "resources/read":
         return types.ReadResourceRequest(params=types.ReadResourceRequestParams(**arguments))
     if tool.name == "prompts/list":
         return types.ListPromptsRequest(params=types.PaginatedRequestParams(**arguments))
-    if tool.name == "prompts/get":
-        return types.GetPromptRequest(params=types.GetPromptRequestParams(**arguments))
-    return types.CallToolRequest(params=types.CallToolRequestParams(name=tool.name, arguments=arguments))
+    return types.GetPromptRequest(params=types.GetPromptRequestParams(**arguments))
 
 
 def content(tool: Tool, result: dict[str, Any]) -> dict[str, Any]:
     """The result in the form of ``tools/call``; for resources and prompts without fields of the protocol."""
-    if tool.name not in METHODS:
+    if not is_offered(tool):
         return result
     kept = {name: value for name, value in result.items() if name not in UNWANTED}
     if "nextCursor" in kept:

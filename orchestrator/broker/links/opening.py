@@ -13,6 +13,7 @@ from mcp.client.streamable_http import streamable_http_client
 from orchestrator.broker.declared.secrets import Secret, SecretUnusable
 from orchestrator.broker.links.bounded_http import BoundedTransport
 from orchestrator.broker.links.bounded_stdio import Command, LastWords, bounded_stdio
+from orchestrator.broker.links.bounds import CATALOGUE_BYTES
 from orchestrator.broker.links.lean_http import LeanTransport
 from orchestrator.broker.links.link import Link, LinkFailed
 from orchestrator.broker.links.mcp_link import PROTOCOL_BYTES, McpLink, opened
@@ -68,7 +69,7 @@ class Opener:
         headers = {**secret.headers, "accept-encoding": "identity"}
         client = httpx2.AsyncClient(transport=BoundedTransport(lean), headers=headers, timeout=None, trust_env=False)
         async with client:
-            most = self._most_bytes + PROTOCOL_BYTES
+            most = max(self._most_bytes + PROTOCOL_BYTES, CATALOGUE_BYTES)  # a page of a list can be one event
             transport = streamable_http_client(server.url or "", http_client=client, max_sse_event_size=most)
             async with self._opened(transport, tenant, server, lambda link: None) as link:
                 yield link

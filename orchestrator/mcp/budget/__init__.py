@@ -12,8 +12,8 @@ otherwise. A call takes some milliseconds for output of any size; the tokenizer 
 from __future__ import annotations
 
 from orchestrator.mcp.budget.material import Carrier, Image, Material, Rendered, Stream
-from orchestrator.mcp.budget.rendering import render
+from orchestrator.mcp.budget.rendering import images_of, render
 from orchestrator.mcp.budget.tokens import count
 from orchestrator.mcp.budget.tokens import encoding as load
 
-__all__ = ["Carrier", "Image", "Material", "Rendered", "Stream", "count", "load", "render"]
+__all__ = ["Carrier", "Image", "Material", "Rendered", "Stream", "count", "images_of", "load", "render"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from orchestrator.mcp.budget import tokens
 from orchestrator.mcp.budget.cleaning import Filter, as_data, has_prompt, shortened
 from orchestrator.mcp.budget.material import Carrier, Image, Material, Rendered
 from orchestrator.mcp.budget.sections import Section, sections_of
+from orchestrator.models.results import ResultBundle
 
 FEWEST_TOKENS = 50
 MOST_TOKENS = 25_000  # clients cut longer results
@@ -50,12 +51,12 @@ def render(
         carried, structured = _carried(material, text, carrier, budget)
         spent = _cost(carried, structured)
         if spent <= budget:
-            return Rendered(carried, structured, _images(material), spent, withheld)
+            return Rendered(carried, structured, images_of(material.results), spent, withheld)
         room = min(room - 1, room - (spent - budget) // 2, int(room * (budget - least) / (spent - least)))
     withheld = sum(section.need for section in sections)
     structured = _structured(material, None, budget)
     text = _ending(material)  # which the least budget has room for
-    return Rendered(text, structured, _images(material), _cost(text, structured), withheld)
+    return Rendered(text, structured, images_of(material.results), _cost(text, structured), withheld)
 
 
 def _filtered(personal_data: Filter, text: str) -> str:
@@ -175,11 +176,11 @@ def _cost(text: str, structured: Mapping[str, Any]) -> int:
     return tokens.count(text) + tokens.count(json.dumps(structured, ensure_ascii=False, separators=(",", ":")))
 
 
-def _images(material: Material) -> tuple[Image, ...]:
+def images_of(results: Iterable[ResultBundle]) -> tuple[Image, ...]:
     """The first few images of the results."""
     found = [
         Image(kind, value)
-        for bundle in material.results
+        for bundle in results
         for kind, value in bundle.data.items()
         if kind in ("image/png", "image/jpeg", "image/webp", "image/gif") and isinstance(value, str)
     ]

@@ -21,13 +21,16 @@ MOST_BYTES = 750_000  # a megabyte as base64
 MOST_SOURCE_BYTES = 32 * 2**20
 SECONDS = 10.0
 PNG_HEADER = struct.Struct(">8sI4sII")
+HEADER_CHARACTERS = 32  # of base64
 
 
 async def image_result(parts: Parts, caller: Caller, artifact: Artifact, source: Source) -> CallToolResult:
     """An artifact as an image. Raises :class:`ValidationFailed` for an unreadable or too large image."""
     if source.size > MOST_SOURCE_BYTES:
         raise _refused(f"has {source.size} bytes; images of up to {MOST_SOURCE_BYTES} are scaled")
-    image = await parts.images.run(caller.tenant, partial(_image_of, source, artifact.media_type))
+    head = await parts.threads.run(caller.tenant, partial(source.read, 0, PNG_HEADER.size))
+    place = parts.readings if is_fit(head, source.size) else parts.images
+    image = await place.run(caller.tenant, partial(_image_of, source, artifact.media_type))
     note = f"{artifact.path}: {artifact.media_type}, {artifact.size:,} bytes"
     content: list[ContentBlock] = [image, TextContent(type="text", text=note)]
     return CallToolResult(content=content, structured_content={"total_bytes": artifact.size, "end": True})
@@ -41,23 +44,32 @@ def fit_image(data: str, media_type: str) -> ContentBlock:
         return TextContent(type="text", text=f"[{media_type[:50]}: an unreadable image]")
 
 
+def needs_scaling(data: str) -> bool:
+    """Whether :func:`fit_image` has an image scaled, by the size of its base64 and its header."""
+    size = len(data) // 4 * 3 - data[-2:].count("=")
+    try:
+        return not is_fit(base64.b64decode(data[:HEADER_CHARACTERS], validate=True), size)
+    except ValueError:
+        return False  # it is unreadable
+
+
 def _image_of(source: Source, media_type: str) -> ImageContent:
     return _fit(source.read(0, source.size), media_type)
 
 
 def _fit(data: bytes, media_type: str) -> ImageContent:
     """An image, scaled if too large for models. Raises :class:`ValidationFailed`."""
-    if not is_fit(data):
+    if not is_fit(data, len(data)):
         data = scaled(data)
         media_type = "image/png" if data.startswith(b"\x89PNG") else "image/jpeg"
     return ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=media_type)
 
 
-def is_fit(data: bytes) -> bool:
-    """Whether an image is a PNG of a size for models, by its header."""
-    if len(data) > MOST_BYTES or len(data) < PNG_HEADER.size:
+def is_fit(head: bytes, size: int) -> bool:
+    """Whether an image of ``size`` bytes that begins with ``head`` is a PNG of a size for models."""
+    if size > MOST_BYTES or len(head) < PNG_HEADER.size:
         return False
-    magic, _, kind, width, height = PNG_HEADER.unpack_from(data)
+    magic, _, kind, width, height = PNG_HEADER.unpack_from(head)
     is_png = magic == b"\x89PNG\r\n\x1a\n" and kind == b"IHDR"
     return bool(is_png and 0 < width <= MOST_EDGE and 0 < height <= MOST_EDGE)
 

@@ -44,12 +44,19 @@ def plain(body: bytes, *headers: str, status: int = 200) -> bytes:
     return "\r\n".join([*lines, "connection: close", "", ""]).encode() + body
 
 
-class HostileServer:
-    """The server, in a thread of its own. ``definitions`` are more tools that it lists."""
+def events(*messages: dict[str, Any]) -> bytes:
+    found = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in messages)
+    return b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + found
 
-    def __init__(self, definitions: list[dict[str, Any]] | None = None, endless: bool = False) -> None:
+
+class HostileServer:
+    """The server, in a thread of its own. ``definitions`` are more tools that it lists, if ``streams`` as events."""
+
+    def __init__(
+        self, definitions: list[dict[str, Any]] | None = None, endless: bool = False, streams: bool = False
+    ) -> None:
         self.definitions = definitions or []
-        self.endless = endless
+        self.endless, self.streams = endless, streams
         self.asked: list[Request] = []
         self.elsewhere: list[bytes] = []
         self.open: list[Request] = []
@@ -112,7 +119,7 @@ class HostileServer:
             own = [definition(name, *rest) for name, (_, *rest) in TOOLS.items()]
             more = {"nextCursor": f"{len(self.asked)}"} if self.endless else {}
             listed = message(request, tools=own + self.definitions, **more)
-            writer.write(plain(json.dumps(listed).encode()))
+            writer.write(events(listed) if self.streams else plain(json.dumps(listed).encode()))
         elif method == "tools/call":
             await TOOLS.get(request["params"]["name"], (good,))[0](self, request, writer)
         else:
@@ -188,8 +195,7 @@ async def swap(here: HostileServer, request: Request, writer: Writer) -> None:
 
 async def twice(here: HostileServer, request: Request, writer: Writer) -> None:
     """Two answers to one call, as events."""
-    events = b"".join(b"data: " + json.dumps(text(request, words)).encode() + b"\n\n" for words in ("first", "second"))
-    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n" + events)
+    writer.write(events(text(request, "first"), text(request, "second")))
 
 
 async def deep(here: HostileServer, request: Request, writer: Writer) -> None:

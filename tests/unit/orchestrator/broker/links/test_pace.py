@@ -56,9 +56,9 @@ class Endless(httpx2.AsyncBaseTransport, httpx2.AsyncByteStream):
         pass
 
 
-def test_stream_outside_of_calls_is_read_at_the_pace() -> None:
+def test_stream_of_the_connection_itself_is_read_at_the_pace() -> None:
     async def test() -> None:
-        EXCHANGE.set(Exchange())
+        EXCHANGE.set(Exchange(ends=False))
         began = time.monotonic()
         async with httpx2.AsyncClient(transport=BoundedTransport(Endless())) as client:
             assert (await client.get("http://s/")).content == b":" * PIECES
@@ -67,19 +67,42 @@ def test_stream_outside_of_calls_is_read_at_the_pace() -> None:
     asyncio.run(test())
 
 
-def test_pages_of_a_list_have_one_bound_together() -> None:
-    class Page(Endless):
-        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-            return httpx2.Response(200, stream=self)
+class Page(Endless):
+    """Answers with JSON at ``/json``, else with an event stream."""
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        kind = "application/json" if request.url.path == "/json" else "text/event-stream"
+        return httpx2.Response(200, headers={"content-type": kind}, stream=self)
+
+
+@pytest.mark.parametrize("path", ["json", "events"])
+def test_pages_of_a_list_have_one_bound_together_and_no_pace(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    async def refuse(self: Pace, count: int = 1) -> None:
+        raise AssertionError("the answer is paced")
+
+    monkeypatch.setattr(Pace, "keep", refuse)
 
     async def test() -> None:
         EXCHANGE.set(exchange := Exchange(2 * PIECES))
         async with httpx2.AsyncClient(transport=BoundedTransport(Page())) as client:
             for _ in range(2):
-                assert (await client.get("http://s/")).content == b":" * PIECES
+                assert (await client.get(f"http://s/{path}")).content == b":" * PIECES
             assert not exchange.too_large
             with pytest.raises(httpx2.StreamError):
-                await client.get("http://s/")
+                await client.get(f"http://s/{path}")
         assert exchange.too_large
+
+    asyncio.run(test())
+
+
+def test_stream_that_stays_open_counts_for_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_http, "Pace", lambda most: Pace(2 * PIECES))
+
+    async def test() -> None:
+        EXCHANGE.set(exchange := Exchange(PIECES, ends=False))
+        async with httpx2.AsyncClient(transport=BoundedTransport(Page())) as client:
+            assert (await client.get("http://s/events")).content == b":" * PIECES
+            assert (await client.get("http://s/json")).content == b":" * PIECES
+            assert not exchange.too_large
 
     asyncio.run(test())

@@ -13,11 +13,21 @@ import pytest
 from mcp_types import ImageContent, TextContent
 from PIL import Image
 
-from orchestrator.api.door.uploads import Places
+from orchestrator.api.dependencies import TenantThreads
+from orchestrator.api.door.uploads import Places, Traffic
 from orchestrator.errors import ValidationFailed
 from orchestrator.mcp.outputs import images
-from orchestrator.mcp.outputs.images import MOST_BYTES, MOST_EDGE, MOST_SOURCE_BYTES, fit_image, is_fit, scaled
+from orchestrator.mcp.outputs.images import (
+    MOST_BYTES,
+    MOST_EDGE,
+    MOST_SOURCE_BYTES,
+    fit_image,
+    is_fit,
+    needs_scaling,
+    scaled,
+)
 from orchestrator.models import Artifact
+from orchestrator.settings import Settings
 
 
 def png(width: int, height: int, noise: bool = False) -> bytes:
@@ -44,7 +54,12 @@ SMALL = png(20, 10)
     ],
 )
 def test_image_that_models_take_is_known_by_its_header(data: bytes, fits: bool) -> None:
-    assert is_fit(data) is fits
+    assert is_fit(data, len(data)) is fits
+    assert needs_scaling(base64.b64encode(data).decode()) is not fits
+
+
+def test_image_that_is_no_base64_needs_no_helper() -> None:
+    assert not needs_scaling("no base64") and not needs_scaling("é" * 100)
 
 
 def test_larger_image_is_scaled_by_the_helper() -> None:
@@ -68,14 +83,14 @@ def test_only_a_readable_image_of_a_result_is_shown() -> None:
 
 
 class Source:
-    """A large file, and how often it was read."""
+    """A large file, and how often the whole of it was read."""
 
-    def __init__(self, size: int = 2**20) -> None:
-        self.size, self.reads = size, 0
+    def __init__(self, size: int = 2**20, data: bytes = b"no PNG") -> None:
+        self.size, self.reads, self.data = size, 0, data
 
     def read(self, offset: int, count: int) -> bytes:
-        self.reads += 1
-        return b"no PNG"
+        self.reads += count == self.size
+        return self.data[offset : offset + count]
 
 
 ARTIFACT = Artifact(path="a.gif", size=7, media_type="image/gif", sha256="")
@@ -93,7 +108,16 @@ def test_image_beyond_the_bound_is_not_read() -> None:
     assert source.reads == 0
 
 
-def test_waiting_calls_keep_no_image_and_leave_a_place_to_another_tenant(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_that_models_take_does_not_wait_for_a_helper() -> None:
+    async def one() -> Any:
+        parts = SimpleNamespace(readings=Places(), threads=TenantThreads())
+        return await look(parts, "a", Source(len(SMALL), SMALL))
+
+    (image, _) = asyncio.run(one()).content
+    assert base64.b64decode(image.data) == SMALL
+
+
+def test_waiting_calls_keep_no_image_and_leave_places_to_other_tenants(monkeypatch: pytest.MonkeyPatch) -> None:
     may_end, scaling = threading.Event(), threading.Semaphore(0)
 
     def scale(data: bytes) -> bytes:
@@ -104,14 +128,15 @@ def test_waiting_calls_keep_no_image_and_leave_a_place_to_another_tenant(monkeyp
     monkeypatch.setattr(images, "scaled", scale)
 
     async def several() -> None:
-        parts = SimpleNamespace(images=Places(tenant_places=1))
-        source, other = Source(), Source()
+        parts = SimpleNamespace(images=Traffic(Settings()).images, threads=TenantThreads())
+        source, others = Source(), [Source() for _ in "bcd"]
         calls = [look(parts, "a", source) for _ in range(10)]
         try:
             assert await asyncio.to_thread(scaling.acquire, timeout=60)
-            calls.append(look(parts, "b", other))
-            assert await asyncio.to_thread(scaling.acquire, timeout=60), "another tenant's turn comes at once"
-            assert (source.reads, other.reads) == (1, 1)
+            for tenant, other in zip("bcd", others, strict=True):
+                calls.append(look(parts, tenant, other))
+                assert await asyncio.to_thread(scaling.acquire, timeout=60), "another tenant's turn comes at once"
+            assert [one.reads for one in (source, *others)] == [1] * 4
         finally:
             may_end.set()
         for result in await asyncio.gather(*calls):

@@ -1,0 +1,58 @@
+"""Lists of a server that sends their pages as events: of any size within the bound, and at no pace."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from orchestrator.broker.declared.secrets import Secret
+from orchestrator.broker.links import bounded_http
+from orchestrator.broker.links.bounds import CATALOGUE_BYTES, Pace
+from orchestrator.broker.links.link import LinkFailed
+from orchestrator.broker.links.opening import Opener
+from orchestrator.models.tool_servers import ToolServer
+from tests.builders.tools.hostile_server import TOOLS, HostileServer, definition
+
+DESCRIPTION = "x" * 16_000
+MOST_BYTES = 64 * 1024  # of a call
+
+
+@pytest.fixture
+def paced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the pieces that were read at a pace."""
+    found: list[int] = []
+
+    class Noted(Pace):
+        async def keep(self, count: int = 1) -> None:
+            found.append(count)
+
+    monkeypatch.setattr(bounded_http, "Pace", Noted)
+    return found
+
+
+def listed(definitions: int) -> int:
+    """The number of further tools in the list of a server."""
+    unused: Any = None
+
+    async def names() -> list[str]:
+        opener = Opener(MOST_BYTES, lambda tenant, server: Secret(tenants=("t",)), unused)
+        async with opener.open("t", ToolServer(name="s", url=server.url)) as link:
+            return [one.name for one in await link.list_tools()]
+
+    server = HostileServer([definition(f"t{n}", None, DESCRIPTION) for n in range(definitions)], streams=True)
+    try:
+        return len(asyncio.run(names())) - len(TOOLS)
+    finally:
+        server.stop()
+
+
+def test_large_page_of_events_is_read_at_no_pace(paced: list[int]) -> None:
+    assert listed(4 * 2**20 // len(DESCRIPTION)) == 4 * 2**20 // len(DESCRIPTION)
+    assert sum(paced) < MOST_BYTES
+
+
+def test_page_of_events_beyond_the_bound_is_refused(paced: list[int]) -> None:
+    with pytest.raises(LinkFailed, match=f"more than {CATALOGUE_BYTES} bytes"):
+        listed(CATALOGUE_BYTES // len(DESCRIPTION) + 1)
