@@ -34,6 +34,17 @@ API = [
 CALLED = re.compile(r"redis\.p?call\('(\w+)'")
 KEYS = re.compile(r"'(mayfly:[^']*)'(?: \.\. of)?(?: \.\. '([^']*)')?")
 SAMPLE = "x"
+# A call's command, and its first argument: a key by its name, by a function of keys, or in a variable.
+ACCESS = re.compile(r"redis\.p?call\('(\w+)', (\w+)")
+DEFINED = re.compile(r"^ *local (\w[\w, ]*) = (.+)$", re.MULTILINE)
+FUNCTION = re.compile(r"^local function (\w+)\(of\) return '([^']*)' \.\. of(?: \.\. '([^']*)')? end$", re.MULTILINE)
+READING = {
+    *("EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSTRLEN", "HVALS"),
+    *("LINDEX", "LLEN", "LPOS", "LRANGE", "MGET", "PTTL", "SCARD", "SISMEMBER", "SMEMBERS", "SRANDMEMBER", "STRLEN"),
+    *("TTL", "TYPE", "XLEN", "XRANGE", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCORE"),
+}
+# Written by a function that these scripts have and do not call.
+UNCALLED = {(f"tools/{name}", f"mayfly:key:{SAMPLE}:counters") for name in ("put_catalogue", "put_shape")}
 # Of a script that others call, too, the parts for the API alone.
 APIS_ALONE = {"announce": ({"hvals"}, {"mayfly:api-keys", "mayfly:users"})}
 
@@ -52,6 +63,26 @@ def test_role_has_each_command_and_key_of_its_scripts(role: str, names: tuple[st
         }
         keys -= without[1]
         assert [key for key in keys if not any(fnmatchcase(key, pattern) for pattern in patterns)] == [], name
+
+
+def written(text: str) -> set[str]:
+    """The keys that a script writes, where the call or a variable names them."""
+    known = {name: {f"{before}{SAMPLE}{after}"} for name, before, after in FUNCTION.findall(text)}
+    for names, values in DEFINED.findall(text):
+        for name, value in zip(names.split(", "), re.split(r", (?![^(]*\))", values), strict=False):
+            if key := value[1:-1] if value[:1] == "'" else next(iter(known.get(value.partition("(")[0], ())), ""):
+                known.setdefault(name, set()).add(key)
+    found = {key for command, name in ACCESS.findall(text) if command not in READING for key in known.get(name, ())}
+    return {f"{key}{SAMPLE}" if key.endswith(":") else key for key in found if key.startswith("mayfly:")}
+
+
+@pytest.mark.parametrize(("role", "names"), [("worker", WORKER), ("broker", BROKER), ("api", API)])
+def test_role_may_write_what_its_scripts_write(role: str, names: tuple[str, ...]) -> None:
+    patterns = [*ROLES[role].keys.split(), *ROLES[role].channels.split()]
+    found = {name: written(scripts.load(name)) for name in names}
+    refused = {(name, key) for name in names for key in found[name] if not any(fnmatchcase(key, p) for p in patterns)}
+    assert refused - UNCALLED == set()
+    assert len(set().union(*found.values())) > 10
 
 
 class UsersServer(RedisServer):
@@ -124,6 +155,7 @@ ALLOWED = {
         "XADD mayfly:stream:e * a b",
         "HGET mayfly:quotas t",
         "BLPOP mayfly:bell:x 1",
+        "SREM mayfly:tools:taken:b c",
     ),
     "broker": ("HGET mayfly:execution:e spec", "HSET mayfly:tools:call:c a b", "XADD mayfly:audit * a b"),
     "exporter": ("PING", "INFO", "ACL LOG"),
