@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 
 from tests.builders.processes.composes import V1, compose_of
+from tests.builders.processes.networks import SHOW, unused
 from tests.harness import ROOT, bearer, free_port
 
 SERVICES = ("proxy", "api", "worker", "broker", "redis")
@@ -48,7 +49,7 @@ class Deployment:
 
     def configure(self) -> None:
         settings = self.home / "compose.env"
-        network = f"10.{100 + secrets.randbelow(100)}.{secrets.randbelow(256)}"
+        network = unused(command(*SHOW))
         written = settings.read_text().replace("127.0.0.1:8443", f"127.0.0.1:{self.port}")
         written = written.replace("NETWORK=10.213.57", f"NETWORK={network}")
         written = written.replace("INSTALLATION=mayfly", f"INSTALLATION={self.name}")
