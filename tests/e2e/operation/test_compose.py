@@ -119,16 +119,29 @@ def test_only_workers_hold_the_engines_socket(deployment: Deployment) -> None:
     assert deployment("exec", "-T", "api", "python3", "-c", look) == "[]\n"
 
 
-def test_only_the_broker_has_secrets_of_tool_servers_and_a_way_out(deployment: Deployment) -> None:
+def test_only_the_broker_has_secrets_of_tool_servers(deployment: Deployment) -> None:
     found = {name: deployment.service(name)[0] for name in SERVICES}
     holders = {n for n, c in found.items() if any(m["Destination"].endswith("tool-secrets") for m in c["Mounts"])}
-    leaving = {n for n, c in found.items() if any(net.endswith("_out") for net in c["NetworkSettings"]["Networks"])}
-    assert holders == leaving == {"broker"}
+    assert holders == {"broker"}
     assert stat.S_IMODE((deployment.home / "tool-secrets").stat().st_mode) == 0o700
     with deployment.client() as client:
         declared = client.put("/api/v1/tool-servers/none", json={"url": "http://127.0.0.1:1/mcp"})
         assert declared.status_code == 200, declared.text
         eventually(lambda: client.get("/api/v1/tool-servers/none").json()["state"] == "down", "the broker tries it")
+
+
+ROUTE = "print(any(line.split()[1] == '00000000' for line in open('/proc/net/route')))"
+
+
+def test_only_broker_and_api_have_a_way_out(deployment: Deployment) -> None:
+    """The broker to tool servers, the API to issuers; the worker is the control."""
+    networks = {name: deployment.service(name)[0]["NetworkSettings"]["Networks"] for name in SERVICES}
+    assert {name for name in SERVICES if any(net.endswith("_out") for net in networks[name])} == {"api", "broker"}
+    routes = {name: deployment("exec", "-T", name, "python3", "-c", ROUTE) for name in ("api", "broker", "worker")}
+    assert routes == {"api": "True\n", "broker": "True\n", "worker": "False\n"}
+    trusted = "import ssl; print(len(ssl.create_default_context().get_ca_certs()) > 10)"
+    assert deployment("exec", "-T", "api", "python3", "-c", trusted) == "True\n", "the host's authorities"
+
 
 
 HEADERS = {
