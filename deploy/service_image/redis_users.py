@@ -35,7 +35,10 @@ WORKER = (
     "config|get getrange lindex linsert lpos lrem ltrim pexpire strlen subscribe ttl unsubscribe xrange zpopmin "
     "zrevrange zscore "
 )
-API = "append hincrbyfloat hsetnx hvals rename scan scard script|load xread xrevrange zincrby zrangebyscore "
+API = (
+    "append hincrbyfloat hscan hsetnx hvals pubsub|numsub rename scan scard script|load xread xrevrange zincrby "
+    "zrangebyscore "
+)
 ROLES: dict[str, Role] = {
     "api": Role(CONNECTION + COMMANDS + WORKER + API, keys="mayfly:* rq:* LIMITS:*", channels="mayfly:*"),
     "worker": Role(

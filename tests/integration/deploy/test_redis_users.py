@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from deploy.service_image.redis_users import DEFAULT, ROLES, users
-from orchestrator.store import scripts
+from orchestrator.errors import StoreUnavailable
+from orchestrator.identity.api_keys import ApiKeys, NewKey
+from orchestrator.identity.tenants import Records
+from orchestrator.migrations.upgrading import upgrade
+from orchestrator.models.tenants.records import Tenant
+from orchestrator.settings import Settings, create_secret_file
+from orchestrator.store import Store, scripts
+from orchestrator.store.platform.schema import NUMBER
+from tests.builders.backups.installations import OPTIONS
 from tests.harness import RedisServer
 
 # The scripts that each process calls.
@@ -77,7 +85,7 @@ def written(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("role", "names"), [("worker", WORKER), ("broker", BROKER), ("api", API)])
-def test_role_may_write_what_its_scripts_write(role: str, names: tuple[str, ...]) -> None:
+def test_role_may_write_each_key_of_its_scripts(role: str, names: tuple[str, ...]) -> None:
     patterns = [*ROLES[role].keys.split(), *ROLES[role].channels.split()]
     found = {name: written(scripts.load(name)) for name in names}
     refused = {(name, key) for name in names for key in found[name] if not any(fnmatchcase(key, p) for p in patterns)}
@@ -94,23 +102,36 @@ class UsersServer(RedisServer):
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Whether Redis lets a user send a command: ``OK``, or why not."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis with these users, and beside them the tests' own, who may do everything."""
     directory = tmp_path_factory.mktemp("users")
     for role in ROLES:
         (directory / f"redis-{role}").write_text(f"{role}-password\n")
-    server = RedisServer(directory)
-    server.start()
+    made = RedisServer(directory, *OPTIONS)
+    made.start()
+    with made.client() as client:
+        for one in users(directory).splitlines()[1:]:
+            client.execute_command("ACL", "SETUSER", *one.split()[1:])
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def redis(server: RedisServer) -> Iterator[Callable[..., str]]:
+    """Whether Redis lets a user send a command: ``OK``, or why not."""
     client: Any = server.client()
-    for one in users(directory).splitlines()[1:]:
-        client.execute_command("ACL", "SETUSER", *one.split()[1:])
 
     def ask(role: str, command: str) -> str:
         return str(client.execute_command("ACL", "DRYRUN", role, *command.split()).decode())
 
     yield ask
     client.close()
-    server.stop()
+
+
+def as_user(settings: Settings, role: str) -> Settings:
+    """The settings of a process that is this user of Redis."""
+    url = settings.effective_redis_url.replace("unix://", f"unix://{role}:{role}-password@")
+    return settings.model_copy(update={"redis_url": url})
 
 
 # No service may send these.
@@ -168,6 +189,22 @@ def test_role_may_do_nothing_else(redis: Callable[..., str], role: str) -> None:
     """The control is what each may do."""
     assert [command for command in ALLOWED[role] if redis(role, command) != "OK"] == []
     assert [command for command in (*NEVER, *REFUSED[role]) if redis(role, command) == "OK"] == []
+
+
+def test_api_may_migrate_forward_and_back(settings: Settings, store: Store) -> None:
+    """``mayfly upgrade`` runs with the settings of the API. The control is a user that may not."""
+    create_secret_file(settings.secret_path)
+    Records(store).put(b"", Tenant(id="t"), "")
+    ApiKeys(store, None, settings.secret()).create(NewKey(name="one", tenant="t", scopes=("mcp",)))
+    store.schema.end(NUMBER)
+    api = as_user(settings, "api")
+    assert upgrade(api, NUMBER - 1) == NUMBER
+    assert upgrade(api, NUMBER) == NUMBER - 1
+    assert store.schema.state().number == NUMBER
+    assert store.schema.logged()
+    with pytest.raises(StoreUnavailable) as refused:
+        upgrade(as_user(settings, "broker"), NUMBER - 1)
+    assert isinstance(refused.value.__cause__, NoPermissionError)
 
 
 def test_file_of_users_has_no_password(tmp_path: Path) -> None:
