@@ -118,6 +118,7 @@ put MAYFLY_IMAGES_DIR "$images"
 put MAYFLY_SERVICE_IMAGE "$(tag_of service)"
 put MAYFLY_REDIS_IMAGE "$(tag_of redis)"
 put MAYFLY_PROXY_IMAGE "$(tag_of proxy)"
+put MAYFLY_REDIS_USERS "$(sha256sum "$home/secrets/redis-users" | cut -c 1-16)"
 put MAYFLY_DOCKER_SOCKET "$socket"
 put MAYFLY_DOCKER_GID "$(stat -c %g "$socket")"
 
