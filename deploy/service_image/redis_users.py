@@ -61,6 +61,13 @@ ROLES: dict[str, Role] = {
         reads="mayfly:active mayfly:execution:* mayfly:key:*:counters mayfly:queued",
         channels="mayfly:wake:*",
     ),
+    # SYNC sends all data, whatever the keys: no service has this password.
+    "backup": Role(
+        "hello auth ping select client|setname eval evalsha time replconf sync del exists expire get hget set ttl type "
+        "xrevrange",
+        keys="mayfly:backup",
+        reads="mayfly:active mayfly:audit:base mayfly:audit:seals mayfly:expiry mayfly:queued",
+    ),
     "exporter": Role("hello auth ping info acl|log", keys=""),
 }
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from orchestrator.backup.encryption import write_identity
 from tests.builders.processes.composes import V1, compose_of
 from tests.builders.processes.networks import SHOW, unused
 from tests.harness import ROOT, bearer, free_port
@@ -39,6 +40,7 @@ class Deployment:
         options = ("-p", self.name, "--env-file", str(home / "compose.env"), "-f", "deploy/compose.yaml")
         self.compose = (compose_of(version), *options)
         self.with_sandboxes = (*self.compose, "-f", "deploy/compose.sandboxes.yaml")
+        self.with_backups = (*self.compose, "-f", "deploy/compose.backup.yaml")
         self.done: list[str] = []
 
     def prepare(self) -> str:
@@ -54,6 +56,7 @@ class Deployment:
         written = written.replace("NETWORK=10.213.57", f"NETWORK={network}")
         written = written.replace("INSTALLATION=mayfly", f"INSTALLATION={self.name}")
         own = {"UID_FIRST": 100_000 + secrets.randbelow(1_000_000_000), "POOL_SIZE": 0, "POOL_SIZES": '{"python":1}'}
+        own["BACKUP_RECIPIENTS"] = json.dumps([write_identity(self.home / "identity.txt")])
         own["RATE_LIMIT"] = "1000/second"  # waiting is many requests
         settings.write_text(written + "".join(f"MAYFLY_{name}={value}\n" for name, value in own.items()))
 

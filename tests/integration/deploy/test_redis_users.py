@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
 from deploy.service_image.redis_users import DEFAULT, ROLES, users
+from orchestrator.backup.errors import BackupError
 from orchestrator.errors import StoreUnavailable
 from orchestrator.identity.api_keys import ApiKeys, NewKey
 from orchestrator.identity.tenants import Records
@@ -21,7 +22,8 @@ from orchestrator.models.tenants.records import Tenant
 from orchestrator.settings import Settings, create_secret_file
 from orchestrator.store import Store, scripts
 from orchestrator.store.platform.schema import NUMBER
-from tests.builders.backups.installations import OPTIONS
+from tests.builders.backups.installations import OPTIONS, Backups
+from tests.builders.records import submit
 from tests.harness import RedisServer
 
 # The scripts that each process calls.
@@ -134,7 +136,7 @@ def as_user(settings: Settings, role: str) -> Settings:
     return settings.model_copy(update={"redis_url": url})
 
 
-# No service may send these.
+# No user may send these; but a backup is a replica (SYNC).
 NEVER = (
     *("FLUSHALL", "FLUSHDB", "CONFIG SET dir /", "CONFIG REWRITE", "KEYS *", "MONITOR", "REPLICAOF a 1", "SHUTDOWN"),
     *(
@@ -167,6 +169,10 @@ REFUSED = {
         *("HGET mayfly:users u", "GET mayfly:api-key:d", "HSET mayfly:tenants t v", "HSET mayfly:worker:w a b"),
         *("PUBLISH mayfly:cancel e", "SUBSCRIBE mayfly:ended", "HGETALL mayfly:session:s", "ZADD mayfly:queued 1 e"),
     ),
+    "backup": (
+        *("GET mayfly:users", "HGETALL mayfly:execution:e", "SET mayfly:users u", "DEL mayfly:queued", "INFO"),
+        *("XRANGE mayfly:audit - +", "HSET mayfly:audit:base s v", "SET mayfly:restoring x", "RESTORE mayfly:x 0 v"),
+    ),
     "exporter": ("GET mayfly:turn", "HGETALL mayfly:execution:e", "SET x y", "CONFIG GET *", "EVAL return 0"),
     "api": ("GET foreign", "SUBSCRIBE other"),
 }
@@ -179,6 +185,13 @@ ALLOWED = {
         "SREM mayfly:tools:taken:b c",
     ),
     "broker": ("HGET mayfly:execution:e spec", "HSET mayfly:tools:call:c a b", "XADD mayfly:audit * a b"),
+    "backup": (
+        "SYNC",
+        "REPLCONF capa eof",
+        "SET mayfly:backup b EX 60",
+        "EXISTS mayfly:queued mayfly:active mayfly:expiry",
+        "HGET mayfly:audit:base s",
+    ),
     "exporter": ("PING", "INFO", "ACL LOG"),
     "api": ("HSET mayfly:users u v", "LPUSH rq:queue:t:default e", "INCRBY LIMITS:x 1", "SUBSCRIBE mayfly:ended"),
 }
@@ -188,7 +201,9 @@ ALLOWED = {
 def test_role_may_do_nothing_else(redis: Callable[..., str], role: str) -> None:
     """The control is what each may do."""
     assert [command for command in ALLOWED[role] if redis(role, command) != "OK"] == []
-    assert [command for command in (*NEVER, *REFUSED[role]) if redis(role, command) == "OK"] == []
+    assert [command for command in (*NEVER, *REFUSED[role]) if redis(role, command) == "OK"] == (
+        ["SYNC"] if role == "backup" else []
+    )
 
 
 def test_api_may_migrate_forward_and_back(settings: Settings, store: Store) -> None:
@@ -197,14 +212,32 @@ def test_api_may_migrate_forward_and_back(settings: Settings, store: Store) -> N
     Records(store).put(b"", Tenant(id="t"), "")
     ApiKeys(store, None, settings.secret()).create(NewKey(name="one", tenant="t", scopes=("mcp",)))
     store.schema.end(NUMBER)
+    store.redis.acl_log_reset()
     api = as_user(settings, "api")
     assert upgrade(api, NUMBER - 1) == NUMBER
     assert upgrade(api, NUMBER) == NUMBER - 1
     assert store.schema.state().number == NUMBER
-    assert store.schema.logged()
+    assert store.redis.acl_log() == []
     with pytest.raises(StoreUnavailable) as refused:
         upgrade(as_user(settings, "broker"), NUMBER - 1)
     assert isinstance(refused.value.__cause__, NoPermissionError)
+
+
+def test_backup_is_made_by_its_user_alone(settings: Settings, store: Store, tmp_path: Path) -> None:
+    create_secret_file(settings.secret_path)
+    submit(store)
+    settings.blobs_path.mkdir()
+    backups = Backups(tmp_path, str(tmp_path / "backups"))
+    settings = settings.model_copy(update={"backup_recipients": [backups.recipient]})
+    store.redis.acl_log_reset()
+    first, second = (backups.create(as_user(settings, "backup"), keep=1) for _ in range(2))
+    assert second.removed.backups == (first.summary.id,)
+    assert store.redis.acl_log() == []
+    verified = backups.verify(settings)
+    assert (verified.executions, verified.faults) == ({"queued": 1}, ())
+    for role in ("api", "worker", "broker"):
+        with pytest.raises(BackupError):
+            backups.create(as_user(settings, role))
 
 
 def test_file_of_users_has_no_password(tmp_path: Path) -> None:
