@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from ipaddress import ip_network
+from ipaddress import IPv4Network
 
 import pytest
 
@@ -16,8 +16,8 @@ def routes(*networks: str) -> str:
 
 def test_network_overlaps_no_route() -> None:
     """One network is left, and then none."""
-    kept = ip_network("10.100.7.0/24")
-    others = [str(one) for one in ip_network(RANGES[0]).address_exclude(kept)]
+    kept = IPv4Network("10.100.7.0/24")
+    others = [str(one) for one in IPv4Network(RANGES[0]).address_exclude(kept)]
     assert unused(routes(*others)) == "10.100.7"
     assert unused(routes(*others, "10.100.7.9")).startswith("198.1"), "the address of an interface is in the way"
 
