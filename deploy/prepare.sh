@@ -10,6 +10,7 @@
 #     token-keys/               keys of own users' access tokens; `mayfly admin rotate-keys` adds one
 #     images/                   sandbox images; images/services/ those of the services
 #     sandboxes/                inputs of running executions
+#     backups/                  of deploy/compose.backup.yaml
 #     tool-servers/             declarations of tool servers; tool-secrets/ what the broker sends to them;
 #                               tool-files/ what servers in sandboxes read and write
 #     broker-seccomp.json       for deploy/compose.sandboxes.yaml
@@ -44,7 +45,7 @@ install -d -m 700 -o "$service_uid" -g "$service_uid" "$home/token-keys"
 install -d -m 755 "$home/tool-servers" "$home/tls"
 install -d -m 700 -o "$redis_uid" -g "$redis_uid" "$home/tls/redis"
 install -d -m 700 -o "$proxy_uid" -g "$proxy_uid" "$home/tls/proxy"
-install -d -m 700 -o "$service_uid" -g "$service_uid" "$home/tool-secrets" "$home/tool-files"
+install -d -m 700 -o "$service_uid" -g "$service_uid" "$home/tool-secrets" "$home/tool-files" "$home/backups"
 install -m 644 deploy/broker-seccomp.json "$home/broker-seccomp.json"
 
 # --- Images -----------------------------------------------------------------------------------------------------------
@@ -69,7 +70,7 @@ secret() { # NAME PREFIX OWNER
 }
 secret signing-key '' "$service_uid"
 secret admin-key mfk_ "$service_uid"
-for role in api worker broker; do secret "redis-$role" '' "$service_uid"; done
+for role in api worker broker backup; do secret "redis-$role" '' "$service_uid"; done
 secret redis-exporter '' "$redis_uid"
 "$python" -m deploy.service_image.redis_users "$home/secrets" \
   | install -m 400 -o "$redis_uid" -g "$redis_uid" /dev/stdin "$home/secrets/redis-users"
@@ -118,6 +119,7 @@ put MAYFLY_IMAGES_DIR "$images"
 put MAYFLY_SERVICE_IMAGE "$(tag_of service)"
 put MAYFLY_REDIS_IMAGE "$(tag_of redis)"
 put MAYFLY_PROXY_IMAGE "$(tag_of proxy)"
+put MAYFLY_REDIS_USERS "$(sha256sum "$home/secrets/redis-users" | cut -c 1-16)"
 put MAYFLY_DOCKER_SOCKET "$socket"
 put MAYFLY_DOCKER_GID "$(stat -c %g "$socket")"
 

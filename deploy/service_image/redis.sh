@@ -5,7 +5,7 @@
 #   mayfly-redis [OPTION ...]   becomes redis-server with these options, in the directory of `--dir`
 # After a kill of Redis its append-only file may end within a transaction. Such a file is first loaded by a Redis that
 # no client can reach: after a single load Redis would append to the file behind half a transaction
-# (orchestrator/cli/commands/local/append_only.py).
+# (orchestrator/cli/commands/local/embedded/append_only.py).
 set -eu
 ask() {
   read -r password < /run/secrets/redis-password

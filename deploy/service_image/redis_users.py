@@ -35,7 +35,10 @@ WORKER = (
     "config|get getrange lindex linsert lpos lrem ltrim pexpire strlen subscribe ttl unsubscribe xrange zpopmin "
     "zrevrange zscore "
 )
-API = "append hincrbyfloat hsetnx hvals rename scan scard script|load xread xrevrange zincrby zrangebyscore "
+API = (
+    "append hincrbyfloat hscan hsetnx hvals pubsub|numsub rename scan scard script|load xread xrevrange zincrby "
+    "zrangebyscore "
+)
 ROLES: dict[str, Role] = {
     "api": Role(CONNECTION + COMMANDS + WORKER + API, keys="mayfly:* rq:* LIMITS:*", channels="mayfly:*"),
     "worker": Role(
@@ -45,8 +48,8 @@ ROLES: dict[str, Role] = {
         "mayfly:room-left mayfly:schema mayfly:security* mayfly:stdin:* mayfly:stream:* mayfly:tenant:*:catalogues "
         "mayfly:tenant:*:counters mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes "
         "mayfly:tools:answers:* mayfly:tools:bell:* mayfly:tools:call:* mayfly:tools:calls-of:* "
-        "mayfly:tools:cancelled:* mayfly:tools:waiting:* mayfly:turn mayfly:turns mayfly:usage:* mayfly:worker:* "
-        "mayfly:workers rq:*",
+        "mayfly:tools:cancelled:* mayfly:tools:taken:* mayfly:tools:waiting:* mayfly:turn mayfly:turns "
+        "mayfly:usage:* mayfly:worker:* mayfly:workers rq:*",
         reads="mayfly:backup mayfly:quotas mayfly:switches mayfly:tenants mayfly:tools:*",
         channels="mayfly:answers:* mayfly:cancel mayfly:ended mayfly:stdin-wake:* mayfly:wake:*",
     ),
@@ -57,6 +60,13 @@ ROLES: dict[str, Role] = {
         "mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes mayfly:tools:*",
         reads="mayfly:active mayfly:execution:* mayfly:key:*:counters mayfly:queued",
         channels="mayfly:wake:*",
+    ),
+    # SYNC sends all data, whatever the keys: no service has this password.
+    "backup": Role(
+        "hello auth ping select client|setname eval evalsha time replconf sync del exists expire get hget set ttl type "
+        "xrevrange",
+        keys="mayfly:backup",
+        reads="mayfly:active mayfly:audit:base mayfly:audit:seals mayfly:expiry mayfly:queued",
     ),
     "exporter": Role("hello auth ping info acl|log", keys=""),
 }

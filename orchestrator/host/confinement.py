@@ -20,7 +20,7 @@ def lacking(status: str, root_flags: int) -> tuple[str, ...]:
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     kept = [f"{name} {fields[name].lstrip('0')}" for name in CAPABILITIES if int(fields[name], 16)]
     parts = {
-        "no-new-privileges": fields["NoNewPrivs"] == "1",
+        "no-new-privileges": fields.get("NoNewPrivs") == "1",
         f"an empty set of capabilities ({', '.join(kept)})": not kept,
         "a user other than root": "0" not in fields["Uid"].split(),
         "a read-only root file system": bool(root_flags & os.ST_RDONLY),

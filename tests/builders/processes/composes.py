@@ -61,6 +61,8 @@ def _fetch(package: Package, command: Path) -> None:
         pytest.skip(f"Debian has docker-compose {package.version} no longer: pin its successor in {__file__}")
     assert done.returncode == 0, done.stderr
     subprocess.run(["dpkg-deb", "-x", str(archive), str(unpacked)], check=True)
-    shutil.copy(unpacked / "usr" / "bin" / "docker-compose", command)
+    copied = command.with_suffix(".copied")
+    shutil.copy(unpacked / "usr" / "bin" / "docker-compose", copied)
+    copied.rename(command)  # so that an interrupted copy is never taken for the command
     shutil.rmtree(unpacked)
     archive.unlink()

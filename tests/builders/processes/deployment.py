@@ -13,7 +13,9 @@ from typing import Any
 
 import httpx2
 
+from orchestrator.backup.encryption import write_identity
 from tests.builders.processes.composes import V1, compose_of
+from tests.builders.processes.networks import SHOW, unused
 from tests.harness import ROOT, bearer, free_port
 
 SERVICES = ("proxy", "api", "worker", "broker", "redis")
@@ -38,6 +40,7 @@ class Deployment:
         options = ("-p", self.name, "--env-file", str(home / "compose.env"), "-f", "deploy/compose.yaml")
         self.compose = (compose_of(version), *options)
         self.with_sandboxes = (*self.compose, "-f", "deploy/compose.sandboxes.yaml")
+        self.with_backups = (*self.compose, "-f", "deploy/compose.backup.yaml")
         self.done: list[str] = []
 
     def prepare(self) -> str:
@@ -48,11 +51,12 @@ class Deployment:
 
     def configure(self) -> None:
         settings = self.home / "compose.env"
-        network = f"10.{100 + secrets.randbelow(100)}.{secrets.randbelow(256)}"
+        network = unused(command(*SHOW))
         written = settings.read_text().replace("127.0.0.1:8443", f"127.0.0.1:{self.port}")
         written = written.replace("NETWORK=10.213.57", f"NETWORK={network}")
         written = written.replace("INSTALLATION=mayfly", f"INSTALLATION={self.name}")
         own = {"UID_FIRST": 100_000 + secrets.randbelow(1_000_000_000), "POOL_SIZE": 0, "POOL_SIZES": '{"python":1}'}
+        own["BACKUP_RECIPIENTS"] = json.dumps([write_identity(self.home / "identity.txt")])
         own["RATE_LIMIT"] = "1000/second"  # waiting is many requests
         settings.write_text(written + "".join(f"MAYFLY_{name}={value}\n" for name, value in own.items()))
 

@@ -11,20 +11,26 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.builders.processes.composes import VERSIONS, compose_of
+from tests.builders.processes.composes import V2, VERSIONS, compose_of
 from tests.builders.processes.deployment import CLEAN, SERVICES, Deployment
 from tests.harness import ROOT, eventually
 
+HARDENED = ("image", "user", "read_only", "cap_drop", "security_opt", "logging")
 PROGRAM = "print(6 * 7)"
+
+
+def printed(version: str, settings: Path, *words: str, files: tuple[str, ...] = ()) -> str:
+    """The output of that version's command ``config``."""
+    named = [part for file in ("compose.yaml", *files) for part in ("-f", f"deploy/{file}")]
+    command = [compose_of(version), "-p", "test", "--env-file", str(settings), *named, "config", *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=CLEAN)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def configuration(version: str, settings: Path, *files: str) -> dict[str, Any]:
     """The services as that version understands them."""
-    named = [part for file in ("compose.yaml", *files) for part in ("-f", f"deploy/{file}")]
-    command = [compose_of(version), "-p", "test", "--env-file", str(settings), *named, "config"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=CLEAN)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = yaml.safe_load(done.stdout)["services"]
+    found: dict[str, Any] = yaml.safe_load(printed(version, settings, files=files))["services"]
     return found
 
 
@@ -40,9 +46,15 @@ def settings(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_every_version_gives_each_service_the_same_walls(version: str, settings: Path) -> None:
-    for files in ((), ("compose.sandboxes.yaml",)):
+    for files in ((), ("compose.sandboxes.yaml",), ("compose.backup.yaml",)):
         found = configuration(version, settings, *files)
+        if backup := found.pop("backup", None):
+            assert {name: backup[name] for name in HARDENED} == {name: found["api"][name] for name in HARDENED}
+            assert (set(backup["networks"]), backup["restart"]) == ({"back"}, "no")
+            assert "healthcheck" not in backup
+        assert (backup is not None) == (files == ("compose.backup.yaml",))
         assert sorted(found) == sorted(SERVICES)
+        assert {name for name in found if "out" in found[name]["networks"]} == {"api", "broker"}
         for name, service in found.items():
             assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
             assert "no-new-privileges:true" in service["security_opt"], name
@@ -55,6 +67,16 @@ def test_every_version_gives_each_service_the_same_walls(version: str, settings:
             assert not {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode"} & service.keys(), name
         assert found["api"]["scale"] == 2
         assert {name for name in found if found[name].get("ports")} == {"proxy"}
+
+
+@pytest.mark.parametrize("version", V2)
+def test_other_users_recreate_redis(version: str, settings: Path) -> None:
+    """Compose makes a container anew whose hash has changed; docker-compose 1.29 hashes labels, too."""
+    before = printed(version, settings, "--hash", "redis")
+    assert printed(version, settings, "--hash", "redis") == before
+    lines = settings.read_text().splitlines()
+    settings.write_text("".join(f"{line}1\n" if "REDIS_USERS=" in line else f"{line}\n" for line in lines))
+    assert printed(version, settings, "--hash", "redis") != before
 
 
 @pytest.mark.timeout(900)

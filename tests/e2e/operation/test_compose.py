@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -15,7 +16,14 @@ from typing import Any
 import httpx2
 import pytest
 
+from orchestrator.backup.catalogue import chosen
+from orchestrator.backup.encryption import Identities
+from orchestrator.backup.restoration.reading import Reader
+from orchestrator.backup.restoration.verifying import verify_backup
+from orchestrator.backup.targets import open_target
 from orchestrator.broker.declared.users import preferred
+from orchestrator.settings import Settings
+from orchestrator.store.platform.schema import NUMBER
 from sandbox_image.tool_servers import wheels
 from tests.builders.processes.deployment import OTHERS, SERVICES, Deployment, command
 from tests.builders.tools.tool_sandboxes import PROBE
@@ -119,16 +127,28 @@ def test_only_workers_hold_the_engines_socket(deployment: Deployment) -> None:
     assert deployment("exec", "-T", "api", "python3", "-c", look) == "[]\n"
 
 
-def test_only_the_broker_has_secrets_of_tool_servers_and_a_way_out(deployment: Deployment) -> None:
+def test_only_the_broker_has_secrets_of_tool_servers(deployment: Deployment) -> None:
     found = {name: deployment.service(name)[0] for name in SERVICES}
     holders = {n for n, c in found.items() if any(m["Destination"].endswith("tool-secrets") for m in c["Mounts"])}
-    leaving = {n for n, c in found.items() if any(net.endswith("_out") for net in c["NetworkSettings"]["Networks"])}
-    assert holders == leaving == {"broker"}
+    assert holders == {"broker"}
     assert stat.S_IMODE((deployment.home / "tool-secrets").stat().st_mode) == 0o700
     with deployment.client() as client:
         declared = client.put("/api/v1/tool-servers/none", json={"url": "http://127.0.0.1:1/mcp"})
         assert declared.status_code == 200, declared.text
         eventually(lambda: client.get("/api/v1/tool-servers/none").json()["state"] == "down", "the broker tries it")
+
+
+ROUTE = "print(any(line.split()[1] == '00000000' for line in open('/proc/net/route')))"
+
+
+def test_only_broker_and_api_have_a_way_out(deployment: Deployment) -> None:
+    """The broker to tool servers, the API to issuers; the worker is the control."""
+    networks = {name: deployment.service(name)[0]["NetworkSettings"]["Networks"] for name in SERVICES}
+    assert {name for name in SERVICES if any(net.endswith("_out") for net in networks[name])} == {"api", "broker"}
+    routes = {name: deployment("exec", "-T", name, "python3", "-c", ROUTE) for name in ("api", "broker", "worker")}
+    assert routes == {"api": "True\n", "broker": "True\n", "worker": "False\n"}
+    trusted = "import ssl; print(len(ssl.create_default_context().get_ca_certs()) > 10)"
+    assert deployment("exec", "-T", "api", "python3", "-c", trusted) == "True\n", "the host's authorities"
 
 
 HEADERS = {
@@ -288,7 +308,7 @@ def test_redis_speaks_tls_alone_to_its_users(deployment: Deployment) -> None:
 def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -> None:
     shown = json.dumps(deployment.containers()) + deployment.logs()
     files = sorted((deployment.home / "secrets").iterdir())
-    roles = ("api", "broker", "exporter", "users", "worker")
+    roles = ("api", "backup", "broker", "exporter", "users", "worker")
     assert [file.name for file in files] == ["admin-key", *(f"redis-{role}" for role in roles), "signing-key"]
     for file in [*files, *(deployment.home / "tls").glob("**/*.key")]:
         assert file.read_text().strip() not in shown
@@ -311,6 +331,27 @@ def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -
     assert "/run/secrets/signing-key" not in mounted["redis"]
 
 
+def test_backup_is_made_beside_the_services(deployment: Deployment, tmp_path: Path) -> None:
+    with deployment.client() as client:
+        assert client.put("/api/v1/blobs", content=b"of the backup").status_code == 201
+    running = [container["Id"] for name in SERVICES for container in deployment.service(name)]
+    command(*deployment.with_backups, "run", "--rm", "-T", "backup", "create")
+    deployment.done.append("$compose -f deploy/compose.backup.yaml run --rm -T backup create")
+    assert [container["Id"] for name in SERVICES for container in deployment.service(name)] == running
+    target = open_target(str(deployment.home / "backups"))
+    reader = Reader(target, chosen(target, None, None), Identities(deployment.home / "identity.txt"))
+    verified = verify_backup(reader, Settings(state_dir=tmp_path))
+    assert (verified.faults, verified.files > 0, verified.keys > 0) == ((), True, True)
+    own = {file.role for file in reader.contents().own_files}
+    assert own >= {"secret_file", "admin_key_file", "token_keys_file"}
+
+
+def test_data_is_upgraded_with_the_settings_of_the_api(deployment: Deployment) -> None:
+    apply = ("api", "python3", "-m", "orchestrator.cli", "upgrade", "apply")
+    printed = deployment("run", "--rm", "-T", "-e", "MAYFLY_STATE_DIR=/tmp", *apply)
+    assert printed.splitlines()[-1] == f"The data has schema {NUMBER}, as before."
+
+
 def test_second_preparation_is_idempotent(deployment: Deployment) -> None:
     def state() -> dict[str, bytes]:
         files = (deployment.home / "compose.env", *(deployment.home / "secrets").iterdir())
@@ -320,6 +361,9 @@ def test_second_preparation_is_idempotent(deployment: Deployment) -> None:
     printed = deployment.prepare()
     assert "service: unchanged" in printed
     assert state() == before
+    digest = hashlib.sha256((deployment.home / "secrets" / "redis-users").read_bytes()).hexdigest()[:16]
+    (redis,) = deployment.service("redis")
+    assert redis["Config"]["Labels"]["redis-users"] == digest, "other users make another container"
     ids = [container["Id"] for container in deployment.service("api")]
     deployment("up", "-d", "--scale", "worker=2")
     assert ids == [container["Id"] for container in deployment.service("api")]
@@ -420,7 +464,9 @@ def test_results_survive_a_stop(deployment: Deployment) -> None:
 
 
 def test_every_readme_command_was_run(deployment: Deployment) -> None:
-    texts = README.read_text() + (ROOT / "docs" / "operations" / "hardening.md").read_text()
+    texts = README.read_text() + "".join(
+        (ROOT / "docs" / "operations" / name).read_text() for name in ("backup.md", "hardening.md")
+    )
     blocks = (line.strip() for line in texts.splitlines() if line.startswith("    "))
     commands = [line.partition(" #")[0].strip() for line in blocks if line.startswith(("$compose", "deploy/prepare"))]
     assert commands

@@ -10,10 +10,20 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import AuthenticationError
+from redis.exceptions import AuthenticationError, NoPermissionError
 
 from deploy.service_image.redis_users import DEFAULT, ROLES, users
-from orchestrator.store import scripts
+from orchestrator.backup.errors import BackupError
+from orchestrator.errors import StoreUnavailable
+from orchestrator.identity.api_keys import ApiKeys, NewKey
+from orchestrator.identity.tenants import Records
+from orchestrator.migrations.upgrading import upgrade
+from orchestrator.models.tenants.records import Tenant
+from orchestrator.settings import Settings, create_secret_file
+from orchestrator.store import Store, scripts
+from orchestrator.store.platform.schema import NUMBER
+from tests.builders.backups.installations import OPTIONS, Backups
+from tests.builders.records import submit
 from tests.harness import RedisServer
 
 # The scripts that each process calls.
@@ -34,6 +44,17 @@ API = [
 CALLED = re.compile(r"redis\.p?call\('(\w+)'")
 KEYS = re.compile(r"'(mayfly:[^']*)'(?: \.\. of)?(?: \.\. '([^']*)')?")
 SAMPLE = "x"
+# A call's command, and its first argument: a key by its name, by a function of keys, or in a variable.
+ACCESS = re.compile(r"redis\.p?call\('(\w+)', (\w+)")
+DEFINED = re.compile(r"^ *local (\w[\w, ]*) = (.+)$", re.MULTILINE)
+FUNCTION = re.compile(r"^local function (\w+)\(of\) return '([^']*)' \.\. of(?: \.\. '([^']*)')? end$", re.MULTILINE)
+READING = {
+    *("EXISTS", "GET", "GETRANGE", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "HSTRLEN", "HVALS"),
+    *("LINDEX", "LLEN", "LPOS", "LRANGE", "MGET", "PTTL", "SCARD", "SISMEMBER", "SMEMBERS", "SRANDMEMBER", "STRLEN"),
+    *("TTL", "TYPE", "XLEN", "XRANGE", "XREVRANGE", "ZCARD", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCORE"),
+}
+# Written by a function that these scripts have and do not call.
+UNCALLED = {(f"tools/{name}", f"mayfly:key:{SAMPLE}:counters") for name in ("put_catalogue", "put_shape")}
 # Of a script that others call, too, the parts for the API alone.
 APIS_ALONE = {"announce": ({"hvals"}, {"mayfly:api-keys", "mayfly:users"})}
 
@@ -54,6 +75,26 @@ def test_role_has_each_command_and_key_of_its_scripts(role: str, names: tuple[st
         assert [key for key in keys if not any(fnmatchcase(key, pattern) for pattern in patterns)] == [], name
 
 
+def written(text: str) -> set[str]:
+    """The keys that a script writes, where the call or a variable names them."""
+    known = {name: {f"{before}{SAMPLE}{after}"} for name, before, after in FUNCTION.findall(text)}
+    for names, values in DEFINED.findall(text):
+        for name, value in zip(names.split(", "), re.split(r", (?![^(]*\))", values), strict=False):
+            if key := value[1:-1] if value[:1] == "'" else next(iter(known.get(value.partition("(")[0], ())), ""):
+                known.setdefault(name, set()).add(key)
+    found = {key for command, name in ACCESS.findall(text) if command not in READING for key in known.get(name, ())}
+    return {f"{key}{SAMPLE}" if key.endswith(":") else key for key in found if key.startswith("mayfly:")}
+
+
+@pytest.mark.parametrize(("role", "names"), [("worker", WORKER), ("broker", BROKER), ("api", API)])
+def test_role_may_write_each_key_of_its_scripts(role: str, names: tuple[str, ...]) -> None:
+    patterns = [*ROLES[role].keys.split(), *ROLES[role].channels.split()]
+    found = {name: written(scripts.load(name)) for name in names}
+    refused = {(name, key) for name in names for key in found[name] if not any(fnmatchcase(key, p) for p in patterns)}
+    assert refused - UNCALLED == set()
+    assert len(set().union(*found.values())) > 10
+
+
 class UsersServer(RedisServer):
     """One whose test is the user ``api``."""
 
@@ -63,26 +104,39 @@ class UsersServer(RedisServer):
 
 
 @pytest.fixture(scope="module")
-def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Whether Redis lets a user send a command: ``OK``, or why not."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis with these users, and beside them the tests' own, who may do everything."""
     directory = tmp_path_factory.mktemp("users")
     for role in ROLES:
         (directory / f"redis-{role}").write_text(f"{role}-password\n")
-    server = RedisServer(directory)
-    server.start()
+    made = RedisServer(directory, *OPTIONS)
+    made.start()
+    with made.client() as client:
+        for one in users(directory).splitlines()[1:]:
+            client.execute_command("ACL", "SETUSER", *one.split()[1:])
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def redis(server: RedisServer) -> Iterator[Callable[..., str]]:
+    """Whether Redis lets a user send a command: ``OK``, or why not."""
     client: Any = server.client()
-    for one in users(directory).splitlines()[1:]:
-        client.execute_command("ACL", "SETUSER", *one.split()[1:])
 
     def ask(role: str, command: str) -> str:
         return str(client.execute_command("ACL", "DRYRUN", role, *command.split()).decode())
 
     yield ask
     client.close()
-    server.stop()
 
 
-# No service may send these.
+def as_user(settings: Settings, role: str) -> Settings:
+    """The settings of a process that is this user of Redis."""
+    url = settings.effective_redis_url.replace("unix://", f"unix://{role}:{role}-password@")
+    return settings.model_copy(update={"redis_url": url})
+
+
+# No user may send these; but a backup is a replica (SYNC).
 NEVER = (
     *("FLUSHALL", "FLUSHDB", "CONFIG SET dir /", "CONFIG REWRITE", "KEYS *", "MONITOR", "REPLICAOF a 1", "SHUTDOWN"),
     *(
@@ -115,6 +169,10 @@ REFUSED = {
         *("HGET mayfly:users u", "GET mayfly:api-key:d", "HSET mayfly:tenants t v", "HSET mayfly:worker:w a b"),
         *("PUBLISH mayfly:cancel e", "SUBSCRIBE mayfly:ended", "HGETALL mayfly:session:s", "ZADD mayfly:queued 1 e"),
     ),
+    "backup": (
+        *("GET mayfly:users", "HGETALL mayfly:execution:e", "SET mayfly:users u", "DEL mayfly:queued", "INFO"),
+        *("XRANGE mayfly:audit - +", "HSET mayfly:audit:base s v", "SET mayfly:restoring x", "RESTORE mayfly:x 0 v"),
+    ),
     "exporter": ("GET mayfly:turn", "HGETALL mayfly:execution:e", "SET x y", "CONFIG GET *", "EVAL return 0"),
     "api": ("GET foreign", "SUBSCRIBE other"),
 }
@@ -124,8 +182,16 @@ ALLOWED = {
         "XADD mayfly:stream:e * a b",
         "HGET mayfly:quotas t",
         "BLPOP mayfly:bell:x 1",
+        "SREM mayfly:tools:taken:b c",
     ),
     "broker": ("HGET mayfly:execution:e spec", "HSET mayfly:tools:call:c a b", "XADD mayfly:audit * a b"),
+    "backup": (
+        "SYNC",
+        "REPLCONF capa eof",
+        "SET mayfly:backup b EX 60",
+        "EXISTS mayfly:queued mayfly:active mayfly:expiry",
+        "HGET mayfly:audit:base s",
+    ),
     "exporter": ("PING", "INFO", "ACL LOG"),
     "api": ("HSET mayfly:users u v", "LPUSH rq:queue:t:default e", "INCRBY LIMITS:x 1", "SUBSCRIBE mayfly:ended"),
 }
@@ -135,7 +201,43 @@ ALLOWED = {
 def test_role_may_do_nothing_else(redis: Callable[..., str], role: str) -> None:
     """The control is what each may do."""
     assert [command for command in ALLOWED[role] if redis(role, command) != "OK"] == []
-    assert [command for command in (*NEVER, *REFUSED[role]) if redis(role, command) == "OK"] == []
+    assert [command for command in (*NEVER, *REFUSED[role]) if redis(role, command) == "OK"] == (
+        ["SYNC"] if role == "backup" else []
+    )
+
+
+def test_api_may_migrate_forward_and_back(settings: Settings, store: Store) -> None:
+    """``mayfly upgrade`` runs with the settings of the API. The control is a user that may not."""
+    create_secret_file(settings.secret_path)
+    Records(store).put(b"", Tenant(id="t"), "")
+    ApiKeys(store, None, settings.secret()).create(NewKey(name="one", tenant="t", scopes=("mcp",)))
+    store.schema.end(NUMBER)
+    store.redis.acl_log_reset()
+    api = as_user(settings, "api")
+    assert upgrade(api, NUMBER - 1) == NUMBER
+    assert upgrade(api, NUMBER) == NUMBER - 1
+    assert store.schema.state().number == NUMBER
+    assert store.redis.acl_log() == []
+    with pytest.raises(StoreUnavailable) as refused:
+        upgrade(as_user(settings, "broker"), NUMBER - 1)
+    assert isinstance(refused.value.__cause__, NoPermissionError)
+
+
+def test_backup_is_made_by_its_user_alone(settings: Settings, store: Store, tmp_path: Path) -> None:
+    create_secret_file(settings.secret_path)
+    submit(store)
+    settings.blobs_path.mkdir()
+    backups = Backups(tmp_path, str(tmp_path / "backups"))
+    settings = settings.model_copy(update={"backup_recipients": [backups.recipient]})
+    store.redis.acl_log_reset()
+    first, second = (backups.create(as_user(settings, "backup"), keep=1) for _ in range(2))
+    assert second.removed.backups == (first.summary.id,)
+    assert store.redis.acl_log() == []
+    verified = backups.verify(settings)
+    assert (verified.executions, verified.faults) == ({"queued": 1}, ())
+    for role in ("api", "worker", "broker"):
+        with pytest.raises(BackupError):
+            backups.create(as_user(settings, role))
 
 
 def test_file_of_users_has_no_password(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
+
+import yaml
 
 from deploy.service_image import build
 from tests.harness import ROOT
@@ -23,7 +24,10 @@ def test_files_lie_in_the_image_as_the_wheel_has_them() -> None:
     assert not any(path.startswith("orchestrator/client/") for path in placed)
 
 
-def test_broker_has_the_hosts_certificate_authorities() -> None:
-    broker = (ROOT / "deploy" / "compose.yaml").read_text().partition("\n  broker:\n")[2]
-    (used,) = re.findall(r"SSL_CERT_FILE: (\S+)", broker)
-    assert re.search(rf"- \$\{{MAYFLY_CA_FILE:-/etc/\S+\}}:{re.escape(used)}:ro\n", broker)
+def test_services_with_a_way_out_have_the_hosts_certificate_authorities() -> None:
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+    leaving = {name for name, service in services.items() if "out" in service["networks"]}
+    assert leaving == {"api", "broker"}
+    for name in leaving:
+        used = services[name]["environment"]["SSL_CERT_FILE"]
+        assert f"${{MAYFLY_CA_FILE:-/etc/ssl/certs/ca-certificates.crt}}:{used}:ro" in services[name]["volumes"], name

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 
 import structlog
+from redis.exceptions import ResponseError
 
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models import Specification
@@ -23,6 +24,7 @@ from worker.attempt.tools.descriptions import Description, Descriptions, searche
 from worker.attempt.tools.ledger import Bounds
 
 MOST_POLICIES = 1000  # tenants
+FAILURES = (StoreUnavailable, ResponseError)  # the second where Redis refuses the command
 SEARCH, BOUNDS_FILE = "search_tools", "bounds.json"
 log = structlog.get_logger()
 
@@ -147,8 +149,8 @@ class AttemptDoor:
         self._replies.forget(call.id)
         try:
             self._store.tools.calls.drop(call.id)
-        except StoreUnavailable as error:  # the call expires
-            log.warning("tool_call.not_cancelled", call=call.id, detail=error.message)
+        except FAILURES as error:  # the call expires
+            log.warning("tool_call.not_cancelled", call=call.id, detail=str(error))
 
     def cancel(self) -> None:
         """Cancel the attempt's open calls."""
@@ -156,8 +158,8 @@ class AttemptDoor:
             return
         try:
             self._store.tools.calls.cancel(self._claim.id, self._claim.attempt)
-        except StoreUnavailable as error:  # brokers drop calls of an attempt that has ended
-            log.warning("tool_calls.not_cancelled", execution=self._claim.id, detail=error.message)
+        except FAILURES as error:  # brokers drop calls of an attempt that has ended
+            log.warning("tool_calls.not_cancelled", execution=self._claim.id, detail=str(error))
 
     def _is_idempotent(self, call: ToolCall) -> bool:
         for catalogue in self._store.tools.catalogues.of(self._specification.tenant):

@@ -20,7 +20,6 @@ def test_redis_is_verified_with_the_configured_authorities(tmp_path: Path) -> No
     server = RedisServer(
         tmp_path, "--tls-port", str(port), "--tls-cert-file", pem, "--tls-key-file", pem, "--tls-auth-clients", "no"
     )
-    server.start()
 
     def ping(host: str, authorities: Path) -> bool:
         settings = Settings(redis_url=f"rediss://{host}:{port}/0", redis_ca_file=authorities, state_dir=tmp_path)
@@ -30,9 +29,12 @@ def test_redis_is_verified_with_the_configured_authorities(tmp_path: Path) -> No
         finally:
             store.redis.close()
 
-    assert ping("localhost", ours.certificate)
-    with pytest.raises(StoreUnavailable):
-        ping("localhost", other.certificate)
-    with pytest.raises(StoreUnavailable):  # the certificate has another name
-        ping("127.0.0.1", ours.certificate)
-    server.stop()
+    try:
+        server.start()
+        assert ping("localhost", ours.certificate)
+        with pytest.raises(StoreUnavailable):
+            ping("localhost", other.certificate)
+        with pytest.raises(StoreUnavailable):  # the certificate has another name
+            ping("127.0.0.1", ours.certificate)
+    finally:
+        server.stop()

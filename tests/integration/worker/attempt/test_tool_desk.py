@@ -9,13 +9,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from orchestrator import retry
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.models.tools import ToolOutcome
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State
-from orchestrator.store import Store
+from orchestrator.store import Store, keys
 from tests.builders.records import claimed, now, specification, submit
 from tests.builders.tool_calls import SERVER, catalogue, serving
 from tests.harness import eventually
@@ -155,6 +156,19 @@ def test_the_end_of_an_attempt_cancels_its_calls_and_no_others(
     assert other.answer() == (1, "fine")
     assert {record.outcome for record in ended.calling.records()} == {"tool_cancelled"}
     other.calling.close()
+
+
+def test_refused_cancellation_ends_no_line(store: Store, desk: ToolDesk, broker: SimpleNamespace) -> None:
+    """The control: Redis does refuse it, here because a key has another type."""
+    line = Line(store, desk)
+    line.call(1, "read")
+    [call] = broker.take()
+    store.redis.set(keys.tool_taken("b"), "no set")
+    with pytest.raises(ResponseError):
+        store.tools.calls.drop(call.id)
+    line.calling._door.forget(call)
+    line.calling._door.cancel()
+    line.calling.close()
 
 
 def test_ended_attempt_makes_no_call(store: Store, desk: ToolDesk, broker: SimpleNamespace) -> None:

@@ -18,6 +18,7 @@ STATUS = (
     ("field", "weaker", "missing"),
     [
         ("NoNewPrivs:\t1", "NoNewPrivs:\t0", "no-new-privileges"),
+        ("NoNewPrivs:\t1\n", "", "no-new-privileges"),  # kernels before 4.10
         ("CapBnd:\t0000000000000000", "CapBnd:\t00000000a80425fb", "an empty set of capabilities (CapBnd a80425fb)"),
         ("CapEff:\t0000000000000000", "CapEff:\t0000000000000400", "an empty set of capabilities (CapEff 400)"),
         ("Uid:\t10001\t10001", "Uid:\t10001\t0", "a user other than root"),
