@@ -20,6 +20,7 @@ from orchestrator.api.routes.executions import Batch
 from orchestrator.identity.api_keys import NewKey
 from orchestrator.identity.users import NewUser, UserChange
 from orchestrator.models.fleet import SwitchChange
+from orchestrator.models.issuers import Issuer
 from orchestrator.models.submission import Submission
 from orchestrator.models.tenants.records import NewServiceAccount, NewTenant, ServiceAccountChange, TenantChange
 from orchestrator.models.tool_servers import Declaration
@@ -59,7 +60,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
     components = document["components"]
     for name in FRAMEWORK_SCHEMAS:
         components["schemas"].pop(name, None)
-    bodies = (Submission, Batch, CallerAnswer, NewKey, Declaration, Acceptance, NewCall, SwitchChange)
+    bodies = (Submission, Batch, CallerAnswer, NewKey, Declaration, Acceptance, NewCall, SwitchChange, Issuer)
     _, ours = models_json_schema(
         [(model, "validation") for model in (*bodies, *USER_BODIES, *TENANT_BODIES, Problem)],
         ref_template="#/components/schemas/{model}",

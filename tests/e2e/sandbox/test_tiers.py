@@ -256,7 +256,7 @@ found["interfaces"] = [name for _, name in socket.if_nameindex()] if found["loop
 attempt("agent memory", lambda: open("/proc/1/mem", "rb"))
 attempt("write root", lambda: open("/x", "w"))
 attempt("write inputs", lambda: open("/inputs/main.py", "a"))
-attempt("write sysctl", lambda: open("/proc/sys/kernel/hostname", "w"))
+attempt("write sysctl", lambda: open("/proc/sys/kernel/shmmax", "w"))
 def device(kind, major, minor):
     path = f"/work/{kind}-{major}-{minor}"
     os.mknod(path, 0o600 | kind, os.makedev(major, minor))  # gVisor makes the node, and has no such device
