@@ -39,7 +39,8 @@ PROJECT = ("orchestrator", "worker", "sandbox_image")
 SUFFIXES = (".lua", ".py", ".toml", ".txt", ".typed", ".xz")
 BACKPORTS = "-backports"
 SERVICE_UID, REDIS_UID, PROXY_UID = 10001, 10002, 10003
-# The sandboxes' agent, its library (whose name is the SDK's) and mount points; tar, which only dpkg needs; a configuration that is not ours.
+# The sandboxes' agent, its library (whose name is the SDK's) and mount points; tar, which only dpkg needs; a
+# configuration that is not ours.
 REMOVED = (
     *("usr/lib/mayfly", "usr/lib/python3*/mayfly", "work", "output", "inputs", "mnt"),
     *("usr/bin/tar", "usr/bin/su", "etc/redis"),
