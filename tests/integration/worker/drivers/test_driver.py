@@ -101,7 +101,7 @@ def run(lease: Lease, code: str) -> dict[str, Any]:
         for frame in frames:
             if frame.kind is FromAgent.EXIT:
                 return frame.json()
-    raise AssertionError("no exit frame came")
+    raise AssertionError(f"no exit frame came: {lease.sandbox.counters()}")
 
 
 def test_container_runs_reports_counters_and_is_removed(every: Callable[[], Bench]) -> None:
