@@ -115,5 +115,5 @@ def test_locks_that_the_worker_has_carry_no_secret(bench: Bench, shared: Path, h
             # A late start loses no bit here: each look finds the worker's lock, whatever the sender does.
             _, found = received(bench, shared, how, target, FEW_BITS, AHEAD_SECONDS / 4)
             if took or not everywhere.take():
-                break  # otherwise that worker has ended meanwhile, and nobody had the locks
+                break  # otherwise that worker has ended meanwhile, and no process had the locks
     assert found == "1" * FEW_BITS
