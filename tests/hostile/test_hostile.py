@@ -154,7 +154,7 @@ class Wall:
         ended = self.submit(body(case, case.code()))
         beside = self.stack.show(id)
         self.stack.client.post(f"/api/v1/executions/{id}/cancel")
-        last = self.stack.show(id, wait=60)
+        last = self.stack.ended(id)
         assert self.stack.client.delete(f"/api/v1/executions/{id}").status_code == 204
         outcome = self._look(case, ended)
         if beside["state"] != "running" or last["state"] != "cancelled":

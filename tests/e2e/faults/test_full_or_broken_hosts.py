@@ -21,7 +21,7 @@ def test_worker_without_disk_space_takes_no_execution(own_stack: Callable[..., S
     id = stack.submit(environment="python", code="print(1)").json()["id"]
     assert stack.show(id, wait=2)["state"] == "queued"
     stack.start_worker()
-    assert stack.show(id, wait=60)["state"] == "succeeded"
+    assert stack.ended(id)["state"] == "succeeded"
 
 
 def test_uploads_are_refused_before_the_disk_is_full(own_stack: Callable[..., Stack]) -> None:
@@ -66,6 +66,6 @@ def test_worker_that_cannot_launch_takes_no_execution(
     spoilt = stack.show(id)["attempt"]
     assert (stack.show(id, wait=4)["state"], stack.show(id)["attempt"]) == ("queued", spoilt)
     bundles.unlink()
-    ended = stack.show(id, wait=60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "yes\n", spoilt + 1)
     eventually(lambda: stack.reported("trouble") == [[]], "the worker reports the end of the trouble")

@@ -197,7 +197,7 @@ def test_limits_of_waiting_container_are_changed_where_possible(
     found = [(host["Memory"], host["NanoCpus"], host["PidsLimit"]) for host in made]
     assert ((300 * 2**20, 500_000_000, 22) in found) is (limits == OTHER_LIMITS)
     assert stack.client.post(f"/api/v1/executions/{id}/cancel").status_code == 202
-    assert stack.show(id, 60)["start"] == start
+    assert stack.ended(id)["start"] == start
 
 
 def test_hardened_tier_is_kept_warm_after_its_first_use(

@@ -64,8 +64,8 @@ def test_a_time_out_keeps_artifacts(compiling_stack: Stack) -> None:
     assert compiling_stack.artifact(ended, "half.txt") == b"half"
 
 
-def _ended(stack: Stack, id: str, seconds: int = 60) -> tuple[str, str | None, str | None]:
-    shown = stack.show(id, wait=seconds)
+def _ended(stack: Stack, id: str) -> tuple[str, str | None, str | None]:
+    shown = stack.ended(id)
     return shown["state"], shown["reason"], shown["fault"]
 
 
@@ -75,8 +75,7 @@ def test_environment_without_image_ends_as_environment_unavailable(
     declared = (ROOT / "tests" / "environments" / "c.toml").read_text().replace('"c"', '"ghost"', 1)
     (tmp_path / "ghost.toml").write_text(declared)
     stack = own_stack(environments_dirs=[*ENVIRONMENTS[:1], str(tmp_path)]).start()
-    response = stack.submit(60, environment="ghost", code="x")
-    ended = response.json()
+    ended = stack.run("ghost", code="x")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "environment_unavailable", "platform")
     assert ended["attempt"] == 3
 
@@ -89,7 +88,7 @@ def test_broken_runtime_ends_as_runtime_unavailable(
     # Two attempts fail; a third failure would have the worker wait for its host to be mended.
     few = {"environments_dirs": only_python, "pool_sizes": {}, "max_attempts": 2}
     stack = own_stack(docker_url=url, standard_runtime="broken", **few).start()
-    ended = stack.submit(60, environment="python", code="print(1)").json()
+    ended = stack.run(code="print(1)")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
     assert ended["attempt"] == 2
     stack.workers[0].stop()  # while the engine still answers

@@ -89,7 +89,7 @@ def test_event_comes_while_the_program_runs(stack: Stack, kind: str) -> None:
     assert event["kind"] == kind
     assert stack.show(id)["state"] == "running"
     assert stack.client.post(f"/api/v1/executions/{id}/stdin", params={"end": "true"}).status_code == 202
-    ended = stack.show(id, wait=60)
+    ended = stack.ended(id)
     assert ended["state"] == "succeeded"
     assert {event["kind"] for event in stack.security(id)} == {kind}
 

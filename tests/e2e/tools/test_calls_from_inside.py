@@ -66,7 +66,7 @@ def test_a_program_goes_through_a_thousand_records_and_returns_ten_lines(
     begun = tools.submit(SUMMARY[environment].replace("{mark}", mark), environment, isolation=tier.isolation)
     tools.waits("wait", mark)
     assert tools.networks() == {"none"}
-    found = tools.show(begun["id"], wait=60)
+    found = tools.ended(begun["id"])
     assert (found["state"], found["stderr"]) == ("succeeded", "")
     assert found["stdout"].splitlines() == [f"{n} 20 1000" for n in range(10)]
     calls = found["tool_calls"]
