@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -336,18 +337,18 @@ class Stack:
 
     def stop(self) -> None:
         """End everything; fail if a worker left a container or a host directory."""
-        for worker in self.workers:
-            worker.stop()
-        left = self.containers()
-        if left:  # e.g. of a worker a test has killed: the next worker's duty, and none comes
-            worker = self.start_worker()
-            self.ready()
-            eventually(lambda: not set(left) & set(self.containers()), f"the reaper removes {left}")
-            worker.stop()
-        if self.api is not None:
-            self.api.stop()
-        self.redis.stop()
-        self.client.close()
+        with closing(self.client):
+            for worker in self.workers:
+                worker.stop()
+            left = self.containers()
+            if left:  # e.g. of a worker a test has killed: the next worker's duty, and none comes
+                worker = self.start_worker()
+                self.ready()
+                eventually(lambda: not set(left) & set(self.containers()), f"the reaper removes {left}")
+                worker.stop()
+            if self.api is not None:
+                self.api.stop()
+            self.redis.stop()
         assert self.containers() == []
         sandboxes = self.directory / "state" / "sandboxes"
         assert not sandboxes.exists() or list(sandboxes.iterdir()) == []
