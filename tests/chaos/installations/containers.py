@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +13,16 @@ UIDS = 50_000  # of an installation
 
 
 def named(state: Path) -> list[str]:
-    """Containers that are directories, or an OCI runtime's."""
-    return [path.name for pattern in ("containers/*/*", "oci/bundles/*/*") for path in state.glob(pattern)]
+    """Containers that are directories, or an OCI runtime's. Workers may be removing them, and their directories."""
+    roots = (state / "containers", state / "oci" / "bundles")
+    return [name for root in roots for worker in _listed(root) for name in _listed(root / worker)]
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        return os.listdir(path)
+    except FileNotFoundError:
+        return []
 
 
 def worker_of(container: str) -> int:
