@@ -201,7 +201,7 @@ def mix(stack: Installation, seconds: float, seed: int) -> Report:
             mixture.inject(step)
         crew.spare()
         load.stop()
-        found = load.refused + stack.check(load.accepted, 60)
+        found = load.refused + stack.check(load.accepted)
         faults = mixture.done + Counter({f"worker killed: {step}": count for step, count in crew.deaths().items()})
         return Report(len(load.accepted), faults, load.again, found)
     finally:

@@ -100,7 +100,7 @@ def soak(stack: Installation, seconds: float, seed: int, trial_seconds: float = 
             "every execution expires",
             3 * RETENTION_SECONDS,
         )
-        found += load.refused + stack.check([], 60, all_kept=False)
+        found += load.refused + stack.check([], all_kept=False)
         return Soaked(Report(load.forgotten, mixture.done, load.again, found), capacity, looks)
     finally:
         mixture.close()

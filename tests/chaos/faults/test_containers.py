@@ -31,7 +31,7 @@ def _run(stack: Installation, kill: Kill, weaker: tuple[str, ...]) -> tuple[Acce
             process.kill()
         client.await_end(one)
         assert one.reported is not None
-        return one, stack.check(client.accepted, 3 if weaker else 30)
+        return one, stack.check(client.accepted, 3 if weaker else 120)
 
 
 def _agents(stack: Installation) -> list[psutil.Process]:

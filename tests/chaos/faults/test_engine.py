@@ -86,7 +86,7 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
     for one in (everything := [*accepted, *sleepers]):
         one.reported_again = stack.show(one.id)
     with stack.redis.client() as redis:
-        eventually(lambda: not violations(redis, everything), "nothing is violated", 20)
+        eventually(lambda: not violations(redis, everything), "nothing is violated")
 
 
 def test_executions_survive_an_engine_that_fails_every_tenth_call(

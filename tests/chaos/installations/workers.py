@@ -51,7 +51,7 @@ STEPS = (
     "removing",  # the container is gone, its directory and uid are not
     "unacknowledged",  # RQ does not know
 )
-END_SECONDS = 60.0  # a worker drains for 20, and then waits for Redis or a runtime at most as long again
+END_SECONDS = 120.0  # a worker drains for 20, and then waits for Redis or a runtime at most as long again
 STACK = "Current thread"  # stands once in what faulthandler writes of a process
 UNKNOWN = 255  # the exit code, when the parent of a killed process missed it
 FORKS = multiprocessing.get_context("forkserver")
