@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -124,7 +125,8 @@ class Mixture:
         assert self._stack.engine is not None
         self._stack.engine.kill(everything=True)
         for agent in agents(self._stack.first_uid):
-            agent.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended with the engine
+                agent.kill()
         time.sleep(2 * step.how)
         self._stack.engine.start()
 
