@@ -105,7 +105,9 @@ def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> N
     ids = [submitted(stack) for _ in range(4)]
     eventually(lambda: all(stack.show(id)["stdout"] == "begun\n" for id in ids), "every execution runs")
     dead, alive = stack.workers
-    name = next(id for id in stack.reported("id") if f"-{dead.pid}-" in id)
+    name = eventually(
+        lambda: next((id for id in stack.reported("id") if f"-{dead.pid}-" in id), ""), "the worker is registered"
+    )
     dead.stop(signal.SIGKILL)
     eventually(
         lambda: not any(name in container for container in stack.containers()),

@@ -146,7 +146,8 @@ def test_a_program_keeps_its_results_beside_a_server_that_fails_in_every_way(too
     ]  # fmt: skip
     assert len([call for call in found["tool_calls"] if call["outcome"] == "ok"]) == 23
     assert tools.brokers.brokers[0].popen.poll() is None
-    assert tools.brokers.store.tools.catalogues.history("t")[0].added == ("added",)
+    history = tools.brokers.store.tools.catalogues.history
+    eventually(lambda: [one.added for one in history("t")][:1] == [("added",)], "the broker has noticed the change")
 
 
 def test_a_running_program_makes_its_calls_whenever_the_api_dies(tools: StackTools) -> None:

@@ -55,7 +55,7 @@ def test_processes_wait_during_a_migration_and_run_queued_executions(stack: Stac
         assert refused["checks"]["migrating"] == refused["detail"]
         assert stack.answers("/livez")
         assert not stack.answers("/readyz")
-        assert kinds(schema) == set()
+        eventually(lambda: kinds(schema) == set(), "no process has a lease")
         assert pids(stack) == before, "no supervisor sees an end"
         schema.end(NUMBER)
         stack.ready()
