@@ -107,11 +107,16 @@ def test_killed_workers_execution_ends_as_worker_lost(own_stack: Callable[..., S
 
 def test_a_lost_worker_is_not_the_end_where_another_attempt_is_left(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=2)
-    code = "import time\nprint('here', flush=True)\ntime.sleep(3)\nprint('done')"
-    limits = {"wall_seconds": 60}
-    ids = [stack.submit(environment="python", code=code, limits=limits).json()["id"] for _ in range(2)]
-    eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "both executions run")
+    body: dict[str, Any] = {
+        "environment": "python", "code": "print('here', flush=True)\ninput()\nprint('done')",
+        "stdin": {"stream": True}, "limits": {"wall_seconds": 200},
+    }  # fmt: skip
+    ids = [stack.submit(**body).json()["id"] for _ in range(2)]
+    eventually(lambda: all(stack.show(id)["stdout"] == "here\n" for id in ids), "both executions run")
     stack.workers[0].stop(signal.SIGKILL)
+    for id in ids:  # each attempt gets the input again
+        path = f"/api/v1/executions/{id}/stdin"
+        assert stack.client.post(path, params={"end": "true"}, content=b"\n").status_code == 202
     assert [_ended(stack, id)[0] for id in ids] == ["succeeded", "succeeded"]
     assert [stack.show(id)["stdout"] for id in ids] == ["here\ndone\n", "here\ndone\n"]
 
