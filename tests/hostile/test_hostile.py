@@ -189,6 +189,7 @@ class Wall:
             if path.name == "redis.log":
                 continue
             new = path.read_bytes()[self._judged.get(path, 0) :]
+            new = new[: new.rfind(b"\n") + 1]  # the last line may be half written
             text = new.decode("utf-8", errors="surrogateescape")
             assert not CONTROL.search(text), f"a control character is in {path.name}"
             assert "Traceback" not in text, f"{path.name}: {text[-3000:]}"
