@@ -150,7 +150,7 @@ class Wall:
         holder = {**body(case, case.code(case.neighbour)), "isolation": self.isolation}
         holder["limits"] = {"wall_seconds": 120}
         id = self.stack.submit(**holder).json()["id"]
-        eventually(lambda: "holding" in self._text(id), "the neighbour has opened its end", 30)
+        eventually(lambda: "holding" in self._text(id), "the neighbour has opened its end")
         ended = self.submit(body(case, case.code()))
         beside = self.stack.show(id)
         self.stack.client.post(f"/api/v1/executions/{id}/cancel")
@@ -166,7 +166,7 @@ class Wall:
             return self.stack.security(execution["id"])
 
         with suppress(AssertionError):  # records of the kernel may be late; the test names missing events
-            eventually(lambda: case.reports(events()), "the events are there", 20)
+            eventually(lambda: case.reports(events()), "the events are there")
         outcome = Outcome(execution, events(), self._text(execution["id"]), [])
         reported = json.dumps([execution, outcome.events])
         for secret in self._secrets():

@@ -151,7 +151,7 @@ def test_command_line_names_the_tools_of_a_program(tools: StackTools, tier: Tier
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         words = [str(command), "run", "--isolation", tier.isolation, *options, "-c", program]
         environment = {**os.environ, **tools.stack.env, "MAYFLY_TOKEN": token}
-        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
     allowed, without = run("--tool", "other.*", "--tool", "test.add"), run()
     assert (allowed.returncode, allowed.stdout) == (0, "3\n"), allowed.stderr
