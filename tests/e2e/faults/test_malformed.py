@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -56,7 +57,7 @@ def test_malformed_messages_do_not_end_the_listener(own_stack: Callable[..., Sta
     with stack.redis.client() as writer:
         (worker,) = stack.fleet()
         for channel in (keys.CANCEL, keys.stdin_wake(worker["id"])):
-            eventually(lambda channel=channel: writer.publish(channel, "0" * 32) == 1, "the worker is subscribed")  # type: ignore[misc]
+            eventually(partial(writer.publish, channel, "0" * 32), "the worker is subscribed")
         for channel in (keys.CANCEL, keys.stdin_wake(worker["id"])):
             for message in MESSAGES:
                 assert writer.publish(channel, message) == 1
