@@ -46,7 +46,7 @@ ENDS: dict[str, tuple[str, dict[str, Any]]] = {
     "blocked call": ("import socket; socket.create_connection(('10.0.0.1', 80))", {}),
     "killed call": ("import ctypes; ctypes.CDLL(None).syscall(101, 0, 0, 0, 0)", {}),
     "memory": ("kept = [code * 2**20 for _ in range(1000)]", {"limits": {"memory_bytes": 64 * 2**20}}),
-    "time": ("while True: pass", {"limits": {"wall_seconds": 1}}),
+    "time": ("while True: pass", {"limits": {"wall_seconds": 3}}),
     "output": ("while True: print(code)", {"limits": {"output_bytes": 65536}}),
     "disk": ("open('large', 'w').write(code * 2**20)", {"limits": {"disk_bytes": 2**20}}),
     "processes": ("[os.fork() for _ in range(20)]", {"limits": {"processes": 10}}),
