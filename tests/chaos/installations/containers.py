@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import glob
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,16 +13,9 @@ UIDS = 50_000  # of an installation
 
 
 def named(state: Path) -> list[str]:
-    """Containers that are directories, or an OCI runtime's. Workers may be removing them, and their directories."""
-    roots = (state / "containers", state / "oci" / "bundles")
-    return [name for root in roots for worker in _listed(root) for name in _listed(root / worker)]
-
-
-def _listed(path: Path) -> list[str]:
-    try:
-        return os.listdir(path)
-    except FileNotFoundError:
-        return []
+    """Containers that are directories, or an OCI runtime's."""
+    patterns = "containers/*/*", "oci/bundles/*/*"
+    return [Path(found).name for pattern in patterns for found in glob.glob(pattern, root_dir=state)]
 
 
 def worker_of(container: str) -> int:
