@@ -14,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -48,6 +49,11 @@ def eventually(probe: Callable[[], T | Literal[False] | None], what: str, second
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what} (last: {value!r})")
         time.sleep(0.02)  # between probes of a state that nothing announces
+
+
+def end_of(show: Callable[[str, int], dict[str, Any]], id: str) -> dict[str, Any]:
+    """The record of an execution after its end; ``show`` waits for so many seconds, which may be too few."""
+    return eventually(lambda: (shown := show(id, 30))["finished_at"] and shown, "the execution has ended", 180)
 
 
 def free_port() -> int:
@@ -118,7 +124,7 @@ class Process:
     def pid(self) -> int:
         return self.popen.pid
 
-    def stop(self, sig: int = signal.SIGTERM, seconds: float = 40.0) -> int:
+    def stop(self, sig: int = signal.SIGTERM, seconds: float = 120.0) -> int:
         if self.popen.poll() is None:
             self.popen.send_signal(sig)
         return self.popen.wait(seconds)
@@ -252,25 +258,25 @@ class Stack:
         return self.client.post("/api/v1/executions", json=body, headers=all_headers)
 
     def run(self, environment: str = "python", **body: Any) -> dict[str, Any]:
-        """Submit and wait for the end, which comes within a minute, or more where a machine is slow.
+        """Submit and wait for the end.
 
-        Unless another is given, its wall time is a minute too: programs of milliseconds need seconds beside others.
+        Unless another is given, its wall time is a minute: programs of milliseconds need seconds beside others.
         """
         limits = {"wall_seconds": 60, **body.pop("limits", {})}
         response = self.submit(60, environment=environment, limits=limits, **body)
         assert response.status_code in (200, 202), response.text
         found: dict[str, Any] = response.json()
-        for _ in range(round(PATIENCE) - 1):
-            if found["finished_at"] is None:
-                found = self.show(found["id"], wait=60)
-        assert found["finished_at"] is not None, found
-        return found
+        return found if found["finished_at"] is not None else self.ended(found["id"])
 
     def show(self, id: str, wait: int = 0) -> dict[str, Any]:
         response = self.client.get(f"/api/v1/executions/{id}", params={"wait": wait})
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
+
+    def ended(self, id: str) -> dict[str, Any]:
+        """The record of an execution after its end."""
+        return end_of(self.show, id)
 
     def new_key(self, *scopes: str, tenant: str = "default") -> dict[str, Any]:
         """A new key for those scopes, with its secret."""
@@ -332,18 +338,18 @@ class Stack:
 
     def stop(self) -> None:
         """End everything; fail if a worker left a container or a host directory."""
-        for worker in self.workers:
-            worker.stop()
-        left = self.containers()
-        if left:  # e.g. of a worker a test has killed: the next worker's duty, and none comes
-            worker = self.start_worker()
-            self.ready()
-            eventually(lambda: not set(left) & set(self.containers()), f"the reaper removes {left}")
-            worker.stop()
-        if self.api is not None:
-            self.api.stop()
-        self.redis.stop()
-        self.client.close()
+        with closing(self.client):
+            for worker in self.workers:
+                worker.stop()
+            left = self.containers()
+            if left:  # e.g. of a worker a test has killed: the next worker's duty, and none comes
+                worker = self.start_worker()
+                self.ready()
+                eventually(lambda: not set(left) & set(self.containers()), f"the reaper removes {left}")
+                worker.stop()
+            if self.api is not None:
+                self.api.stop()
+            self.redis.stop()
         assert self.containers() == []
         sandboxes = self.directory / "state" / "sandboxes"
         assert not sandboxes.exists() or list(sandboxes.iterdir()) == []

@@ -163,4 +163,4 @@ def test_executions_of_a_cut_off_host_run_elsewhere(
         assert left_on_host(host.directory, [host.process.pid]) == []
     accepted = [Accepted(id, "begun\ndone\n", reported=reported, reported_again=stack.show(id)), *cancelled]
     with stack.redis.client() as redis:
-        eventually(lambda: not violations(redis, accepted), "nothing is violated", 20)
+        eventually(lambda: not violations(redis, accepted), "nothing is violated")

@@ -64,7 +64,7 @@ def test_redis_away_while_a_program_runs(own_stack: Callable[..., Stack]) -> Non
     stack.redis.start()
     stack.ready()
     go_on(stack, id)
-    ended = eventually(lambda: (shown := stack.show(id, wait=30))["finished_at"] and shown, "the execution ends", 60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 1)
 
 
@@ -92,10 +92,10 @@ def test_worker_resumes_after_engine_outage(
     assert stack.show(queued, wait=2)["state"] == "queued"
     engine = start_engine()
     stack.ready()
-    ended = stack.show(queued, wait=60)
+    ended = stack.ended(queued)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "waited\n")
     go_on(stack, running)
-    again = stack.show(running, wait=60)
+    again = stack.ended(running)
     assert (again["state"], again["stdout"], again["attempt"]) == ("succeeded", "begun\ndone\n", 2)
     stack.workers[0].stop()  # while the engine still answers
 
@@ -105,7 +105,9 @@ def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> N
     ids = [submitted(stack) for _ in range(4)]
     eventually(lambda: all(stack.show(id)["stdout"] == "begun\n" for id in ids), "every execution runs")
     dead, alive = stack.workers
-    name = next(id for id in stack.reported("id") if f"-{dead.pid}-" in id)
+    name = eventually(
+        lambda: next((id for id in stack.reported("id") if f"-{dead.pid}-" in id), ""), "the worker is registered"
+    )
     dead.stop(signal.SIGKILL)
     eventually(
         lambda: not any(name in container for container in stack.containers()),
@@ -113,7 +115,7 @@ def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> N
     )
     for id in ids:
         go_on(stack, id)
-    assert [stack.show(id, wait=60)["state"] for id in ids] == ["succeeded"] * 4
+    assert [stack.ended(id)["state"] for id in ids] == ["succeeded"] * 4
     assert alive.popen.poll() is None
 
 
@@ -152,7 +154,7 @@ def test_a_second_sigterm_hands_back_at_once(own_stack: Callable[..., Stack]) ->
     assert stack.show(id)["state"] == "queued"  # though its program would wait for minutes
     stack.start_worker()
     go_on(stack, id)
-    ended = stack.show(id, wait=60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
 
 
@@ -174,9 +176,9 @@ def test_worker_cut_off_from_redis_ends_its_executions(own_stack: Callable[..., 
     stack.redis.start()
     stack.ready()
     go_on(stack, again)
-    ended = stack.show(again, wait=60)
+    ended = stack.ended(again)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
-    ended = stack.show(once, wait=60)
+    ended = stack.ended(once)
     assert (ended["state"], ended["reason"], ended["attempt"]) == ("errored", "worker_lost", 1)
     assert stack.worker_metrics()["mayfly_worker_leases_lost_total"] == 1.0
 
@@ -197,7 +199,7 @@ def test_worker_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack
     finally:
         frozen.popen.send_signal(signal.SIGCONT)  # and sees how its container ended
     go_on(stack, id)
-    ended = stack.show(id, wait=60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
     eventually(lambda: len(stack.fleet()) == 2, "the stopped worker is registered again")
 
@@ -235,7 +237,7 @@ def test_three_hundred_concurrent_executions_run_in_order(own_stack: Callable[..
     early = [process.memory_info().rss for process in processes]
     eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] == 0, "every execution has begun", 280)
     late = [process.memory_info().rss for process in processes]
-    ended: dict[str, list[Any]] = {p: [stack.show(id, wait=60) for id in ids[p]] for p in priorities}
+    ended: dict[str, list[Any]] = {p: [stack.ended(id) for id in ids[p]] for p in priorities}
     for priority in priorities:
         assert {"succeeded"} == {execution["state"] for execution in ended[priority]}
         number = priorities.index(priority)

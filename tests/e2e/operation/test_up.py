@@ -93,13 +93,17 @@ def test_second_up_is_idempotent(running: Installation) -> None:
     assert before == running.pids()
 
 
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: start_time(pid) is None, "the process is dead")
+
+
 @pytest.mark.parametrize("victim", ["redis", "api", "worker"])
 def test_up_restarts_only_dead_processes(running: Installation, victim: str) -> None:
     with running.client() as client:
         id = client.run("print(1)").id
     before = running.pids()
-    os.kill(before[victim], signal.SIGKILL)
-    eventually(lambda: start_time(before[victim]) is None, f"{victim} is dead")
+    kill(before[victim])
     printed = running.up("--no-sample")
     after = running.pids()
     assert {name for name in before if before[name] != after[name]} == {victim}
@@ -289,7 +293,7 @@ def test_up_does_not_wait_for_a_long_queue(images: Path, seconds: float, runs: b
             made.up("--no-sample")
             with made.client() as client:
                 eventually(lambda: list(client.executions(state="running")), "the only slot is busy", 60)
-            os.kill(made.pids()["api"], signal.SIGKILL)
+            kill(made.pids()["api"])
         printed = made.up()
         assert "Mayfly is up" in printed
         assert ("63 observations over 21 days" in printed) is runs
@@ -310,7 +314,7 @@ def test_down_leaves_no_process_and_up_restores_all_data(images: Path) -> None:
             id = client.run("print('kept')").id
             client.submit(SLEEPER, limits={"wall_seconds": 60})
         pids, key = made.pids(), (made.state / "api-key").read_text()
-        os.kill(pids["worker"], signal.SIGKILL)  # so that its containers stay
+        kill(pids["worker"])  # so that its containers stay
         made.down()
         assert [name for name, pid in pids.items() if start_time(pid) is not None] == []
         assert made.left() == []
@@ -381,9 +385,10 @@ def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]
             request = threading.Thread(target=pump, args=(client, api))
             request.start()
             left = after_bytes
-            while left > 0 and (data := api.recv(min(left, 512))):
-                client.sendall(data)
-                left -= len(data)
+            with suppress(OSError):  # the client has what it wanted, and leaves
+                while left > 0 and (data := api.recv(min(left, 512))):
+                    client.sendall(data)
+                    left -= len(data)
             if left <= 0:
                 cuts.append(1)
             for side in (client, api):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli.commands.local.processes import start_time
 from tests.builders.brokers import MODULE
 from tests.builders.processes.installed import Installation, installed
 from tests.harness import ROOT, eventually
@@ -41,6 +42,7 @@ def test_up_starts_a_broker_and_restarts_a_dead_broker(running: Installation) ->
     before = running.pids()
     assert set(before) == {"redis", "api", "worker", "broker"}
     os.kill(before["broker"], signal.SIGKILL)
+    eventually(lambda: start_time(before["broker"]) is None, "the broker is dead")
     assert "Broker    started" in running.up("--no-sample")
     assert {name for name, pid in running.pids().items() if before[name] != pid} == {"broker"}
     # The listed state may be the dead broker's report.
