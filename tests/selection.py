@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from tests.harness import WAYS
 
@@ -25,6 +26,12 @@ class Listed(NamedTuple):
 
 ALL_TESTS = pytest.StashKey[list[Listed]]()  # of a run that collects all, whichever of them it chooses; in order
 EACH_WAY = [pytest.param(way, marks=() if way == WAYS[0] else pytest.mark.thorough, id=way) for way in WAYS]
+
+
+def ways(*names: str) -> list[ParameterSet]:
+    """Those ways of ``EACH_WAY``, for a test that needs no others."""
+    return [way for way in EACH_WAY if way.id in names]
+
 
 WHOLE = (
     "chaos/faults/test_clock.py",
@@ -249,7 +256,6 @@ PARTS: dict[str, tuple[str, ...]] = {
     "unit/worker/attempt/test_session.py": ("test_a_starved_agent_is_not_the_engines_fault[hardened]",),
     "unit/orchestrator/test_anomaly.py": (
         "test_a_day_of_steady_traffic_raises_no_alarm[1]",
-        "test_a_day_of_steady_traffic_raises_no_alarm[2]",
     ),
     "unit/sandbox_image/test_live_output.py": (
         "test_a_million_prints_cost_at_most_a_third_more",

@@ -16,6 +16,7 @@ from tests.builders.sandboxes.endings import PROGRAMS
 from tests.builders.tier import Tier
 from tests.e2e.sandbox.attempts import ATTEMPTS
 from tests.harness import ROOT, Process, Stack, eventually
+from tests.selection import ways
 
 MIB = 2**20
 
@@ -97,7 +98,7 @@ LEFT_OUT = {"success", "exit code", "inodes", "compile error", "compiled program
 
 
 # runc's are all in test_reasons
-@pytest.mark.parametrize("tier", ["docker-crun", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
+@pytest.mark.parametrize("tier", ways("docker-crun", "docker-runsc", "oci-crun", "oci-runsc"), indirect=True)
 def test_execution_ends_with_the_expected_reason(tier: Tier) -> None:
     cases = {name: (body, tuple(expected)) for name, body, *expected in PROGRAMS if name not in LEFT_OUT}
     ends = tier.run_all({name: body for name, (body, _) in cases.items()})
@@ -184,7 +185,7 @@ FORGERIES: dict[str, tuple[str, int | None]] = {
 }
 
 
-@pytest.mark.parametrize("tier", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
+@pytest.mark.parametrize("tier", ways("docker-runc", "docker-runsc", "oci-crun", "oci-runsc"), indirect=True)
 def test_forged_frame_gains_no_privilege(tier: Tier) -> None:
     # Programs that continue are to be stopped soon; the others end by themselves.
     seconds = {what: 4 if exit_code is None else 60 for what, (_, exit_code) in FORGERIES.items()}
