@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import re
+from operator import itemgetter
+
 import pytest
 
 from mayfly import STREAMED, Client
 from tests.builders.tier import Tier
+from tests.harness import ROOT, WAYS, Stack, Way
 
 # What docs/api.md has of the working directory, by a word of each rule, and the test that has the rule here.
 RULES = {
