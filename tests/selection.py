@@ -266,7 +266,9 @@ PARTS: dict[str, tuple[str, ...]] = {
 }
 # Folders whose tests start processes that are not measured for coverage: measuring costs a fifth of the CPU time, and
 # other folders run the same lines.
-UNMEASURED = ("hostile/", "chaos/", "e2e/agents/", "e2e/load/", "e2e/programs/")
+UNMEASURED = (
+    "hostile/", "chaos/", "e2e/agents/", "e2e/load/", "e2e/programs/", "e2e/sandbox/", "e2e/tools/", "e2e/upgrades/",
+)  # fmt: skip
 # In this order modules are handed to the lanes. The longest is first, and beside it runs what needs no images, which
 # its lane builds; the many short modules are last, so that all lanes end at about the same time.
 ORDER = ("hostile/test_hostile.py", "unit/", "chaos/", "e2e/", "hostile/", "integration/")
