@@ -80,7 +80,23 @@ WHOLE = (
     "integration/worker/drivers/test_oci.py",
 )
 PARTS: dict[str, tuple[str, ...]] = {
+    "hostile/controls/test_outside.py": (
+        "test_weakened_field_is_observed[RestartPolicy]",
+        "test_weakened_field_is_observed[StdinOnce]",
+    ),
+    "integration/orchestrator/policy/test_policy.py": (
+        "test_hostile_sources_neither_delay_others_nor_cost_api_memory",
+        "test_one_tenants_slow_batches_leave_threads_for_the_others",
+    ),
+    "integration/orchestrator/identity/users/test_session_bounds.py": (
+        "test_log_in_beyond_the_most_sessions_ends_the_oldest",
+    ),
+    "integration/orchestrator/broker/test_declarations.py": (
+        "test_command_is_refused_without_the_setting_for_development",
+        "test_unreachable_server_is_down_until_reachable",
+    ),
     "integration/orchestrator/cli/commands/test_login_at_issuer.py": (
+        "test_refused_device_code",
         "test_user_logs_in_by_device_code[options1]",
         "test_issuer_that_ended_the_grant_ends_the_log_in",
     ),
@@ -134,6 +150,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "integration/orchestrator/store/test_security_log.py": ("test_the_logs_are_bounded_in_bytes",),
     "e2e/tools/test_waiting.py": (
+        "test_a_program_with_tools_is_stopped_at_its_wall_time[tools.test.wait(seconds=200)-6.0]",
         "test_no_call_is_made_twice_whenever_the_worker_dies",
         "test_execution_of_a_killed_worker_repeats_only_idempotent_calls",
         "test_a_running_program_makes_its_calls_whenever_the_api_dies",
@@ -152,7 +169,11 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_worker_stopped_for_longer_than_its_lease",
         "test_worker_that_does_not_end_fails_with_its_stacks",
     ),
-    "chaos/faults/test_tool_calls.py": ("test_tool_server_killed_at_any_step_gets_no_call_twice[each-sandbox]",),
+    "chaos/faults/test_tool_calls.py": (
+        "test_api_killed_at_any_step_of_a_direct_call_repeats_none",
+        "test_tool_server_killed_at_any_step_gets_no_call_twice[each-sandbox]",
+        "test_tool_that_may_be_called_twice_is_where_its_broker_dies",
+    ),
     "chaos/test_model.py": (
         "test_every_order_of_steps_keeps_every_promise",
         "test_model_finds_broken_promise_without_the_fence",
