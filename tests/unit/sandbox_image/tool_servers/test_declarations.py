@@ -67,7 +67,7 @@ def test_malformed_declaration_is_refused(tmp_path: Path, text: str, mistake: st
 def test_lock_that_does_not_lie_beside_its_declaration_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(MINIMAL + 'node_lock = "x.lock.json"\n')
     with pytest.raises(debian.BuildError, match=r"x\.lock\.json, which does not lie beside it"):
-        build.build(tmp_path / "x.toml", debian.host_source(None), tmp_path)
+        build.build(tmp_path / "x.toml", debian.host_source(None), tmp_path, tmp_path)
 
 
 def test_build_hash_covers_every_build_input(tmp_path: Path) -> None:
