@@ -276,9 +276,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "unit/deploy/test_locks.py": ("test_newer_releases_do_not_change_the_lock[requirements-dev.lock]",),
     "unit/worker/attempt/tools/test_caller_calls.py": ("test_checks_of_an_attempt_take_a_bounded_cpu_time",),
     "unit/worker/attempt/test_session.py": ("test_a_starved_agent_is_not_the_engines_fault[hardened]",),
-    "unit/orchestrator/test_anomaly.py": (
-        "test_a_day_of_steady_traffic_raises_no_alarm[1]",
-    ),
+    "unit/orchestrator/test_anomaly.py": ("test_a_day_of_steady_traffic_raises_no_alarm[1]",),
     "unit/sandbox_image/test_live_output.py": (
         "test_a_million_prints_cost_at_most_a_third_more",
         "test_plain_interpreter_loses_buffered_output[in a new interpreter]",

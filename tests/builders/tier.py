@@ -11,6 +11,7 @@ from tests.harness import Stack, Way
 
 AT_ONCE = 4  # programs of a batch
 
+
 @dataclass(frozen=True)
 class Tier:
     """A way to make containers, and the isolation it gives."""

@@ -210,7 +210,9 @@ def explore(
 ) -> int:
     """Every world that so many steps lead to; how many there were."""
     known: set[tuple[Any, ...]] = set()
-    worlds: list[tuple[tuple[Step, ...], list[Step]]] = [((), list(World(store, workers, executions, (), order).steps()))]
+    worlds: list[tuple[tuple[Step, ...], list[Step]]] = [
+        ((), list(World(store, workers, executions, (), order).steps()))
+    ]
     for _ in range(depth):
         following: list[tuple[tuple[Step, ...], list[Step]]] = []
         for above, steps in worlds:

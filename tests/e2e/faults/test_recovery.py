@@ -230,9 +230,7 @@ def test_flood_of_executions_runs_in_order(own_stack: Callable[..., Stack]) -> N
     stack.start_worker()
     stack.ready()
     processes = [psutil.Process(stack.workers[0].pid), psutil.Process(stack.api.pid)]  # type: ignore[union-attr]
-    eventually(
-        lambda: stack.client.get("/api/v1/queues").json()["queued"] < FLOOD * 4 / 5, "a fifth have begun", 120
-    )
+    eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] < FLOOD * 4 / 5, "a fifth have begun", 120)
     early = [process.memory_info().rss for process in processes]
     eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] == 0, "every execution has begun", 280)
     late = [process.memory_info().rss for process in processes]

@@ -98,9 +98,7 @@ def test_commands_are_many_and_distinct() -> None:
 
 
 # The driver makes no difference to a command, and gVisor takes a minute for all commands.
-@pytest.mark.parametrize(
-    "tier", ways("docker-runc", "docker-runsc", "oci-crun"), indirect=True
-)
+@pytest.mark.parametrize("tier", ways("docker-runc", "docker-runsc", "oci-crun"), indirect=True)
 def test_every_command_behaves_as_on_the_host(tier: Tier, host: list[str]) -> None:
     differs: dict[str, Any] = {}
 

@@ -25,7 +25,8 @@ RULES = {
 }
 LIMITS = {"disk_bytes": 2 << 20, "wall_seconds": 60, "cpu_seconds": 60}
 BESIDE = """
-import errno, helper, json, os, pathlib, shutil, socket, sys
+import errno, helper, json, os, pathlib, shutil, socket
+READ_ONLY = ("EACCES", "EROFS")
 def refused(action, *arguments):
     try:
         action(*arguments)
@@ -39,9 +40,9 @@ def read(path):
     return pathlib.Path(path).read_text()
 print(read("data.csv"), read("inputs/data.csv"), read("deep/nested.txt"), helper.__file__, __file__, os.getcwd())
 open("data.csv", "a").write("more")
-print(read("/inputs/data.csv"), refused(open, "/inputs/data.csv", "a"))
+print(read("/inputs/data.csv"), refused(open, "/inputs/data.csv", "a") in READ_ONLY)
 links = {name: os.path.islink(name) for name in ("small", "large", "largest")}
-print(json.dumps(links), os.path.getsize("large"), os.path.getsize("largest"), refused(open, "largest", "r+"))
+print(json.dumps(links), os.path.getsize("large"), os.path.getsize("largest"), refused(open, "largest", "r+") in READ_ONLY)
 write("replacement", "mine"); os.replace("replacement", "largest")
 write("plots/plot.txt", "plot")
 for path in (".hidden", ".cache/x", "__pycache__/x", "y.pyc"):
@@ -66,8 +67,8 @@ def test_program_works_by_the_rules_of_the_document(tier: Tier) -> None:
     assert (ended["state"], ended["stderr"]) == ("succeeded", "")
     assert ended["stdout"].splitlines() == [
         "a,b a,b deep /work/helper.py /work/main.py /work",
-        "a,b EROFS",
-        '{"small": false, "large": false, "largest": true} 500000 600000 EROFS',
+        "a,b True",
+        '{"small": false, "large": false, "largest": true} 500000 600000 True',
         "['EXDEV', 'EXDEV']",
     ]
     kept = {artifact["path"]: tier.stack.artifact(ended, artifact["path"]) for artifact in ended["artifacts"]}
@@ -96,8 +97,8 @@ for n in range(120):
     os.symlink("x", f"/output/links/{n}")
 """
 CHOSEN = {
-    **dict.fromkeys(("*.csv", "./*.csv", "output/*.csv", "/output/*.csv"), {"a.csv", "b.csv"}),
-    **dict.fromkeys(("plots/", "plots/**"), {"plots/deep/a", "plots/b"}),
+    **{one: {"a.csv", "b.csv"} for one in ("*.csv", "./*.csv", "output/*.csv", "/output/*.csv")},
+    **{one: {"plots/deep/a", "plots/b"} for one in ("plots/", "plots/**")},
     "links/": set(),
 }
 
