@@ -100,10 +100,10 @@ LEFT_OUT = {"success", "exit code", "inodes", "compile error", "compiled program
 # runc's are all in test_reasons
 @pytest.mark.parametrize("tier", ways("docker-crun", "docker-runsc", "oci-crun", "oci-runsc"), indirect=True)
 def test_execution_ends_with_the_expected_reason(tier: Tier) -> None:
-    cases = {name: (body, tuple(expected)) for name, body, *expected in PROGRAMS if name not in LEFT_OUT}
-    ends = tier.run_all({name: body for name, (body, _) in cases.items()})
-    for name, (_, usual) in cases.items():
-        state, reason, fault, more = IN_GVISOR.get(name, usual) if tier.isolation == "hardened" else usual
+    cases = {case[0]: case for case in PROGRAMS if case[0] not in LEFT_OUT}
+    ends = tier.run_all({name: case[1] for name, case in cases.items()})
+    for name, case in cases.items():
+        state, reason, fault, more = IN_GVISOR.get(name, case[2:]) if tier.isolation == "hardened" else case[2:]
         found = ends[name]
         assert (state, reason, fault) == (found["state"], found["reason"], found["fault"]), (name, found)
         assert more == {field: found[field] for field in more}, (name, found)
