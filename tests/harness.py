@@ -41,14 +41,16 @@ _given: deque[int] = deque(maxlen=500)  # ports
 def eventually(probe: Callable[[], T | Literal[False] | None], what: str, seconds: float = 60.0) -> T:
     """Call ``probe`` until it gives something true; fail with ``what`` when the time is over."""
     seconds *= PATIENCE
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         value = probe()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"not within {seconds:g} s: {what} (last: {value!r})")
-        time.sleep(0.02)  # between probes of a state that nothing announces
+        # Between probes of a state that nothing announces: a fiftieth of the wait, since each probe costs CPU time.
+        time.sleep(min(0.1, max(0.02, waited / 50)))
 
 
 def end_of(show: Callable[[str, int], dict[str, Any]], id: str) -> dict[str, Any]:

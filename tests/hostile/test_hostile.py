@@ -38,7 +38,7 @@ TABLES = (
 BATCH = 4
 SAMPLE = {name for names in THEMES.values() for name in names[:BATCH]}  # a batch of each theme, for every run
 # Each driver and each runtime of these pairs runs every program in another pair, and in `make hostile` in these, too.
-SAMPLED_PAIRS = ("docker-crun", "oci-runc")
+SAMPLED_PAIRS = ("docker-crun", "oci-runc", "oci-runsc")
 REST_OF_EACH_WAY = [
     pytest.param(way, marks=pytest.mark.complete if way in SAMPLED_PAIRS else (), id=way) for way in WAYS
 ]
@@ -348,6 +348,7 @@ def test_channel_works_within_a_single_execution(wall: Wall, name: str) -> None:
     assert meets(probes(ended["stdout"]), case.in_one), ended
 
 
+@pytest.mark.parametrize("wall", EACH_WAY[:1], indirect=True)
 def test_leftovers_fail_only_their_own_batch(wall: Wall, monkeypatch: pytest.MonkeyPatch) -> None:
     """Traces and log lines stay; the next batch is judged by its own traces only."""
     fresh = Wall.__new__(Wall)
@@ -383,6 +384,7 @@ def test_leftovers_fail_only_their_own_batch(wall: Wall, monkeypatch: pytest.Mon
             path.unlink(missing_ok=True)
 
 
+@pytest.mark.parametrize("wall", EACH_WAY[:1], indirect=True)
 def test_host_check_sees_leftovers(wall: Wall) -> None:
     """The control: each kind of trace that a program might leave is found."""
     uid = int(wall.stack.env["MAYFLY_UID_FIRST"]) + 7

@@ -136,7 +136,7 @@ def rounds(steps: tuple[str, ...], *at_once: int) -> list[Any]:
 
 
 # On a pipe each server is a process that the broker starts, and in a sandbox a container: these take minutes.
-WAYS = ["http", pytest.param("command", marks=pytest.mark.thorough), "sandbox"]
+WAYS = ["http", *(pytest.param(way, marks=pytest.mark.thorough) for way in ("command", "sandbox"))]
 ROUNDS_OF_SERVERS = [
     pytest.param(*one.values, way, id=f"{one.id}-{way}", marks=one.marks)
     for way, each in (

@@ -458,6 +458,30 @@ def test_command_uses_and_keeps_the_answering_engine() -> None:
         assert (done.returncode, engine.info()["ID"]) == (7, before), done.stderr
 
 
+# Without the running engine: its socket and its files are hidden, and the network is another.
+ELSEWHERE = ["unshare", "--mount", "--propagation", "slave", "--net", "sh", "-euc"]
+HIDE = 'mount -t tmpfs none /run; mount --bind "$0" /var/lib/docker; ip link set lo up; exec "$@"'
+LOOK = 'docker info --format "{{json .Runtimes}}" && cat "$TMPDIR"/*/dockerd.pid && exit 7'
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="needs root and an engine of its own")
+def test_command_without_engine_gets_one_with_every_runtime_that_ends_with_it() -> None:
+    """As `make test` and `.ci/run` start theirs, beside any other engine of this machine."""
+    Path("/var/lib/docker").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mayfly-engine-") as name:
+        env = {**os.environ, "TMPDIR": name} | {f"{PREFIX}DOCKER_URL": "unix:///var/run/docker.sock"}
+        (data := Path(name, "data")).mkdir()
+        command = [*ELSEWHERE, HIDE, str(data), str(WITH_ENGINE), "sh", "-c", LOOK]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 7, done.stderr  # the command's own
+        runtimes, pid = done.stdout.splitlines()
+        assert json.loads(runtimes).keys() >= {"runc", "crun", "runsc"}
+        assert re.search(r"Engine started .*Engine stopped", done.stderr, re.DOTALL)
+        assert start_time(int(pid)) is None
+        assert processes_naming(name) == []
+        assert [path.name for path in Path(name).iterdir()] == ["data"]
+
+
 def test_command_that_needs_an_engine_is_refused_without_engine() -> None:
     done = subprocess.run(
         [*HIDDEN, WITH_ENGINE, "echo", "it ran"],

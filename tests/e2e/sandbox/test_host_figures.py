@@ -10,6 +10,7 @@ import pytest
 from tests.builders.tier import Tier
 from tests.harness import ROOT, eventually
 from tests.hostile.census_rows import FILES
+from tests.selection import ways
 
 PAGE = 4096
 INPUT_BYTES = 4 * 2**20
@@ -102,7 +103,7 @@ def documented() -> set[str]:
     return set(re.findall(r"`/proc/([\w/]+)`", bullet))
 
 
-@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+@pytest.mark.parametrize("tier", ways("oci-crun"), indirect=True)
 def test_files_with_figures_of_the_whole_host_are_those_that_are_documented(tier: Tier) -> None:
     names, threads, changed, writable = json.loads(tier.run(code=READABLE)["stdout"])
     assert {f"net/{name}" for name in changed} <= documented()
@@ -113,13 +114,13 @@ def test_files_with_figures_of_the_whole_host_are_those_that_are_documented(tier
     assert int(threads) > 20, "the number of threads is the host's, and no mask hides it"
 
 
-@pytest.mark.parametrize("tier", ["oci-runsc"], indirect=True)
+@pytest.mark.parametrize("tier", ways("oci-runsc"), indirect=True)
 def test_figures_of_a_hardened_sandbox_are_its_own(tier: Tier) -> None:
     _, threads, *_ = json.loads(tier.run(code=READABLE)["stdout"])
     assert int(threads) < 20
 
 
-@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+@pytest.mark.parametrize("tier", ways("oci-crun"), indirect=True)
 def test_neighbours_inputs_show_by_their_size_alone(tier: Tier) -> None:
     """All sandboxes' inputs lie on one file system, whose free space each of them can read."""
     limits = {"wall_seconds": 60, "cpu_seconds": 60}
@@ -131,7 +132,7 @@ def test_neighbours_inputs_show_by_their_size_alone(tier: Tier) -> None:
     assert (seen["state"], seen["stdout"]) == ("succeeded", "watching\n['main.py']\n")
 
 
-@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+@pytest.mark.parametrize("tier", ways("oci-crun"), indirect=True)
 def test_pages_of_the_image_show_other_sandboxes(tier: Tier) -> None:
     """All sandboxes map the same pages: their number, and threads that wait there, are the kernel's for all.
 

@@ -241,6 +241,7 @@ def test_known_keys_continue_while_the_issuer_is_down(api: Stack, canaille: Cana
     canaille.start()
 
 
+@pytest.mark.complete  # most of a minute's wait; tests/unit/orchestrator/identity/test_key_sets.py has no wait
 def test_new_key_of_the_issuer_counts_within_a_minute_and_the_old_one_goes_on(api: Stack, canaille: Canaille) -> None:
     old = canaille.access_token("dev")
     assert status(api, old) == 200
