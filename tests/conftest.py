@@ -188,7 +188,7 @@ def own_stack(request: pytest.FixtureRequest, images: Path, tmp_path: Path) -> I
         ends.callback(stack.stop)
         return stack
 
-    with ExitStack() as ends:
+    with ExitStack() as ends:  # which ends each, also if another has not ended well
         yield make
 
 

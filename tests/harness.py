@@ -14,13 +14,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import docker
 import httpx2
+import psutil
 import redis
 
 from orchestrator.cli.commands.local.embedded.append_only import cut_torn_transaction
@@ -56,6 +57,20 @@ def eventually(probe: Callable[[], T | Literal[False] | None], what: str, second
 def end_of(show: Callable[[str, int], dict[str, Any]], id: str) -> dict[str, Any]:
     """The record of an execution after its end; ``show`` waits for so many seconds, which may be too few."""
     return eventually(lambda: (shown := show(id, 30))["finished_at"] and shown, "the execution has ended", 180)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended, though its parent may not have waited for it."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def logged(log: Path) -> list[dict[str, Any]]:
+    """The events in the log of a process, without the line that is just being written."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
 
 def free_port() -> int:
@@ -129,7 +144,12 @@ class Process:
     def stop(self, sig: int = signal.SIGTERM, seconds: float = 120.0) -> int:
         if self.popen.poll() is None:
             self.popen.send_signal(sig)
-        return self.popen.wait(seconds)
+        try:
+            return self.popen.wait(seconds)
+        finally:
+            if self.popen.returncode is None:  # it has not ended in time, which fails this test and no later one
+                self.popen.kill()
+                self.popen.wait()
 
 
 def share_unpacked(oci: Path) -> None:
@@ -160,7 +180,11 @@ class RedisServer:
         log = self.directory / "redis.log"
         cut_torn_transaction(command, dict(os.environ), self.directory, self.socket.with_suffix(".load"), log, 30)
         self.process = Process(command, {}, log)
-        eventually(self._answers, "redis answers")
+        try:
+            eventually(self._answers, "redis answers")
+        except AssertionError:
+            self.stop(signal.SIGKILL)
+            raise
 
     def stop(self, sig: int = signal.SIGTERM) -> None:
         if self.process is not None:
@@ -188,6 +212,7 @@ class Stack:
         self.installation = f"test-{secrets.token_hex(6)}"
         self.port = free_port()
         self.redis = RedisServer(directory)
+        self.api_command = [sys.executable, "-m", "orchestrator.api"]
         self.api: Process | None = None
         self.workers: list[Process] = []
         state = directory / "state"
@@ -231,7 +256,7 @@ class Stack:
         return self
 
     def start_api(self) -> None:
-        self.api = Process([sys.executable, "-m", "orchestrator.api"], self.env, self.directory / "api.log")
+        self.api = Process(self.api_command, self.env, self.directory / "api.log")
         eventually(lambda: self.answers("/livez"), "the API answers", 180)
 
     def start_worker(self, *prefix: str, **env: str) -> Process:
@@ -323,7 +348,7 @@ class Stack:
 
     def worker_metrics(self) -> dict[str, float]:
         """The first worker's metrics, by name with labels."""
-        text = httpx2.get(f"http://127.0.0.1:{self.env['MAYFLY_METRICS_PORT']}/metrics").text
+        text = httpx2.get(f"http://127.0.0.1:{self.env['MAYFLY_METRICS_PORT']}/metrics", timeout=60).text
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
 
@@ -339,24 +364,29 @@ class Stack:
             api.close()
 
     def stop(self) -> None:
-        """End everything; fail if a worker left a container or a host directory."""
-        with closing(self.client):
-            for worker in self.workers:
-                worker.stop()
+        """End everything, also after a failure; fail if a worker left a container or a host directory."""
+        with ExitStack() as ends:  # what was left running, or open, would be a warning in a later test
+            ends.callback(self.client.close)
+            ends.callback(self.redis.stop)
+            if self.api is not None:
+                ends.callback(self.api.stop)
+            self._stop_workers()
+            ends.callback(self._stop_workers)
             left = self.containers()
             if left:  # e.g. of a worker a test has killed: the next worker's duty, and none comes
-                worker = self.start_worker()
+                self.start_worker()
                 self.ready()
                 eventually(lambda: not set(left) & set(self.containers()), f"the reaper removes {left}")
-                worker.stop()
-            if self.api is not None:
-                self.api.stop()
-            self.redis.stop()
         assert self.containers() == []
         sandboxes = self.directory / "state" / "sandboxes"
         assert not sandboxes.exists() or list(sandboxes.iterdir()) == []
         if sandboxes.is_symlink():
             shutil.rmtree(sandboxes.resolve().parent)
+
+    def _stop_workers(self) -> None:
+        with ExitStack() as ends:
+            for worker in reversed(self.workers):
+                ends.callback(worker.stop)
 
     def logs(self) -> str:
         ends = {path: path.read_text(errors="replace").splitlines()[-40:] for path in self.directory.glob("*.log")}

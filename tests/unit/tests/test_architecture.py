@@ -39,6 +39,7 @@ GROUND = {
     "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
     "orchestrator.host.helper": set(),
+    "orchestrator.host.tied": set(),
     "orchestrator.host.token_keys": set(),
     "orchestrator.host.confinement": set(),
     "orchestrator.host.rootfs": {"orchestrator.errors"},
