@@ -13,7 +13,7 @@ from mayfly import STREAMED, Client
 from tests.builders.tier import Tier
 from tests.harness import ROOT, WAYS, Stack, Way
 
-# What docs/api.md has of the working directory, by a word of each rule, and the test that has the rule here.
+# The rules of docs/api.md about the working directory, each by a phrase of it, and their tests here.
 RULES = {
     "starts in `/work`": "test_program_works_by_the_rules_of_the_document",
     "an eighth of `memory_bytes`": "test_program_works_by_the_rules_of_the_document",
