@@ -223,7 +223,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_down_leaves_no_process_and_up_restores_all_data",
         "test_up_without_engine_uses_and_names_a_runtime",
         "test_command_that_needs_an_engine_is_refused_without_engine",
-        "test_command_without_engine_gets_one_with_every_runtime_that_ends_with_it",
+        "test_command_without_engine_gets_a_temporary_one_with_every_runtime",
     ),
     "e2e/upgrades/test_releases.py": ("test_processes_of_the_last_release_work_with_those_of_this_version",),
     "e2e/operation/test_sdk.py": ("test_wheel_has_the_sdk_without_dependencies",),

@@ -465,7 +465,7 @@ LOOK = 'docker info --format "{{json .Runtimes}}" && cat "$TMPDIR"/*/dockerd.pid
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="needs root and an engine of its own")
-def test_command_without_engine_gets_one_with_every_runtime_that_ends_with_it() -> None:
+def test_command_without_engine_gets_a_temporary_one_with_every_runtime() -> None:
     """As `make test` and `.ci/run` start theirs, beside any other engine of this machine."""
     Path("/var/lib/docker").mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="mayfly-engine-") as name:

@@ -13,7 +13,7 @@ from mayfly import STREAMED, Client
 from tests.builders.tier import Tier
 from tests.harness import ROOT, WAYS, Stack, Way
 
-# What docs/api.md has of the working directory, by a word of each rule, and the test that has the rule here.
+# The rules of docs/api.md about the working directory, each by a phrase of it, and their tests here.
 RULES = {
     "starts in `/work`": "test_program_works_by_the_rules_of_the_document",
     "an eighth of `memory_bytes`": "test_program_works_by_the_rules_of_the_document",
@@ -42,7 +42,8 @@ print(read("data.csv"), read("inputs/data.csv"), read("deep/nested.txt"), helper
 open("data.csv", "a").write("more")
 print(read("/inputs/data.csv"), refused(open, "/inputs/data.csv", "a") in READ_ONLY)
 links = {name: os.path.islink(name) for name in ("small", "large", "largest")}
-print(json.dumps(links), os.path.getsize("large"), os.path.getsize("largest"), refused(open, "largest", "r+") in READ_ONLY)
+sizes = [os.path.getsize(name) for name in ("large", "largest")]
+print(json.dumps(links), *sizes, refused(open, "largest", "r+") in READ_ONLY)
 write("replacement", "mine"); os.replace("replacement", "largest")
 write("plots/plot.txt", "plot")
 for path in (".hidden", ".cache/x", "__pycache__/x", "y.pyc"):
