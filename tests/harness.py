@@ -36,7 +36,10 @@ PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long a
 T = TypeVar("T")
 LEAST_PORT, EPHEMERAL = 10_000, 32_768  # behind these lie the ports that the kernel gives to connections
 MOST_LANES = 8
+LEAST_UID, MOST_UID = 100_000, 2_000_000_000
+UIDS = 50_000  # of an installation, unless it is set
 _given: deque[int] = deque(maxlen=500)  # ports
+_given_blocks: deque[int] = deque(maxlen=500)  # of uids
 
 
 def eventually(probe: Callable[[], T | Literal[False] | None], what: str, seconds: float = 60.0) -> T:
@@ -75,9 +78,8 @@ def logged(log: Path) -> list[dict[str, Any]]:
 
 def free_port() -> int:
     """A port that no other lane gets, and no connection that goes out, until a process of the test listens on it."""
-    lane = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = secrets.randbelow((EPHEMERAL - LEAST_PORT) // MOST_LANES) * MOST_LANES + LEAST_PORT + lane % MOST_LANES
+        port = LEAST_PORT + number_of_this_lane(EPHEMERAL - LEAST_PORT)
         if port in _given:
             continue
         with socket.socket() as sock:
@@ -87,6 +89,23 @@ def free_port() -> int:
                 continue
         _given.append(port)
         return port
+
+
+def free_uids() -> int:
+    """The first of an installation's uids, of which no other installation of this run has any.
+
+    A worker refuses to start where a container of another installation has one of its uids.
+    """
+    while (block := number_of_this_lane((MOST_UID - LEAST_UID) // UIDS)) in _given_blocks:
+        pass
+    _given_blocks.append(block)
+    return LEAST_UID + block * UIDS
+
+
+def number_of_this_lane(most: int) -> int:
+    """A random number below ``most`` that no other lane gets."""
+    lane = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return secrets.randbelow(most // MOST_LANES) * MOST_LANES + lane % MOST_LANES
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -228,7 +247,7 @@ class Stack:
             "MAYFLY_RATE_LIMIT": "off",
             "MAYFLY_IMAGES_DIR": str(IMAGES),
             "MAYFLY_INSTALLATION": self.installation,
-            "MAYFLY_UID_FIRST": str(100_000 + secrets.randbelow(1_000_000_000)),
+            "MAYFLY_UID_FIRST": str(free_uids()),
             "MAYFLY_URL": f"http://127.0.0.1:{self.port}",
             "MAYFLY_TOKEN": self.key,
             "MAYFLY_TOOL_USERS_DIR": str(state / "tool-users"),

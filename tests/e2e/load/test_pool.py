@@ -16,7 +16,7 @@ import docker.errors
 import psutil
 import pytest
 
-from tests.harness import IMAGES, Stack, eventually
+from tests.harness import IMAGES, UIDS, Stack, eventually
 
 CGROUPS = Path("/sys/fs/cgroup")
 OTHER_LIMITS = {"memory_bytes": 300 * 2**20, "cpu_cores": 0.5, "processes": 20}
@@ -70,7 +70,7 @@ def test_pool_keeps_its_floor_without_a_higher_ceiling(own_stack: Callable[..., 
 def awaits_start(stack: Stack) -> bool:
     """Whether a fork that waits for its program has loaded all that it loads before it reads from its descriptor 3."""
     first = int(stack.env["MAYFLY_UID_FIRST"])
-    ours = (one.pid for one in psutil.process_iter(["uids"]) if one.info["uids"].real in range(first, first + 50_000))
+    ours = (one.pid for one in psutil.process_iter(["uids"]) if one.info["uids"].real in range(first, first + UIDS))
     return any(map(reads_a_pipe, ours))
 
 

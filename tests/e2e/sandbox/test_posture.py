@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.settings import create_secret_file
 from tests.builders.processes.installed import Installation, installed
-from tests.harness import ROOT, Process, RedisServer, Stack, eventually
+from tests.harness import ROOT, Process, RedisServer, Stack, eventually, free_uids
 
 REFUSED = os.EX_CONFIG
 BEATS = {"MAYFLY_LEASE_SECONDS": "1"}
@@ -36,7 +36,7 @@ def host(engine: None, tmp_path: Path) -> Iterator[dict[str, str]]:
     yield {
         "MAYFLY_STATE_DIR": str(state),
         "MAYFLY_REDIS_URL": redis.url,
-        "MAYFLY_UID_FIRST": str(1_000_000 + secrets.randbelow(1_000_000_000)),
+        "MAYFLY_UID_FIRST": str(free_uids()),
     }
     redis.stop()
 

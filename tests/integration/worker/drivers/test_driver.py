@@ -16,7 +16,7 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.models import Limits
 from orchestrator.settings import Settings
-from tests.harness import ROOT, WAYS, Way, share_unpacked
+from tests.harness import ROOT, WAYS, Way, free_uids, share_unpacked
 from tests.hostile.sandbox import Sandbox
 from tests.selection import EACH_WAY
 from worker.agent.frames import FromAgent, ToAgent, encode
@@ -50,7 +50,7 @@ class Bench:
         )
         share_unpacked(self.settings.oci_path)
         self.driver: Any = driver_of(self.settings, WORKER)
-        self.host_dirs = HostDirs(directory, WORKER, 100_000 + secrets.randbelow(10**9), 100)
+        self.host_dirs = HostDirs(directory, WORKER, free_uids(), 100)
         self.directory = directory
         self.launcher = Launcher(self.driver, self.host_dirs, ENVIRONMENTS, WORKER)
 
