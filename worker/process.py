@@ -88,7 +88,9 @@ class Worker:
         self._host_dirs = HostDirs(self._inputs, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
         is_off = self._pulse.switches.is_off
-        self._pool = Pool(self._launcher, self._environments, settings, self._report_weak, is_off)
+        self._pool = Pool(
+            self._launcher, self._environments, settings, self._report_weak, lambda name: self._draining or is_off(name)
+        )
         self._admission = Admission(settings, self._driver, self._store, self.id)
         self._host_monitor = HostMonitor(
             self.id,

@@ -23,7 +23,7 @@ COMMANDS = {
     "logs": "orchestrator.cli.commands.executions.reading:logs",
     "cancel": "orchestrator.cli.commands.executions.reading:cancel",
     "environments": "orchestrator.cli.commands.executions.reading:environments",
-    "workers": "orchestrator.cli.commands.executions.reading:workers",
+    "workers": "orchestrator.cli.commands.workers:workers",
     "version": "orchestrator.cli.commands.executions.reading:version",
     "up": "orchestrator.cli.commands.local.up:up",
     "down": "orchestrator.cli.commands.local.up:down",

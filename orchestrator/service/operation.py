@@ -34,9 +34,12 @@ class Operation:
         """Every live worker."""
         return self._store.fleet.alive()
 
-    def drain(self, principal: Principal, id: str) -> None:
-        """Drain a worker: it finishes its executions and takes no more. Raises :class:`NotFound`."""
-        if not self._store.fleet.drain(id, self._audit.entry(principal, "fleet.drain", f"worker/{id}")):
+    def drain(self, principal: Principal, id: str, *, undo: bool = False) -> None:
+        """Drain a worker, or end its drain: a draining worker finishes its executions, takes no more and removes its
+        warm containers. Raises :class:`NotFound`.
+        """
+        action = "fleet.undrain" if undo else "fleet.drain"
+        if not self._store.fleet.drain(id, self._audit.entry(principal, action, f"worker/{id}"), undo=undo):
             raise NotFound(f"There is no live worker {id!r}.")
 
     def depths(self) -> dict[str, int]:
