@@ -27,6 +27,7 @@ COMMANDS = {
     "version": "orchestrator.cli.commands.executions.reading:version",
     "up": "orchestrator.cli.commands.local.up:up",
     "down": "orchestrator.cli.commands.local.up:down",
+    "status": "orchestrator.cli.commands.local.embedded.status:status",
     "events": "orchestrator.cli.commands.events:events",
     "bench": "orchestrator.cli.commands.bench:bench",
     "doctor": "orchestrator.cli.commands.local.doctor:doctor",

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from orchestrator.cli.commands.local.engine import Engine
 from orchestrator.cli.commands.local.mounts import mount_points
 from orchestrator.cli.commands.local.processes import start_time
 from orchestrator.settings import PREFIX, inherited_environment
-from tests.harness import ROOT
+from tests.harness import ROOT, eventually
 
 UP_SECONDS = 240
 
@@ -73,6 +74,14 @@ class Installation:
             for path in self.state.glob("*.pid")
             if path.stem != "dockerd"
         }
+
+    def kill(self, *names: str) -> None:
+        """Kill processes, the supervisor first, so that none is restarted; wait for their ends."""
+        pids = self.pids()
+        for name in ("supervisor", *names):
+            if pid := pids.get(name):  # earlier releases have no supervisor
+                os.kill(pid, signal.SIGKILL)
+                eventually(lambda pid=pid: start_time(pid) is None, f"{name} is dead")
 
     def client(self) -> Client:
         return Client((self.state / "url").read_text().strip(), (self.state / "api-key").read_text().strip())
