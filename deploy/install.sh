@@ -9,13 +9,17 @@
 # Variables: IMAGES, a directory with sandbox images that are built already; DOCKER_SOCKET (default /run/docker.sock);
 # ACCEPT_WEAKER=1 installs on a host that cannot keep a promise; COMPOSE (default docker-compose, or docker compose).
 set -euo pipefail
+umask 022
+export PIP_NO_CACHE_DIR=1  # nothing of an installation stays in root's home
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 checkout=$PWD
-code=/opt/mayfly configuration=/etc/mayfly data=/var/lib/mayfly units=/etc/systemd/system command=/usr/local/bin/mayfly
+base=/opt/mayfly configuration=/etc/mayfly data=/var/lib/mayfly units=/etc/systemd/system command=/usr/local/bin/mayfly
 services=(mayfly-redis mayfly-api mayfly-worker mayfly-broker)
 parts=(orchestrator worker sandbox_image deploy docs pyproject.toml requirements.lock requirements-dev.lock README.md LICENSE)
-readonly checkout code configuration data units command
+code=     # the directory of this version below $base
+changed=  # whether running services must be restarted
+readonly checkout base configuration data units command
 
 report() { printf '%s\n' "$*"; }
 die() { printf 'deploy/install.sh: %s\n' "$*" >&2; exit 1; }
@@ -38,6 +42,10 @@ check_host() { # COMMAND=PACKAGE …: what must be installed
   done
   [ ${#missing[@]} = 0 ] || die "install first: apt-get install --no-install-recommends ${missing[*]}"
   [ -S "$socket" ] || die "there is no container engine at $socket: apt-get install docker.io, or set DOCKER_SOCKET"
+}
+
+setting() { # NAME
+  sed -n "s/^$1=//p" "$configuration/mayfly.env"
 }
 
 # The settings of the services, for a command of Mayfly's: their file, and what their units add.
@@ -65,23 +73,32 @@ add_user() { # NAME
   id "$1" >/dev/null 2>&1 || useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$1"
 }
 
-# The code, in a directory that only root writes; services are stopped first if it changes under them.
+# The code, in a directory of its version, which only root writes; services that run keep theirs until they restart.
 put_code() {
   local digest
-  digest=$(find "${parts[@]}" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
-  if [ "$(cat "$code/.digest" 2>/dev/null || true)" = "$digest" ]; then
+  digest=$(find "${parts[@]}" -type f ! -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-12)
+  code=$base/$digest
+  if [ "$(readlink "$base/current" 2>/dev/null || true)" = "$digest" ]; then
     report "Code      unchanged in $code"
     return
   fi
-  if is_booted; then systemctl stop mayfly.target "${services[@]/%/.service}" 2>/dev/null || true; fi
-  install -d -m 755 "$code"
-  if [ "$checkout" != "$code" ]; then
-    (cd "$code" && rm -rf "${parts[@]}")
-    tar --exclude=__pycache__ -cf - "${parts[@]}" | tar -C "$code" --no-same-owner -xf -
+  if [ ! -e "$code/.complete" ]; then
+    install -d -m 755 "$base" "$code"
+    tar --exclude=__pycache__ --mode=u=rwX,go=rX -cf - "${parts[@]}" | tar -C "$code" --no-same-owner -xf -
+    "$code/deploy/setup.sh" --installed
+    touch "$code/.complete"
   fi
-  "$code/deploy/setup.sh" --installed
-  echo "$digest" > "$code/.digest"
   report "Code      installed in $code"
+}
+
+# The link to the code in use; the version before it is kept, so that its installer goes back at once.
+switch_code() {
+  local before
+  before=$(readlink "$base/current" 2>/dev/null || true)
+  if [ "$before" = "${code##*/}" ]; then return; fi
+  changed=1
+  ln -sfn "${code##*/}" "$base/current"
+  find "$base" -mindepth 1 -maxdepth 1 -type d ! -name "${code##*/}" ! -name "${before:-none}" -exec rm -rf {} +
 }
 
 secret() { # FILE OWNER [PREFIX]: a new secret, unless there is one
@@ -120,7 +137,7 @@ put_secrets() {
     with_settings "$code/.venv/bin/python" -c 'from orchestrator.settings import Settings; Settings().sealed_path.touch()'
     chown mayfly:mayfly "$data/state"/*
   fi
-  install -d -m 711 -o mayfly -g mayfly "$data/sandboxes"
+  install -d -m 711 -o mayfly -g mayfly "$(setting MAYFLY_SANDBOX_DIR)"
   report "Secrets   in $configuration, mode 600; the admin's key is in $configuration/api/admin-key"
 }
 
@@ -135,7 +152,7 @@ put_settings() {
 
 put_images() {
   local images
-  images=$(sed -n 's/^MAYFLY_IMAGES_DIR=//p' "$configuration/mayfly.env")
+  images=$(setting MAYFLY_IMAGES_DIR)
   if [ -n "${IMAGES-}" ]; then
     images=$(realpath "$IMAGES")
     sed -i "s|^MAYFLY_IMAGES_DIR=.*|MAYFLY_IMAGES_DIR=$images|" "$configuration/mayfly.env"
@@ -144,15 +161,25 @@ put_images() {
   report "Images    in $images"
 }
 
+put_unit() { # FILE: from the standard input; services restart if it changes
+  local text
+  text=$(cat)
+  if [ "$text" != "$(cat "$units/$1" 2>/dev/null || true)" ]; then
+    changed=1
+    printf '%s\n' "$text" | install -D -m 644 /dev/stdin "$units/$1"
+  fi
+}
+
 put_units() {
-  local group
-  group=$(stat -c %G "$socket")
-  install -m 644 deploy/systemd/*.service deploy/systemd/mayfly.target "$units"
-  install -d -m 755 "$units/mayfly-worker.service.d"
+  local file
+  # The version's own directory, not the link: a process that runs goes on with the code that it has begun with.
+  for file in deploy/systemd/*.service deploy/systemd/mayfly.target; do
+    sed "s|$base/current/|$code/|; s|$base/current\$|$code|" "$file" | put_unit "${file##*/}"
+  done
   # The engine's socket is as good as root on this host. Only the worker has its group.
-  printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix://%s\nSupplementaryGroups=%s\n' "$socket" "$group" \
-    > "$units/mayfly-worker.service.d/engine.conf"
-  ln -sfn "$code/.venv/bin/mayfly" "$command"
+  printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix://%s\nSupplementaryGroups=%s\nReadWritePaths=%s\n' \
+    "$socket" "$(stat -c %G "$socket")" "$(setting MAYFLY_SANDBOX_DIR)" | put_unit mayfly-worker.service.d/host.conf
+  ln -sfn "$base/current/.venv/bin/mayfly" "$command"
   systemctl --quiet enable mayfly.target "${services[@]/%/.service}"
   report "Units     mayfly.target: ${services[*]}"
 }
@@ -164,8 +191,9 @@ start() {
     return
   fi
   systemctl daemon-reload
-  systemctl restart mayfly.target "${services[@]/%/.service}"
-  port=$(sed -n 's/^MAYFLY_API_PORT=//p' "$configuration/mayfly.env")
+  if [ -n "$changed" ]; then systemctl stop mayfly.target "${services[@]/%/.service}"; fi
+  systemctl start mayfly.target "${services[@]/%/.service}"
+  port=$(setting MAYFLY_API_PORT)
   until python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=4)' "http://127.0.0.1:$port/readyz" 2>/dev/null; do
     ((SECONDS < until)) || die "the services are not ready: journalctl -u 'mayfly-*'"
     sleep 0.5
@@ -183,6 +211,7 @@ systemd() {
   put_secrets
   check_promises
   put_images
+  switch_code
   put_units
   start
 }
@@ -209,11 +238,11 @@ uninstall() {
     rm -rf "$units/mayfly.target" "$units/mayfly.target.wants" "$units/mayfly-worker.service.d"
     if is_booted; then systemctl daemon-reload; fi
   fi
-  rm -rf "$configuration" "$data" "$code" "$command"
+  rm -rf "$configuration" "$data" "$base" "$command"
   for user in mayfly mayfly-broker mayfly-redis; do
     if id "$user" >/dev/null 2>&1; then userdel "$user"; fi
   done
-  report "Removed   services, users, $code, $configuration, $data and $command"
+  report "Removed   services, users, $base, $configuration, $data and $command"
 }
 
 socket=$(realpath -m "${DOCKER_SOCKET-/run/docker.sock}")
