@@ -13,13 +13,12 @@ umask 022
 export PIP_NO_CACHE_DIR=1  # nothing of an installation stays in root's home
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-checkout=$PWD
 base=/opt/mayfly configuration=/etc/mayfly data=/var/lib/mayfly units=/etc/systemd/system command=/usr/local/bin/mayfly
 services=(mayfly-redis mayfly-api mayfly-worker mayfly-broker)
 parts=(orchestrator worker sandbox_image deploy docs pyproject.toml requirements.lock requirements-dev.lock README.md LICENSE)
 code=     # the directory of this version below $base
 changed=  # whether running services must be restarted
-readonly checkout base configuration data units command
+readonly base configuration data units command
 
 report() { printf '%s\n' "$*"; }
 die() { printf 'deploy/install.sh: %s\n' "$*" >&2; exit 1; }

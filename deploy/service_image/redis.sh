@@ -6,7 +6,7 @@
 # After a kill of Redis its append-only file may end within a transaction. Such a file is first loaded by a Redis that
 # no client can reach: after a single load Redis would append to the file behind half a transaction
 # (orchestrator/cli/commands/local/embedded/append_only.py).
-# MAYFLY_REDIS_LISTEN has other options than those of TLS and users, say of a socket (deploy/systemd/mayfly-redis.service).
+# MAYFLY_REDIS_LISTEN has other options than those of TLS and users, such as those of a socket (deploy/systemd/mayfly-redis.service).
 set -eu
 ask() {
   read -r password < /run/secrets/redis-password

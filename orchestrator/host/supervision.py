@@ -1,4 +1,4 @@
-"""What the supervisor of `mayfly up` reports, in a file of the state directory, to the API and the command."""
+"""The report of the supervisor of `mayfly up`: a file in the state directory, for the API and the command."""
 
 from __future__ import annotations
 

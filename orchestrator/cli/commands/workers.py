@@ -36,7 +36,7 @@ def drain(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until its executions have ended.")] = False,
     json: Json = False,
 ) -> None:
-    """Have a worker finish its executions, take no more, and remove its warm containers. Needs the scope fleet:write."""
+    """Have a worker finish its executions, take no more, and remove its warm containers. Needs fleet:write."""
     with connect() as client:
         answer = client.drain_worker(id, undo=undo)
         if wait and not undo:
@@ -49,7 +49,12 @@ def drain(
 
 def is_drained(worker: Document) -> bool:
     """Whether a worker takes no more executions, and has neither executions nor warm containers left."""
-    return bool(worker["draining"]) and not worker["executions"] and not worker["busy"] and not any(worker["pool"].values())
+    return (
+        bool(worker["draining"])
+        and not worker["executions"]
+        and not worker["busy"]
+        and not any(worker["pool"].values())
+    )
 
 
 def _await_drained(client: Client, id: str) -> None:

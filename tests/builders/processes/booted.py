@@ -30,7 +30,7 @@ class Booted:
     """The running systemd; ends with :meth:`close`."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="mayfly-boot-", dir="/var/tmp"))  # noqa: S108 - on a disk
+        self.directory = Path(tempfile.mkdtemp(prefix="mayfly-boot-", dir="/var/tmp"))
         self.directory.chmod(0o755)
         self.shared = self.directory / "shared"
         for name in ("upper", "work", "root", "shared"):
@@ -49,13 +49,13 @@ class Booted:
             raise
 
     def __call__(self, *command: str, env: dict[str, str] | None = None) -> str:
-        """What a command prints; it must succeed."""
+        """Run a command, which must succeed, and return its output."""
         done = self._enter(*command, env=env)
         assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}{done.stderr[-4000:]}\n{self.journal()}"
         return done.stdout
 
     def run(self, *command: str) -> str:
-        """What a command prints, whether it succeeds or not."""
+        """Run a command and return its output, also of a command that fails."""
         return self._enter(*command).stdout
 
     def journal(self) -> str:
@@ -67,7 +67,7 @@ class Booted:
         for path in sorted(upper.rglob("*")):
             name = path.relative_to(upper)
             there, now = Path("/") / name, path.lstat()
-            if str(name) in IGNORED or not (there.exists() or there.is_symlink()) and _is_whiteout(now):
+            if str(name) in IGNORED or (not (there.exists() or there.is_symlink()) and _is_whiteout(now)):
                 continue
             if stat.S_ISDIR(now.st_mode):
                 same = there.is_dir() and _rights(now) == _rights(there.stat())
@@ -104,7 +104,7 @@ class Booted:
         assert self._process.poll() is None, (self.directory / "boot.log").read_text()
         for child in psutil.Process(self._process.pid).children(recursive=True):
             if child.name() == "systemd":
-                return child.pid
+                return int(child.pid)
         return None
 
 

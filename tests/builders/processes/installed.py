@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Installation:
         for name in ("supervisor", *names):
             if pid := pids.get(name):  # earlier releases have no supervisor
                 os.kill(pid, signal.SIGKILL)
-                eventually(lambda pid=pid: start_time(pid) is None, f"{name} is dead")
+                eventually(partial(_is_dead, pid), f"{name} is dead")
 
     def client(self) -> Client:
         return Client((self.state / "url").read_text().strip(), (self.state / "api-key").read_text().strip())
@@ -97,6 +98,10 @@ class Installation:
         found += [str(path) for path in self.state.rglob("*") if path.is_socket() or path.suffix == ".pid"]
         found += [str(path) for pattern in ("sandboxes/*", "oci/bundles/*/*") for path in self.state.glob(pattern)]
         return found
+
+
+def _is_dead(pid: int) -> bool:
+    return start_time(pid) is None
 
 
 @contextmanager

@@ -94,7 +94,10 @@ def test_services_run_an_execution_behind_their_walls(installed: Installed) -> N
     ready = installed.client.get("/readyz").json()
     assert "confinement" not in ready["details"], "nothing of the expected hardening is lacking"
     assert installed.host.journal().count('"confinement.complete"') >= 1
-    users = {name: Path(f"/proc/{installed.host.pid}/root/proc/{pid}").stat().st_uid for name, pid in installed.pids().items()}
+    users = {
+        name: Path(f"/proc/{installed.host.pid}/root/proc/{pid}").stat().st_uid
+        for name, pid in installed.pids().items()
+    }
     assert users["api"] == users["worker"] != 0
     assert len({users["api"], users["broker"], users["redis"]}) == 3
 

@@ -208,7 +208,7 @@ def test_worker_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack
 
 
 def mayfly(stack: Stack, *words: str) -> str:
-    """What the command prints."""
+    """Run the command and return its output."""
     command = [sys.executable, "-m", "orchestrator.cli", *words]
     done = subprocess.run(command, env={**os.environ, **stack.env}, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr

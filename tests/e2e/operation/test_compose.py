@@ -439,8 +439,11 @@ def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
         eventually(lambda: client.get(place).json()["state"] == "running", "the execution runs")
         workers = [worker["id"] for worker in client.get("/api/v1/workers").json()["items"]]
         assert [client.post(f"/api/v1/workers/{id}/drain").status_code for id in workers] == [202] * 2
-        listed = lambda: client.get("/api/v1/workers").json()["items"]  # noqa: E731
-        eventually(lambda: [worker["draining"] for worker in listed()] == [True] * 2, "both workers drain")
+
+        def draining() -> bool:
+            return [worker["draining"] for worker in client.get("/api/v1/workers").json()["items"]] == [True] * 2
+
+        eventually(draining, "both workers drain")
         queued = client.post("/api/v1/executions", json={"environment": "bash", "code": "echo later"}).json()
         deployment("stop", "worker")
         ended = client.get(place).json()

@@ -94,7 +94,7 @@ def test_second_up_is_idempotent(running: Installation) -> None:
 
 
 @pytest.mark.parametrize("victim", ["redis", "api", "worker"])
-def test_supervisor_restarts_what_ends(running: Installation, victim: str) -> None:
+def test_supervisor_restarts_each_process(running: Installation, victim: str) -> None:
     before, url = running.pids(), (running.state / "url").read_text()
     with Client(url.strip(), (running.state / "api-key").read_text().strip(), patience_seconds=240) as client:
         kept = client.run("print(1)").id
@@ -117,7 +117,7 @@ def test_supervisor_restarts_what_ends(running: Installation, victim: str) -> No
     assert f'"process": "{victim}", "reason": "ended by signal 9 (SIGKILL)", "pause_seconds"' in log
 
 
-def test_up_starts_what_has_ended_without_a_supervisor(running: Installation) -> None:
+def test_up_restarts_only_dead_processes(running: Installation) -> None:
     before = running.pids()
     running.kill("worker")
     status = running.mayfly("status")

@@ -151,7 +151,7 @@ class Stack:
             return []
         self.supervisor.stop(SUPERVISOR_STOP_SECONDS)
         reader, writer = os.pipe()
-        with open(reader, encoding="utf-8") as announced:
+        with os.fdopen(reader, encoding="utf-8") as announced:
             # Without the embedded Redis's URL, by which the supervisor would take it for one of the operator's.
             environment = self.environment() | {f"{PREFIX}REDIS_URL": self.settings.redis_url}
             pid = self.supervisor.start(

@@ -45,7 +45,9 @@ class Operation(Transfers):
 
         A draining worker finishes its executions, takes no more, and removes its warm containers.
         """
-        return await self._exchange.json(Send("DELETE" if undo else "POST", f"{API}/workers/{quote(id, safe='')}/drain"))
+        return await self._exchange.json(
+            Send("DELETE" if undo else "POST", f"{API}/workers/{quote(id, safe='')}/drain")
+        )
 
     async def switches(self) -> list[Document]:
         """Every feature switch, as JSON. Needs the scope ``fleet:read``."""

@@ -14,6 +14,9 @@ class Patience(NamedTuple):
     stable_seconds: float = 60.0
 
 
+USUAL = Patience()
+
+
 class Row:
     """The ends in a row of one process."""
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import structlog
 
-from orchestrator.cli.commands.local.embedded.restarts import Patience, Row
+from orchestrator.cli.commands.local.embedded.restarts import USUAL, Patience, Row
 from orchestrator.cli.commands.local.processes import Process
 from orchestrator.cli.console import CommandFailed
 from orchestrator.errors import MayflyError
@@ -50,7 +50,7 @@ class Supervisor:
         directory: Path,
         services: Mapping[str, Service],
         locked: Callable[[], AbstractContextManager[None]],
-        patience: Patience = Patience(),
+        patience: Patience = USUAL,
     ) -> None:
         """``locked`` locks the installation; the report goes to ``directory``."""
         self._directory = directory

@@ -101,7 +101,12 @@ def test_process_that_another_command_has_started_is_left_alone(started: Started
         yield
 
     supervisor = Supervisor(tmp_path, {"napper": Service(started.process, started.start)}, locked, QUICK)
-    eventually(lambda: supervisor.step(0.05) or read_report(tmp_path)[0].state == "running", "it is watched")
+
+    def watched() -> bool:
+        supervisor.step(0.05)
+        return read_report(tmp_path)[0].state == "running"
+
+    eventually(watched, "the supervisor watches the other command's process")
     assert (started.starts, read_report(tmp_path)[0].restarts) == (1, 0)
 
 
