@@ -14,6 +14,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -87,16 +88,16 @@ class Booted:
         self._process.wait()
         self._log.close()
         for hierarchy in Path("/sys/fs/cgroup").glob(f"*/{self.group}"):
-            for group in sorted((path for path in hierarchy.rglob("*") if path.is_dir()), reverse=True):
-                group.rmdir()
-            hierarchy.rmdir()
+            groups = sorted((path for path in hierarchy.rglob("*") if path.is_dir()), reverse=True)
+            for group in (*groups, hierarchy):
+                eventually(partial(_is_removed, group), f"the processes of {group} have ended")
         shutil.rmtree(self.directory)
 
     def _enter(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAYFLY_", "PYTHON"))}
-        words = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup", f"--wd={ROOT}"]
+        words = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
         return subprocess.run(
-            [*words, "--", *command], env={**clean, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True,
+            [*words, "--", "env", f"--chdir={ROOT}", *command], env={**clean, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True,
             text=True, timeout=400 * PATIENCE,
         )  # fmt: skip
 
@@ -106,6 +107,14 @@ class Booted:
             if child.name() == "systemd":
                 return int(child.pid)
         return None
+
+
+def _is_removed(group: Path) -> bool:
+    try:
+        group.rmdir()
+    except OSError:  # a killed process is still in it
+        return False
+    return True
 
 
 def _rights(found: os.stat_result) -> tuple[int, int, int]:

@@ -171,6 +171,8 @@ def test_uninstall_leaves_nothing(installed: Installed) -> None:
     printed = host(INSTALL, "uninstall")
     assert "Removed" in printed
     assert host.left() == []
+    links = ("find", "/etc/systemd/system", "-name", "*mayfly*", "-o", "-lname", "*mayfly*")
+    assert host(*links) == "", "nothing is enabled"
     units = host("systemctl", "list-units", "--all", "--plain", "--no-legend", "mayfly*")
     assert units == ""
     assert json.loads(host("sh", "-c", "ls -d /run/mayfly* 2>/dev/null | wc -l")) == 0
