@@ -31,7 +31,8 @@ class Booted:
     """The running systemd; ends with :meth:`close`."""
 
     def __init__(self) -> None:
-        self.directory = Path(tempfile.mkdtemp(prefix="mayfly-boot-", dir="/var/tmp"))
+        # Where the services' walls (PrivateTmp, ProtectHome) hide nothing.
+        self.directory = Path(tempfile.mkdtemp(prefix="mayfly-boot-", dir="/srv"))
         self.directory.chmod(0o755)
         self.shared = self.directory / "shared"
         for name in ("upper", "work", "root", "shared"):
