@@ -5,11 +5,16 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 
+from orchestrator import __version__
+from orchestrator.store import keys
 from tests.harness import Process, Stack, eventually
 
 FLOOD = 120  # executions
@@ -205,16 +210,57 @@ def test_worker_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack
     eventually(lambda: len(stack.fleet()) == 2, "the stopped worker is registered again")
 
 
-def test_a_drained_worker_takes_no_more(own_stack: Callable[..., Stack]) -> None:
+def mayfly(stack: Stack, *words: str) -> str:
+    """Run the command and return its output."""
+    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    done = subprocess.run(command, env={**os.environ, **stack.env}, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_drained_worker_takes_no_more_until_the_drain_is_undone(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(slots=2).start()
+    (worker,) = stack.reported("id")
+    running = waiting(stack)
+    eventually(stack.waiting, "a warm container waits")
+    assert mayfly(stack, "workers", "drain", worker) == f"{worker} is draining\n"
+    eventually(lambda: stack.reported("draining") == [True], "the worker drains")
+    eventually(lambda: stack.waiting() == 0, "its warm containers are removed")
+    refused = eventually(
+        lambda: (answer := stack.submit(1, environment="python", code="print(1)")).status_code == 202 and answer,
+        "no worker takes the execution",
+    )
+    queued = refused.json()["id"]
+    assert stack.show(running)["state"] == "running"
+    go_on(stack, running)
+    assert mayfly(stack, "workers", "drain", "--wait", worker) == f"{worker} is drained\n"
+    ended = stack.show(running)
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 1)
+    assert stack.show(queued)["state"] == "queued"
+    columns = mayfly(stack, "workers", "list").strip().split("\t")
+    assert columns[:6] == [worker, socket.gethostname(), __version__, "2", "0", "0"]
+    assert (columns[7], "python" in columns[10]) == ("drained", True)
+    assert mayfly(stack, "workers", "drain", "--undo", worker) == f"{worker} takes executions again\n"
+    assert stack.show(queued, wait=60)["state"] == "succeeded"
+    eventually(stack.waiting, "the pool is filled again")
+    entries = stack.client.get("/api/v1/audit", params={"limit": 1000}).json()["items"]
+    changes = [entry["action"] for entry in entries if entry.get("resource") == f"worker/{worker}"]
+    assert changes == ["fleet.drain", "fleet.drain", "fleet.undrain"]
+
+
+def test_a_restart_ends_a_drain(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     (worker,) = stack.reported("id")
     assert stack.client.post(f"/api/v1/workers/{worker}/drain").status_code == 202
     eventually(lambda: stack.reported("draining") == [True], "the worker drains")
-    eventually(
-        lambda: stack.submit(1, environment="python", code="print(1)").status_code == 202,
-        "no worker takes the execution",
-    )
-    assert stack.client.post("/api/v1/workers/nobody/drain").json()["code"] == "not_found"
+    with stack.redis.client() as redis:
+        redis.delete(keys.worker(worker))  # as if its lease had ended
+        eventually(lambda: redis.hexists(keys.worker(worker), "drain"), "the worker repeats the request")
+    queued = stack.submit(environment="python", code="print(1)").json()["id"]
+    assert stack.workers[0].stop() == 0
+    stack.start_worker()
+    eventually(lambda: stack.show(queued)["state"] == "succeeded", "the new worker takes executions", 120)
+    assert stack.client.post(f"/api/v1/workers/{worker}/drain").json()["code"] == "not_found"
 
 
 def test_flood_of_executions_runs_in_order(own_stack: Callable[..., Stack]) -> None:

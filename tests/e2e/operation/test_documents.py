@@ -31,7 +31,12 @@ ADMINISTRATION = (
     "docs/operations/disk.md",
 )
 # One after the other, in an installation of `mayfly up`.
-OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md", "docs/operations/upgrade.md")
+OPERATIONS = (
+    "docs/operations/deployment.md",
+    "docs/operations/backup.md",
+    "docs/operations/disaster.md",
+    "docs/operations/upgrade.md",
+)
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -123,6 +128,9 @@ def test_commands_of_operations_work(images: Path, tmp_path: Path) -> None:
         finally:
             shutil.rmtree(lost, ignore_errors=True)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "is drained" in done.stdout
+    assert "takes executions again" in done.stdout
+    assert "supervisor\trunning" in done.stdout
     assert "All of it can be restored." in done.stdout
     assert "Restored " in done.stdout
     assert "Mayfly is up." in done.stdout

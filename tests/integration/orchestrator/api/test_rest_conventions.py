@@ -142,6 +142,7 @@ def test_a_bad_api_key_is_not_made(api: Stack, body: dict[str, Any], code: str, 
         ("GET", "/api/v1/executions?limit=x", 422, "validation_failed"),
         ("GET", f"{EXECUTION}?wait=-1", 422, "validation_failed"),
         ("POST", "/api/v1/workers/none/drain", 404, "not_found"),
+        ("DELETE", "/api/v1/workers/none/drain", 404, "not_found"),
     ],
 )
 def test_every_refusal_is_a_problem(api: Stack, method: str, path: str, status: int, code: str) -> None:

@@ -102,6 +102,7 @@ def test_failed_change_is_not_in_the_log(api: Stack) -> None:
     assert api.client.delete("/api/v1/tool-servers/absent").status_code == 404
     assert api.client.delete("/api/v1/api-keys/absent").status_code == 404
     assert api.client.post("/api/v1/workers/absent/drain").status_code == 404
+    assert api.client.delete("/api/v1/workers/absent/drain").status_code == 404
     assert len(entries(api)) == before
 
 
