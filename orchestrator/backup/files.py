@@ -32,6 +32,15 @@ class BlobFile(NamedTuple):
     sha256: str | None
 
 
+def check_contents(settings: Settings) -> None:
+    """Raise :class:`BackupError` if the contents lie in no directory, which a backup without them would hide."""
+    if settings.blobs_url:
+        raise BackupError(
+            f"Blobs and artifacts lie at {settings.blobs_url}, and `mayfly backup` copies a directory. Back up a bucket "
+            "with its own versions or replication; for an API's URL, run the backup on the API's host."
+        )
+
+
 def own_files(settings: Settings) -> list[OwnFile]:
     """All own files that exist. Raises ``OSError``."""
     found = []

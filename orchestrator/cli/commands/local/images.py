@@ -1,11 +1,13 @@
-"""``mayfly images``: the sandbox images on this host, and the removal of old ones."""
+"""``mayfly images``: the sandbox images on this host, their removal, and their way to another host."""
 
 from __future__ import annotations
 
 import json
 import os
+import tarfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -15,10 +17,12 @@ from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
 from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands, Json, print_json, print_table
+from orchestrator.errors import EnvironmentUnavailable
+from orchestrator.host.image_files import load_images, save_images
 from orchestrator.host.rootfs import UNUSED_SECONDS, prune
 from orchestrator.settings import Settings
 
-images = typer.Typer(cls=Commands, no_args_is_help=True, help="List sandbox images on this host, and remove old ones.")
+images = typer.Typer(cls=Commands, no_args_is_help=True, help="List, save, load and remove sandbox images.")
 
 
 class Kept(NamedTuple):
@@ -55,6 +59,42 @@ def prune_images(
                 kept = {one.id for one in engine.images() if one.id in doomed and not engine.remove_image(one)}
             old = [copy for copy in old if copy.image not in kept]
     _print(old, json)
+
+
+@images.command("save")
+def save(
+    file: Annotated[Path, typer.Argument(help="New file.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[ENVIRONMENT]...", help="Default: all.")] = None,
+    json: Json = False,
+) -> None:
+    """Write built images, each with its digest and list of packages, to a file for another host."""
+    with _damage():
+        _print_digests(save_images(_settings().images_path, file, names or []), json)
+
+
+@images.command("load")
+def load(
+    file: Annotated[Path, typer.Argument(help="A file that `save` wrote.")],
+    image: Annotated[list[str] | None, typer.Option("--image", help="Accept only this digest. May be repeated.")] = None,
+    json: Json = False,
+) -> None:
+    """Put the images of a file beside the built ones; each must have the digest that it names."""
+    with _damage():
+        _print_digests(load_images(file, _settings().images_path, image or ()), json)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tarfile.TarError, EnvironmentUnavailable) as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _print_digests(digests: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        return print_json({"items": [{"name": name, "image": digest} for name, digest in digests.items()]})
+    return print_table(("NAME", "IMAGE"), list(digests.items()))
 
 
 def _copies(settings: Settings) -> list[Kept]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, StaleAttempt, StoreUnavailable
 from orchestrator.models import StoredFile, has_control_characters
-from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.content.directory import DirectoryBlobs
 from orchestrator.store.executions.records import Claim
 from worker.attempt.artifacts import ArtifactSink, acceptable_path
 from worker.attempt.output import ENTRY_BYTES, OutputSink
@@ -140,7 +140,7 @@ def test_output_waits_while_redis_is_away_and_stops_for_another_owner() -> None:
 
 @pytest.fixture
 def artifacts(tmp_path: Path) -> ArtifactSink:
-    return ArtifactSink(Blobs(tmp_path), "execution", 1, max_bytes=100, max_files=3)
+    return ArtifactSink(DirectoryBlobs(tmp_path), "execution", 1, max_bytes=100, max_files=3)
 
 
 def test_an_artifact_is_kept_under_its_digest(artifacts: ArtifactSink, tmp_path: Path) -> None:
