@@ -24,7 +24,7 @@ def save_images(directory: Path, file: Path, names: Sequence[str]) -> dict[str, 
 
     Raises :class:`EnvironmentUnavailable` for a missing or damaged image.
     """
-    found = _digests(directory)
+    found = digests_of(directory)
     chosen = {name: found.get(name, "") for name in names or sorted(found)}
     if unknown := [name for name, digest in chosen.items() if not digest]:
         raise EnvironmentUnavailable(f"No image of {', '.join(unknown)} in {directory}; build it with `make images`.")
@@ -45,7 +45,7 @@ def load_images(file: Path, directory: Path, accepted: Collection[str] = ()) -> 
     with tarfile.open(file) as archive, tempfile.TemporaryDirectory(dir=directory, prefix=".loading-") as fresh:
         members = [member for member in archive if member.isreg() and MEMBER.fullmatch(member.name)]
         archive.extractall(fresh, members, filter="data")
-        found = _digests(Path(fresh))
+        found = digests_of(Path(fresh))
         for name, digest in found.items():
             if accepted and digest not in accepted:
                 raise EnvironmentUnavailable(f"{file} has the image {digest} of {name}, which was not asked for.")
@@ -59,7 +59,7 @@ def load_images(file: Path, directory: Path, accepted: Collection[str] = ()) -> 
     return found
 
 
-def _digests(directory: Path) -> dict[str, str]:
+def digests_of(directory: Path) -> dict[str, str]:
     """The digest of each described image by its environment."""
     paths = [path for path in sorted(directory.glob("*.json")) if path.name.count(".") == 1]
     described = {path.stem: json.loads(path.read_bytes()) for path in paths}

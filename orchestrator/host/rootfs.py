@@ -136,15 +136,19 @@ def _unpack(archive: Path, image_id: str, target: Path) -> None:
         (target / "config.json").write_bytes(config)
 
 
+def members(image: tarfile.TarFile) -> tuple[bytes, list[IO[bytes]]]:
+    """The configuration and the layers of an archive, as they are. Raises ``KeyError`` and ``ValueError``."""
+    (described,) = json.loads(_open(image, "manifest.json").read())
+    return _open(image, described["Config"]).read(), [_open(image, name) for name in described["Layers"]]
+
+
 def _verified(image: tarfile.TarFile, archive: Path, image_id: str) -> tuple[bytes, Iterator[IO[bytes]]]:
     """The configuration of an image, and its layers, each compared with its digest before it is given."""
-    (described,) = json.loads(_open(image, "manifest.json").read())
-    config = _open(image, described["Config"]).read()
+    config, found = members(image)
     _expect(hashlib.sha256(config).hexdigest(), image_id, archive)
 
     def layers() -> Iterator[IO[bytes]]:
-        for name, diff_id in zip(described["Layers"], json.loads(config)["rootfs"]["diff_ids"], strict=True):
-            layer = _open(image, name)
+        for layer, diff_id in zip(found, json.loads(config)["rootfs"]["diff_ids"], strict=True):
             digest = hashlib.sha256()
             while chunk := layer.read(CHUNK_BYTES):
                 digest.update(chunk)

@@ -43,6 +43,7 @@ GROUND = {
     "orchestrator.host.confinement": set(),
     "orchestrator.host.rootfs": {"orchestrator.errors"},
     "orchestrator.host.image_files": {"orchestrator.errors", "orchestrator.host.rootfs"},
+    "orchestrator.host.registry": {"orchestrator.errors", "orchestrator.host.image_files", "orchestrator.host.rootfs"},
     "orchestrator.host.posture": {
         "orchestrator.models",
         "orchestrator.environments",
