@@ -92,7 +92,7 @@ class Registry:
     def _put(self, content: IO[bytes], media_type: str) -> dict[str, Any]:
         """Store a blob unless it is there; returns its descriptor."""
         digest = f"sha256:{hashlib.file_digest(content, 'sha256').hexdigest()}"  # type: ignore[arg-type]
-        size = content.tell()
+        size = content.seek(0, io.SEEK_END)
         content.seek(0)
         if self._client.head(f"/blobs/{digest}").status_code != 200:
             place = _succeeded(self._client.post("/blobs/uploads/")).headers["location"]

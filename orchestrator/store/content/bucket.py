@@ -73,7 +73,7 @@ class BucketWriter:
 class BucketContent:
     """An object. Raises ``FileNotFoundError`` without it; each range is a request of its own."""
 
-    file = None
+    file: IO[bytes] | None = None
 
     def __init__(self, store: S3Store, path: str) -> None:
         self._store, self._path = store, path
