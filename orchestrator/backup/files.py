@@ -36,8 +36,8 @@ def check_contents(settings: Settings) -> None:
     """Raise :class:`BackupError` if the contents lie in no directory, which a backup without them would hide."""
     if settings.blobs_url:
         raise BackupError(
-            f"Blobs and artifacts lie at {settings.blobs_url}, and `mayfly backup` copies a directory. Back up a bucket "
-            "with its own versions or replication; for an API's URL, run the backup on the API's host."
+            f"Blobs and artifacts lie at {settings.blobs_url}, and `mayfly backup` copies a directory. Use a bucket's "
+            "own versions or replication; if that is an API, make the backup on its host."
         )
 
 

@@ -37,7 +37,7 @@ def save_images(directory: Path, file: Path, names: Sequence[str]) -> dict[str, 
 
 
 def load_images(file: Path, directory: Path, accepted: Collection[str] = ()) -> dict[str, str]:
-    """Put the images of a file into a directory of images; returns their digests. With ``accepted``, only those digests.
+    """Put the images of a file into a directory of images, with ``accepted`` only those digests; returns their digests.
 
     Raises :class:`EnvironmentUnavailable` for another digest; then no image has changed.
     """

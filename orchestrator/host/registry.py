@@ -1,7 +1,7 @@
 """Built images in an operator's registry (OCI distribution), each under a tag that is its digest.
 
-The tag has the image itself, so engines can pull it, and ``<tag>.about`` the description and the list of packages. What a
-registry answers is compared with the digest that was asked for, down to each layer.
+The tag has the image itself, so engines can pull it, and ``<tag>.about`` the description and the list of packages. What
+a registry answers is compared with the digest that was asked for, down to each layer.
 """
 
 from __future__ import annotations

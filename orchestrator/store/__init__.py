@@ -50,7 +50,7 @@ class Store:
 
     @property
     def own_blobs(self) -> OwnBlobs:
-        """The contents with uploads and deletion. Raises ``ValueError`` in a process that has the worker's part alone."""
+        """The contents with uploads and deletion. Raises ``ValueError`` if this process has a worker's part alone."""
         if not isinstance(self.blobs, OwnBlobs):
             raise ValueError("MAYFLY_BLOBS_URL names an API: that is for workers; an API has a directory or a bucket")
         return self.blobs

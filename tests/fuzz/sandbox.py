@@ -273,7 +273,8 @@ def fuzz_session(data: bytes) -> None:
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory, only_below(Path(directory, "blobs")):
         kept, incidents = Kept(), Incidents()
         output = OutputSink(kept, Claim("execution", 1, b"", ""), OUTPUT_BYTES)  # type: ignore[arg-type]
-        artifacts = ArtifactSink(DirectoryBlobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
+        blobs = DirectoryBlobs(Path(directory, "blobs"))
+        artifacts = ArtifactSink(blobs, "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         results = ResultSink(RESULT_BYTES, RESULT_COUNT)
         leased, sandbox = lease(isolation, frames_of(data))
         stdin = Whole(b"x" * 200_000) if kind & 4 else None

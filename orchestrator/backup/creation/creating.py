@@ -51,8 +51,8 @@ class Creator:
     """Makes backups of one installation in one target."""
 
     def __init__(self, settings: Settings, target: Target) -> None:
-        """Raises :class:`BackupError` without recipients, with a weak signing key, or with contents elsewhere, ``OSError``
-        without a key.
+        """Raises :class:`BackupError` without recipients, with a weak signing key, or if a directory does not have the
+        contents; ``OSError`` without a key.
         """
         files.check_contents(settings)
         self._settings, self._target = settings, target

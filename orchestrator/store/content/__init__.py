@@ -8,7 +8,7 @@ from orchestrator.store.content.directory import DirectoryBlobs
 
 
 def open_blobs(settings: Settings) -> Blobs:
-    """The contents where the settings place them. Raises ``ValueError`` for wrong settings, ``OSError`` without token."""
+    """The contents where the settings place them. Raises ``ValueError`` for wrong settings, ``OSError`` without key."""
     url = settings.blobs_url
     if not url:
         return DirectoryBlobs(settings.blobs_path, settings.disk_free_bytes)

@@ -1,7 +1,7 @@
 """Large contents shared by API and workers: uploaded blobs, large inputs, artifacts, output beyond Redis.
 
-A blob is content-addressed within its tenant, so a tenant cannot find out whether another has the same bytes. Files of an
-attempt are deleted with its execution: artifacts, named by their SHA-256; ``stdout`` and ``stderr``, which have the
+A blob is content-addressed within its tenant, so a tenant cannot find out whether another has the same bytes. Files of
+an attempt are deleted with its execution: artifacts, named by their SHA-256; ``stdout`` and ``stderr``, which have the
 output beyond Redis's share and grow while the program runs; ``bundles`` has the same of the program's results;
 ``result`` has the end of an execution where it is too large for Redis.
 
@@ -80,7 +80,7 @@ class OwnBlobs(Blobs, Protocol):
         """Write a piece of an artifact that a worker sends. Idempotent."""
 
     def finish_upload(self, execution: str, attempt: int, upload: str, sha256: str) -> None:
-        """Make an artifact of an upload. Idempotent. Raises :class:`DigestMismatch` for other bytes, which are removed."""
+        """Make an artifact of an upload. Idempotent. Raises :class:`DigestMismatch`; then the bytes are removed."""
 
     def delete_artifacts(self, execution: str) -> None:
         """Remove every file of an execution. Idempotent."""

@@ -2,7 +2,7 @@
 variables (``docs/operations/backup.md``).
 
 ``blobs/<tenant>/<sha256>`` and ``artifacts/<execution>/<attempt>/<sha256>`` are objects, complete or absent. Objects
-cannot grow, so each piece of an output or an upload is an object, ``…/<name>/<offset>``. An object's time is that of its
+cannot grow, so each piece of an output or an upload is an object, ``…/<name>/<offset>``. Its time is that of its
 upload, so a blob's use is an empty object, ``used/<tenant>/<sha256>``. A content is written to a file on this host
 first, since its key is its digest.
 """
@@ -82,6 +82,7 @@ class BucketContent:
 
     def chunks(self, begin: int, end: int) -> Iterator[bytes]:
         """As :class:`Content` has it."""
+        end = min(end, self.size)
         if begin >= end:
             return
         try:
@@ -194,7 +195,9 @@ class BucketBlobs:
         left = [name for name, changed in used.items() if name not in blobs and changed < deadline]
         with _failures():
             obstore.delete(self._store, [f"blobs/{name}" for name in doomed])
-            obstore.delete(self._store, [f"used/{name}" for name in [*left, *(name for name in doomed if name in used)]])
+            obstore.delete(
+                self._store, [f"used/{name}" for name in [*left, *(name for name in doomed if name in used)]]
+            )
         return len(doomed)
 
     def check_writable(self) -> None:

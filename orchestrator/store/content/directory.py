@@ -1,4 +1,4 @@
-"""Contents as files of a directory: ``<root>/blobs/<tenant>/<sha256>``, ``<root>/artifacts/<execution>/<attempt>/<name>``.
+"""Contents in a directory: ``<root>/blobs/<tenant>/<sha256>``, ``<root>/artifacts/<execution>/<attempt>/<name>``.
 
 Files appear by rename, complete or not at all, except for outputs, which grow while the program runs.
 """
@@ -69,21 +69,20 @@ class FileContent:
     """An open file. Raises ``FileNotFoundError``."""
 
     def __init__(self, path: Path) -> None:
-        self.file: IO[bytes] | None = path.open("rb")
-        self.size = os.fstat(self.file.fileno()).st_size
+        self._file = path.open("rb")
+        self.file: IO[bytes] | None = self._file
+        self.size = os.fstat(self._file.fileno()).st_size
 
     def chunks(self, begin: int, end: int) -> Iterator[bytes]:
         """As :class:`Content` has it."""
-        assert self.file is not None
-        self.file.seek(begin)
-        while begin < end and (chunk := self.file.read(min(CHUNK_BYTES, end - begin))):
+        self._file.seek(begin)
+        while begin < end and (chunk := self._file.read(min(CHUNK_BYTES, end - begin))):
             yield chunk
             begin += len(chunk)
 
     def close(self) -> None:
         """As :class:`Content` has it."""
-        if self.file is not None:
-            self.file.close()
+        self._file.close()
 
 
 class DirectoryBlobs:

@@ -67,6 +67,10 @@ class ApiBlobs:
             piece = data[start : start + PIECE_BYTES]
             self.send(execution, attempt, checked_output(type), offset + start, piece, pauses=())
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
         """Raise :class:`NotFound`: a worker's token reads no output, and no worker needs it."""
         raise NotFound(f"The bytes of {type} are read from the API.")

@@ -33,7 +33,11 @@ class WorkerHost(Host):
             "MAYFLY_REDIS_URL": f"redis://{self.address}:{port}", "MAYFLY_METRICS_PORT": "0",
             "MAYFLY_OCI_DIR": str(state / "oci"), "MAYFLY_SANDBOX_DIR": str(state / "sandboxes"),
         }  # fmt: skip
-        self.process = Process([*self.inside, sys.executable, "-m", "worker"], {**stack.env, **env}, stack.directory / f"worker-{self.name}.log")
+        self.process = Process(
+            [*self.inside, sys.executable, "-m", "worker"],
+            {**stack.env, **env},
+            stack.directory / f"worker-{self.name}.log",
+        )
         stack.workers.append(self.process)
 
     def containers(self) -> list[Path]:

@@ -1,7 +1,7 @@
-"""A second worker host, added by the commands of ``docs/operations/hosts.md``: another network namespace and state directory.
+"""A second worker host, added by the commands of ``docs/operations/hosts.md``: a network namespace with its own state.
 
-It reaches Redis and the API by TLS alone, as Redis's user ``worker`` and with a key of the scope ``worker``. The directory of
-the first host is hidden from it by an empty file system.
+It reaches Redis and the API by TLS alone, as Redis's user ``worker`` and with a key of the scope ``worker``. The
+directory of the first host is hidden from it by an empty file system.
 """
 
 from __future__ import annotations
@@ -54,7 +54,17 @@ class Second:
 
     def run(self, command: str) -> Process:
         """Runs the worker there; of the first host's files it sees only images, and of its settings none."""
-        kept = ("INSTALLATION", "LEASE_SECONDS", "SLOTS", "SPARE_SLOTS", "ACCEPT_WEAKER", "ENVIRONMENTS_DIRS", "POOL_SIZE", "POOL_SIZES", "POOL_MAX")
+        kept = (
+            "INSTALLATION",
+            "LEASE_SECONDS",
+            "SLOTS",
+            "SPARE_SLOTS",
+            "ACCEPT_WEAKER",
+            "ENVIRONMENTS_DIRS",
+            "POOL_SIZE",
+            "POOL_SIZES",
+            "POOL_MAX",
+        )
         env = {f"MAYFLY_{name}": self.stack.env[f"MAYFLY_{name}"] for name in kept}
         env |= {
             "MAYFLY_STATE_DIR": str(self.state), "MAYFLY_METRICS_PORT": "0", "MAYFLY_DRIVER": "oci",
@@ -104,9 +114,11 @@ def second(
     proxy = None
     try:
         stack.start()
-        with closing(stack.redis.client()) as client:
+        client: Any = stack.redis.client()
+        with closing(client):
             client.execute_command("ACL", "SETUSER", *line("worker", ROLES["worker"], PASSWORD).split()[1:])
-        proxy = Process([haproxy, "-db", "-f", str(tmp_path / "haproxy.cfg")], apis, tmp_path / "haproxy.log")  # type: ignore[list-item]
+        command = [str(haproxy), "-db", "-f", str(tmp_path / "haproxy.cfg")]
+        proxy = Process(command, apis, tmp_path / "haproxy.log")
         share_unpacked(made.state / "oci")
         packed(made, authority, tmp_path / "home")
         yield made
@@ -172,9 +184,7 @@ def begun(stack: Stack, id: str) -> bool:
 
 
 @pytest.mark.thorough
-def test_host_is_added_by_three_commands_and_lost_under_load(
-    second: Second, need_runtime: Callable[..., None]
-) -> None:
+def test_host_is_added_by_three_commands_and_lost_under_load(second: Second, need_runtime: Callable[..., None]) -> None:
     need_runtime("crun", "oci")
     stack = second.stack
     second.run(RUN)
@@ -184,12 +194,11 @@ def test_host_is_added_by_three_commands_and_lost_under_load(
     # Each host has one slot, so both run one; the streamed input keeps each until the test has seen it.
     ids = [submitted(stack, blob) for _ in range(2)]
     eventually(lambda: all(begun(stack, id) for id in ids), "both executions have begun", 120)
-    places = eventually(
-        lambda: len(found := [(second.is_its(one), one["executions"]) for one in stack.fleet() if one["executions"]]) == 2
-        and found,
-        "each host reports its execution",
-    )
-    assert sorted(is_second for is_second, _ in places) == [False, True]
+
+    def busy() -> list[bool]:
+        return [second.is_its(worker) for worker in stack.fleet() if worker["executions"]]
+
+    eventually(lambda: sorted(busy()) == [False, True], "each host reports its execution")
     for id in ids:
         end(stack, id)
     assert [checked(stack, id)["attempt"] for id in ids] == [1, 1]

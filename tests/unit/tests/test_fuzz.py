@@ -138,6 +138,7 @@ next_call = worker.agent.call_stream.CallStream.next
 def leaky(self: worker.attempt.artifacts.ArtifactSink, chunk: bytes) -> None:
     """As :meth:`ArtifactSink.data`, into a file of the name that the program chose."""
     if self._writer is not None:
+        assert isinstance(self._blobs, orchestrator.store.content.directory.DirectoryBlobs)
         (self._blobs._root.parent / self._path).write_bytes(chunk)
 
 

@@ -1,7 +1,7 @@
 """``mayfly host``: packs into one file all that a further worker host needs, and runs the worker there.
 
-The file has the signing key, the password of Redis's user ``worker``, the certificate authority, an API key of the scope
-``worker`` for this host alone, settings and images. It is as secret as the signing key.
+The file has the signing key, the password of Redis's user ``worker``, the certificate authority, an API key of the
+scope ``worker`` for this host alone, settings and images. It is as secret as the signing key.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def pack(
     name: Annotated[str, typer.Option("--name", help="The new host's name, for its API key.")],
     redis: Annotated[str, typer.Option("--redis", metavar="URL", help="rediss://worker@HOST:PORT/0, as seen there.")],
     api: Annotated[str, typer.Option("--api", metavar="URL", help="https://HOST:PORT, as seen there.")],
-    home: Annotated[Path, typer.Option("--home", envvar="MAYFLY_HOME", help="Directory of deploy/prepare.sh.")] = Path("/var/lib/mayfly"),
+    home: Annotated[Path, typer.Option("--home", envvar="MAYFLY_HOME", help="Directory of deploy/prepare.sh.")] = Path(
+        "/var/lib/mayfly"
+    ),
     driver: Annotated[str, typer.Option("--driver", envvar="MAYFLY_DRIVER", help="`docker` or `oci`.")] = "docker",
     environment: Annotated[
         list[str] | None, typer.Option("--environment", help="Only these images. May be repeated.")
@@ -64,12 +66,12 @@ def pack(
         texts = {SETTINGS: json.dumps(settings, indent=1), TOKEN: made.secret}
         for member, text in texts.items():
             (Path(directory) / member).write_text(f"{text}\n", encoding="utf-8")
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            with tarfile.open(fileobj=out, mode="w") as archive:
-                for member, (path, _) in FILES.items():
-                    archive.add(home / path, member)
-                for member in (*texts, IMAGES):
-                    archive.add(Path(directory) / member, member)
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as out, tarfile.open(fileobj=out, mode="w") as archive:
+            for member, (path, _) in FILES.items():
+                archive.add(home / path, member)
+            for member in (*texts, IMAGES):
+                archive.add(Path(directory) / member, member)
     note(f"API key {made.id} is this host's; `mayfly keys revoke {made.id}` takes its access to contents away.")
     typer.echo(file)
 
@@ -88,7 +90,9 @@ def run(
         raise CommandFailed(f"There is no {state / SETTINGS}: name the file that `mayfly host pack` made.") from error
     settings |= {setting: str(state / member) for member, (_, setting) in FILES.items()}
     settings |= {"worker_token_file": str(state / TOKEN), "blobs_ca_file": str(state / "ca.crt")}
-    given = {PREFIX + setting.upper(): value for setting, value in settings.items()} | {f"{PREFIX}STATE_DIR": str(state)}
+    given = {PREFIX + setting.upper(): value for setting, value in settings.items()} | {
+        f"{PREFIX}STATE_DIR": str(state)
+    }
     environment = inherited_environment()
     os.execve(sys.executable, [sys.executable, "-m", "worker"], given | environment)  # noqa: S606 - see above
 

@@ -79,7 +79,9 @@ def save(
 @images.command("load")
 def load(
     file: Annotated[Path, typer.Argument(help="A file that `save` wrote.")],
-    image: Annotated[list[str] | None, typer.Option("--image", help="Accept only this digest. May be repeated.")] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", help="Accept only this digest. May be repeated.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Put the images of a file beside the built ones; each must have the digest that it names."""

@@ -306,12 +306,12 @@ def test_inputs_are_written_at_their_paths(tmp_path: Path) -> None:
         StoredFile(path="a/b.bin", content="AAE=", encoding="base64"),
         StoredFile(path="blob", blob="sha256:" + "0" * 64),
     ]
-    lease.write(files, lambda _: blob)
+    lease.write(files, lambda _, target: bool(shutil.copyfile(blob, target)))
     assert (lease.inputs / "main.py").read_text() == "ü"
     assert (lease.inputs / "a" / "b.bin").read_bytes() == b"\0\1"
     assert (lease.inputs / "blob").read_bytes() == b"\0binary"
     with pytest.raises(PlatformError, match="gone"):
-        lease.write(files[2:], lambda _: None)
+        lease.write(files[2:], lambda *_: False)
 
 
 def test_counters_of_cgroup_v2(tmp_path: Path) -> None:

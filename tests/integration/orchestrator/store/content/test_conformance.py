@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +27,7 @@ from tests.harness import Stack, eventually
 
 DATA = secrets.token_bytes(2 * PIECE_BYTES + 17)
 DIGEST = f"sha256:{hashlib.sha256(DATA).hexdigest()}"
-SAMPLES = [b"", b"\0", bytes(PIECE_BYTES), DATA[:PIECE_BYTES], DATA]
+SAMPLES = {"empty": b"", "a zero": b"\0", "zeros": bytes(PIECE_BYTES), "a piece": DATA[:PIECE_BYTES], "pieces": DATA}
 
 
 class Place(NamedTuple):
@@ -67,7 +67,8 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
                 id = submit(store)
                 claimed(store, id)
             token = stack.new_key("worker")["secret"]
-            yield Place(store.own_blobs, ApiBlobs(stack.env["MAYFLY_URL"], token, None, 2**24), id)
+            with closing(ApiBlobs(stack.env["MAYFLY_URL"], token, None, 2**24)) as worker:
+                yield Place(store.own_blobs, worker, id)
         case "bucket":
             for name, value in variables(request.getfixturevalue("bucket")).items():
                 monkeypatch.setenv(name, value)
@@ -91,7 +92,7 @@ def stored_artifact(blobs: Blobs, execution: str, data: bytes, piece: int = 60_0
     return reference
 
 
-@pytest.mark.parametrize("data", SAMPLES, ids=lambda data: f"{len(data)} bytes")
+@pytest.mark.parametrize("data", SAMPLES.values(), ids=SAMPLES)
 def test_worker_fetches_what_a_tenant_has_put(place: Place, tmp_path: Path, data: bytes) -> None:
     reference, size = place.own.put("t", [data[:100], data[100:]])
     assert (reference, size) == (f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
@@ -101,7 +102,7 @@ def test_worker_fetches_what_a_tenant_has_put(place: Place, tmp_path: Path, data
     assert not (tmp_path / "other").exists()
 
 
-@pytest.mark.parametrize("data", SAMPLES, ids=lambda data: f"{len(data)} bytes")
+@pytest.mark.parametrize("data", SAMPLES.values(), ids=SAMPLES)
 def test_api_reads_what_a_worker_has_collected(place: Place, data: bytes) -> None:
     reference = stored_artifact(place.worker, place.execution, data)
     assert reference == f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -202,44 +203,45 @@ def test_forged_names_are_refused(place: Place, tmp_path: Path, name: str) -> No
             call()
 
 
-@pytest.mark.parametrize("kind", ["api", pytest.param("bucket", marks=pytest.mark.thorough)])
-def test_worker_refuses_other_bytes_than_the_digest_names(
-    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_worker_refuses_other_bytes_from_the_api(installation: Stack, tmp_path: Path) -> None:
     """The bytes that lie there were changed, at the same length."""
-    reference = f"sha256:{hashlib.sha256(secrets.token_bytes(9)).hexdigest()}"
-    if kind == "api":
-        stack: Stack = request.getfixturevalue("installation")
-        token = stack.new_key("worker")["secret"]
-        blobs: Blobs = ApiBlobs(stack.env["MAYFLY_URL"], token, None, 2**24)
-        path = stack.directory / "state" / "blobs" / "blobs" / "t" / reference.removeprefix("sha256:")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(DATA)
-    else:
-        for name, value in variables(request.getfixturevalue("bucket")).items():
-            monkeypatch.setenv(name, value)
-        address = f"s3://contents/{tmp_path.name}"
-        blobs = BucketBlobs(address)
-        obstore.put(connected(address), f"blobs/t/{reference.removeprefix('sha256:')}", DATA)
+    path = installation.directory / "state" / "blobs" / "blobs" / "t" / hashlib.sha256(b"other").hexdigest()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(DATA)
+    token = installation.new_key("worker")["secret"]
+    with closing(ApiBlobs(installation.env["MAYFLY_URL"], token, None, 2**24)) as blobs:
+        with pytest.raises(BlobsUnavailable, match="other bytes"):
+            blobs.fetch("t", path.name, tmp_path / "fetched")
+
+
+@pytest.mark.thorough
+def test_worker_refuses_other_bytes_from_a_bucket(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables(bucket).items():
+        monkeypatch.setenv(name, value)
+    address, digest = f"s3://contents/{tmp_path.name}", hashlib.sha256(b"other").hexdigest()
+    obstore.put(connected(address), f"blobs/t/{digest}", DATA)
     with pytest.raises(BlobsUnavailable, match="other bytes"):
-        blobs.fetch("t", reference, tmp_path / "fetched")
+        BucketBlobs(address).fetch("t", digest, tmp_path / "fetched")
 
 
 def test_stale_attempt_writes_nothing(installation: Stack) -> None:
     store = open_store(Settings(state_dir=installation.directory / "state", redis_url=installation.redis.url))
-    with closing(store.redis):
+    with ExitStack() as stack:
+        stack.enter_context(closing(store.redis))
         id = submit(store)
         claimed(store, id)
-    token = installation.new_key("worker")["secret"]
-    blobs = ApiBlobs(installation.env["MAYFLY_URL"], token, None, 2**24)
-    for execution, attempt in ((id, 2), (secrets.token_hex(16), 1)):
-        with pytest.raises(StaleAttempt):
-            blobs.write_output(execution, attempt, "stdout", 0, b"x")
-        with pytest.raises(StaleAttempt), closing(blobs.artifact_writer(execution, attempt)) as writer:
-            writer.commit()
-        assert not (installation.directory / "state" / "blobs" / "artifacts" / execution).exists()
-    blobs.write_output(id, 1, "stdout", 0, b"x")  # the control
-    assert store.own_blobs.read_output(id, 1, "stdout", 0, 1) == b"x"
+        token = installation.new_key("worker")["secret"]
+        blobs = stack.enter_context(closing(ApiBlobs(installation.env["MAYFLY_URL"], token, None, 2**24)))
+        for execution, attempt in ((id, 2), (secrets.token_hex(16), 1)):
+            with pytest.raises(StaleAttempt):
+                blobs.write_output(execution, attempt, "stdout", 0, b"x")
+            with pytest.raises(StaleAttempt):
+                blobs.artifact_writer(execution, attempt).commit()
+        names = {path.name for path in (installation.directory / "state" / "blobs" / "artifacts").glob("*")}
+        assert names.isdisjoint({execution})
+        assert not (installation.directory / "state" / "blobs" / "artifacts" / id / "2").exists()
+        blobs.write_output(id, 1, "stdout", 0, b"x")  # the control
+        assert store.own_blobs.read_output(id, 1, "stdout", 0, 1) == b"x"
 
 
 @pytest.mark.thorough
