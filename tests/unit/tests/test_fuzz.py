@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import orchestrator.policy.inspector
 import orchestrator.policy.syntax
+import orchestrator.store.content.directory
 import orchestrator.store.executions.sealing
 import tests.fuzz.outside
 import tests.fuzz.sandbox

@@ -112,9 +112,12 @@ def test_broken_download_is_resumed(made: Made, tmp_path: Path) -> None:
 
 def test_download_that_always_breaks_ends(made: Made, tmp_path: Path) -> None:
     made.store.own_blobs.put("t", [DATA])
-    with cutter(made.stack.port, *[Cut(received=400)] * 99) as broken, made.blobs(broken.url) as blobs:
-        with pytest.raises(BlobsUnavailable):
-            blobs.fetch("t", DIGEST, tmp_path / "fetched")
+    with (
+        cutter(made.stack.port, *[Cut(received=400)] * 99) as broken,
+        made.blobs(broken.url) as blobs,
+        pytest.raises(BlobsUnavailable),
+    ):
+        blobs.fetch("t", DIGEST, tmp_path / "fetched")
     assert len(broken.sent) == len(PAUSES_SECONDS) + 1
     with made.blobs(f"http://127.0.0.1:{free_port()}") as blobs, pytest.raises(BlobsUnavailable):
         blobs.write_output(made.execution, 1, "stdout", 0, b"x")

@@ -209,9 +209,9 @@ def test_worker_refuses_other_bytes_from_the_api(installation: Stack, tmp_path: 
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(DATA)
     token = installation.new_key("worker")["secret"]
-    with closing(ApiBlobs(installation.env["MAYFLY_URL"], token, None, 2**24)) as blobs:
-        with pytest.raises(BlobsUnavailable, match="other bytes"):
-            blobs.fetch("t", path.name, tmp_path / "fetched")
+    worker = closing(ApiBlobs(installation.env["MAYFLY_URL"], token, None, 2**24))
+    with worker as blobs, pytest.raises(BlobsUnavailable, match="other bytes"):
+        blobs.fetch("t", path.name, tmp_path / "fetched")
 
 
 @pytest.mark.thorough
