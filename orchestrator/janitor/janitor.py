@@ -152,10 +152,10 @@ class Janitor:
         """The slow, rarely needed tasks."""
         metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
         if not self._store.deletions.are_paused():  # a backup may have begun meanwhile
-            self._store.blobs.expire(self._settings.retention_seconds)
+            self._store.own_blobs.expire(self._settings.retention_seconds)
         left = [
             id
-            for id in self._store.blobs.executions(self._settings.retention_seconds)
+            for id in self._store.own_blobs.executions(self._settings.retention_seconds)
             if EXECUTION.fullmatch(os.fsencode(id))
         ]
         known = set(self._store.records.exist(left))

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.identity.seals import Seals
 from orchestrator.store import keys
-from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.content.directory import DirectoryBlobs
 from tests.harness import Stack, bearer, eventually
 
 CONTENT = b"* * * * * root id\n"
@@ -61,7 +61,7 @@ def test_expiry_entry_is_never_used_as_a_path(api: Stack) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/b", "a\n"])
 def test_forged_name_does_not_leave_the_blob_directory(tmp_path: Path, name: str) -> None:
-    blobs = Blobs(tmp_path / "root")
+    blobs = DirectoryBlobs(tmp_path / "root")
     with pytest.raises(ValueError, match="not a name"):
         blobs.put(name, [b""])
     with pytest.raises(ValueError, match="not a name"):

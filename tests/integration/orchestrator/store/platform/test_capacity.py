@@ -274,7 +274,7 @@ def test_a_large_result_takes_little_of_redis(store: Store) -> None:
     assert store.redis.memory_usage(keys.execution(id), samples=0) < 10_000
     for found in (store.records.get(id, "t"), store.records.read(id, "t")[0], *store.records.get_many([id])):
         assert (found.artifacts, found.compile, found.state) == (artifacts, compiled, "succeeded")
-    store.blobs.delete_artifacts(id)
+    store.own_blobs.delete_artifacts(id)
     assert store.records.get(id, "t").artifacts == ()  # the rest is there
     assert store.records.get(id, "t").exit_code == 0
 
@@ -308,7 +308,7 @@ def test_full_disk_delays_output(store: Store, monkeypatch: pytest.MonkeyPatch) 
 def test_missing_output_is_reported_as_incomplete(store: Store) -> None:
     id = submit(store)
     ended(store, id, b"x" * INLINE_BYTES, b"y" * INLINE_BYTES)
-    store.blobs.delete_artifacts(id)
+    store.own_blobs.delete_artifacts(id)
     with pytest.raises(NotFound, match="gone"):
         store.output.bytes_of(id, 1, "stdout", ended=True)
 
