@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli.commands.local.processes import start_time
 from tests.builders.brokers import MODULE
 from tests.builders.processes.installed import Installation, installed
 from tests.harness import ROOT, eventually
