@@ -94,7 +94,7 @@ def operations(url: str) -> list[tuple[Any, st.SearchStrategy[Any], st.SearchStr
     is made ready for them.
     """
     found = []
-    for one in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
+    for one in schemathesis.openapi.from_url(f"{url}/openapi.json", timeout=120).get_all_operations():
         assert isinstance(one, Ok), one
         operation = one.ok()
         good, bad = (operation.as_strategy(mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE))
