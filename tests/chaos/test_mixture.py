@@ -12,6 +12,7 @@ from tests.chaos.__main__ import show
 from tests.chaos.installations.installation import Installation
 from tests.chaos.mixture import BY_DRIVER, LEAST_FAULTS, Mixture, fates, mix, plan
 
+pytestmark = pytest.mark.timeout(900)  # on a slow machine the waits alone may sum up to more than 300 s
 SECONDS = {"none": 30.0, "oci": 30.0, "docker": 60.0}
 
 

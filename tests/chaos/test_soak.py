@@ -7,12 +7,15 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
 from orchestrator.store import keys
 from tests.chaos.installations.installation import Installation
 from tests.chaos.mixture import CLIENTS
 from tests.chaos.soak import Holdings, Watch, grown, soak
 from tests.harness import eventually
 
+pytestmark = pytest.mark.timeout(900)  # on a slow machine the waits alone may sum up to more than 300 s
 SECONDS, RETENTION_SECONDS = 8.0, 8.0
 
 

@@ -13,6 +13,7 @@ from tests.chaos.installations.proxy import Proxy
 from tests.chaos.installations.workers import FORKS, serve_until
 from tests.harness import eventually
 
+pytestmark = pytest.mark.timeout(900)  # on a slow machine the waits alone may sum up to more than 300 s
 EXECUTIONS = 100
 
 
