@@ -216,8 +216,9 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_commands_of_operations_work",
     ),
     "e2e/operation/test_up.py": (
-        "test_up_restarts_only_dead_processes[api]",
-        "test_up_restarts_only_dead_processes[redis]",
+        "test_supervisor_restarts_each_process[api]",
+        "test_supervisor_restarts_each_process[redis]",
+        "test_up_restarts_only_dead_processes",
         "test_up_does_not_wait_for_a_long_queue",
         "test_engine_started_by_mayfly_leaves_nothing",
         "test_down_leaves_no_process_and_up_restores_all_data",

@@ -58,8 +58,8 @@ def test_a_specification_of_another_execution_is_not_run(attacked: tuple[Stack, 
     sealed = dict(zip(("spec", "signature"), writer.hmget(keys.execution(first), "spec", "signature"), strict=True))
     writer.hset(keys.execution(second), mapping=sealed)
     assert feed(stack, busy) == 202
-    assert stack.show(first, wait=60)["stdout"] == "1\n"
-    ended = stack.show(second, wait=60)
+    assert stack.ended(first)["stdout"] == "1\n"
+    ended = stack.ended(second)
     assert (ended["state"], ended["fault"], ended["stdout"]) == ("errored", "platform", "")
     assert [event["kind"] for event in stack.security(second)] == ["queue_tampering"]
 
@@ -71,7 +71,7 @@ def test_repeated_execution_runs_only_its_sealed_specification(attacked: tuple[S
     id = stack.submit(environment="python", code="print('once')").json()["id"]
     kept = writer.hmget(keys.execution(id), "spec", "signature")
     assert feed(stack, busy) == 202
-    assert stack.show(id, wait=60)["stdout"] == "once\n"
+    assert stack.ended(id)["stdout"] == "once\n"
     queued = {"state": "queued", "spec": kept[0].replace(b"once", b"evil"), "signature": kept[1]}
     writer.hset(keys.execution(id), mapping=queued)
     writer.zadd(keys.QUEUED, {id: int(writer.time()[0])})
@@ -101,7 +101,7 @@ def test_forged_ends_jobs_and_scripts_affect_no_other_execution(attacked: tuple[
     writer.publish(keys.CANCEL, id)
     queued = stack.submit(**PROGRAM).json()["id"]
     writer.hset(f"rq:job:{queued}", mapping={"data": b"cos\nsystem\n(S'id'\ntR.", "func_name": "os.system"})
-    ended = stack.show(queued, wait=60)
+    ended = stack.ended(queued)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "fine\n")
     eventually(lambda: [worker["busy"] for worker in stack.fleet()] == [0], "no slot is lost")
 
@@ -149,7 +149,7 @@ def test_documented_redis_rights_suffice(own_stack: Callable[..., Stack]) -> Non
         assert stack.run(**PROGRAM)["stdout"] == "fine\n"
         cancelled = begun(stack)
         assert stack.client.post(f"/api/v1/executions/{cancelled}/cancel").status_code == 202
-        assert stack.show(cancelled, wait=30)["state"] == "cancelled"
+        assert stack.ended(cancelled)["state"] == "cancelled"
         made = stack.new_key("executions:read", tenant="t")
         assert stack.client.get("/api/v1/security-events").status_code == 200
         assert stack.client.get("/api/v1/queues").status_code == 200

@@ -125,10 +125,10 @@ def test_neighbours_inputs_show_by_their_size_alone(tier: Tier) -> None:
     """All sandboxes' inputs lie on one file system, whose free space each of them can read."""
     limits = {"wall_seconds": 60, "cpu_seconds": 60}
     id = tier.stack.submit(environment="python", code=WATCH, limits=limits).json()["id"]
-    eventually(lambda: "watching" in (tier.stack.show(id)["stdout"] or ""), "the first program looks", 30)
+    eventually(lambda: "watching" in (tier.stack.show(id)["stdout"] or ""), "the first program looks")
     secret = [{"path": "secret", "content": "x" * INPUT_BYTES}]
     assert tier.run(code="print(1)", files=secret)["state"] == "succeeded"
-    seen = tier.stack.show(id, wait=60)
+    seen = tier.stack.ended(id)
     assert (seen["state"], seen["stdout"]) == ("succeeded", "watching\n['main.py']\n")
 
 
@@ -140,8 +140,8 @@ def test_pages_of_the_image_show_other_sandboxes(tier: Tier) -> None:
     """
     limits = {"wall_seconds": 60, "cpu_seconds": 60}
     id = tier.stack.submit(environment="python", code=FIND_OTHERS, limits=limits).json()["id"]
-    eventually(lambda: "alone 1" in (tier.stack.show(id)["stdout"] or ""), "the first program has mapped the page", 30)
+    eventually(lambda: "alone 1" in (tier.stack.show(id)["stdout"] or ""), "the first program has mapped the page")
     assert tier.run(code=WAIT_THERE, limits=limits)["stdout"] == "woken 0\n"
-    seen = tier.stack.show(id, wait=30)
+    seen = tier.stack.ended(id)
     others = "mapped by another\nevent descriptors of another True\nwoke another\n"
     assert (seen["state"], seen["stdout"]) == ("succeeded", f"alone 1\n{others}")

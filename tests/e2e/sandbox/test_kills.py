@@ -11,7 +11,7 @@ from worker.agent.deadlines import GRACE_SECONDS
 
 WALL_SECONDS = 1.0
 # Where the first process alone was killed, such a program lived on for 28 s and more.
-SLOW_MACHINE = 3 * PATIENCE
+SLOW_MACHINE = 6 * PATIENCE
 STARVING = """
 import os
 try: os.setpriority(os.PRIO_PROCESS, 1, 19)

@@ -349,7 +349,7 @@ def test_tier_is_served_only_by_workers_with_its_runtime(
         stack.submit(environment="python", code="print(1)", isolation=isolation).json()["id"]
         for isolation in ("hardened", "standard", "hardened", "standard", "hardened")
     ]
-    ended = [stack.show(id, wait=60) for id in ids]
+    ended = [stack.ended(id) for id in ids]
     assert [one["state"] for one in ended] == ["succeeded"] * 5
     assert [one["attempt"] for one in ended] == [1] * 5  # no worker took an execution of a tier that it does not offer
     assert [one["runtime"] for one in ended] == ["runsc", "runc", "runsc", "runc", "runsc"]

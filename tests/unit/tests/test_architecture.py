@@ -39,9 +39,13 @@ GROUND = {
     "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
     "orchestrator.host.helper": set(),
+    "orchestrator.host.tied": set(),
     "orchestrator.host.token_keys": set(),
     "orchestrator.host.confinement": set(),
+    "orchestrator.host.supervision": {"orchestrator.models"},
     "orchestrator.host.rootfs": {"orchestrator.errors"},
+    "orchestrator.host.image_files": {"orchestrator.errors", "orchestrator.host.rootfs"},
+    "orchestrator.host.registry": {"orchestrator.errors", "orchestrator.host.image_files", "orchestrator.host.rootfs"},
     "orchestrator.host.posture": {
         "orchestrator.models",
         "orchestrator.environments",
@@ -157,6 +161,8 @@ MAP = {
         "orchestrator.cli.commands.local",
         "orchestrator.migrations",
     },
+    "orchestrator.cli.commands.hosts": COMMAND
+    | {"orchestrator.cli", "orchestrator.errors", "orchestrator.host.image_files"},
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},
