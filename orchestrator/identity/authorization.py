@@ -101,7 +101,9 @@ ACTIONS: dict[str, Action] = {
     "fleet.read": Action(every="fleet:read", routes=(f"GET {API}/workers", f"GET {API}/queues")),
     "switch.read": Action(every="fleet:read", routes=(f"GET {API}/switches",)),
     "switch.change": Action(every="fleet:write", routes=(f"PUT {API}/switches/{{feature}}",)),
-    "fleet.drain": Action(every="fleet:write", routes=(f"POST {API}/workers/{{id}}/drain",)),
+    "fleet.drain": Action(
+        every="fleet:write", routes=(f"POST {API}/workers/{{id}}/drain", f"DELETE {API}/workers/{{id}}/drain")
+    ),
     "key.read": Action(
         own="tenant:admin", every="admin", routes=(f"GET {API}/api-keys", f"GET {API}/api-keys/{{id}}/quotas")
     ),

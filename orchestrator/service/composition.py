@@ -92,7 +92,9 @@ def open_use_cases(settings: Settings) -> UseCases:
     return UseCases(
         service=service,
         results=results,
-        operation=Operation(store, audit.writer, check_confinement("api", settings.expect_confinement)),
+        operation=Operation(
+            store, audit.writer, settings.state_dir, check_confinement("api", settings.expect_confinement)
+        ),
         agent_calls=AgentCalls(store, service),
         reports=SecurityReports(store.security, audit),
         tool_results=ToolResults(store, settings),

@@ -32,7 +32,12 @@ ADMINISTRATION = (
 )
 # One after the other, in an installation of `mayfly up`.
 HOSTS = "docs/operations/hosts.md"  # by tests/e2e/deployment/test_worker_hosts.py
-OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md", "docs/operations/upgrade.md")
+OPERATIONS = (
+    "docs/operations/deployment.md",
+    "docs/operations/backup.md",
+    "docs/operations/disaster.md",
+    "docs/operations/upgrade.md",
+)
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -124,6 +129,9 @@ def test_commands_of_operations_work(images: Path, tmp_path: Path) -> None:
         finally:
             shutil.rmtree(lost, ignore_errors=True)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "is drained" in done.stdout
+    assert "takes executions again" in done.stdout
+    assert "supervisor\trunning" in done.stdout
     assert "All of it can be restored." in done.stdout
     assert "Restored " in done.stdout
     assert "Mayfly is up." in done.stdout

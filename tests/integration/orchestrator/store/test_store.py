@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from orchestrator import queue
+from orchestrator import __version__, queue
 from orchestrator.errors import (
     BlobsFull,
     IdempotencyConflict,
@@ -624,9 +624,24 @@ def test_heartbeat_reports_whether_the_lease_existed(store: Store) -> None:
     store.redis.pexpire(keys.worker("w"), 2000)
     (worker,) = store.fleet.alive()
     assert worker.heartbeat_age_seconds >= Settings().lease_seconds - 2
+    assert worker.version == __version__
+    assert store.fleet.drain("w", undo=True)
+    assert heartbeat(store, "w") == (True, False)
     store.redis.delete(keys.worker("w"))
     assert store.fleet.alive() == []
+    assert not store.fleet.drain("w", undo=True)
     assert heartbeat(store, "w") == (False, False)
+
+
+def test_a_drain_survives_the_loss_of_the_lease(store: Store) -> None:
+    heartbeat(store, "w")
+    assert store.fleet.drain("w")
+    (worker,) = store.fleet.alive()
+    store.redis.delete(keys.worker("w"))
+    draining = worker.model_copy(update={"draining": True})
+    assert store.fleet.heartbeat(draining) == (False, True)
+    assert store.fleet.drain("w", undo=True)
+    assert store.fleet.heartbeat(draining) == (True, False), "its own report does not renew the request"
 
 
 def test_janitor_deletes_executions_past_retention(store: Store, settings: Settings) -> None:
@@ -664,6 +679,18 @@ def test_blobs_expire_unless_used(store: Store, settings: Settings) -> None:
     content.close()
     assert store.own_blobs.expire(3600) == 1
     assert store.own_blobs.open("t", old) is None
+
+
+def test_concurrent_janitors_expire_the_same_blobs(store: Store) -> None:
+    for number in range(2000):
+        reference, _ = store.blobs.put("t", [b"%d" % number])
+        path = store.blobs.path("t", reference)
+        assert path is not None
+        os.utime(path, (1, 1))
+    with ThreadPoolExecutor(8) as janitors:
+        removed = list(janitors.map(store.blobs.expire, [3600] * 8))
+    assert sum(removed) >= 2000
+    assert store.blobs.expire(0) == 0
 
 
 def test_redis_away_is_our_error(tmp_path: Path) -> None:
