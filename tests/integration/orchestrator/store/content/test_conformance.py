@@ -21,7 +21,7 @@ from orchestrator.store.content.blobs import Blobs, OwnBlobs
 from orchestrator.store.content.bucket import BucketBlobs, connected
 from orchestrator.store.content.directory import DirectoryBlobs
 from orchestrator.store.content.remote import PIECE_BYTES, ApiBlobs
-from tests.builders.processes.s3 import bucket_server, variables
+from tests.builders.backups.s3 import bucket_server, variables
 from tests.builders.records import claimed, submit
 from tests.harness import Stack, eventually
 
