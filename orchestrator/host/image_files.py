@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Collection, Sequence
@@ -43,8 +44,9 @@ def load_images(file: Path, directory: Path, accepted: Collection[str] = ()) -> 
     """
     directory.mkdir(parents=True, exist_ok=True)
     with tarfile.open(file) as archive, tempfile.TemporaryDirectory(dir=directory, prefix=".loading-") as fresh:
-        members = [member for member in archive if member.isreg() and MEMBER.fullmatch(member.name)]
-        archive.extractall(fresh, members, filter="data")
+        for member in archive:
+            if member.isreg() and MEMBER.fullmatch(member.name):
+                extract(archive, member.name, Path(fresh))
         found = digests_of(Path(fresh))
         for name, digest in found.items():
             if accepted and digest not in accepted:
@@ -57,6 +59,15 @@ def load_images(file: Path, directory: Path, accepted: Collection[str] = ()) -> 
             for part in reversed(PARTS):  # the description last: it makes the others count
                 (Path(fresh) / f"{name}.{part}").replace(directory / f"{name}.{part}")
     return found
+
+
+def extract(archive: tarfile.TarFile, name: str, directory: Path) -> None:
+    """Write a regular file of an archive, and nothing of its attributes. Raises ``KeyError`` without the file."""
+    source = archive.extractfile(name)
+    if source is None:
+        raise KeyError(f"{name} is no regular file")
+    with source, (directory / name).open("xb") as target:
+        shutil.copyfileobj(source, target)
 
 
 def digests_of(directory: Path) -> dict[str, str]:

@@ -43,6 +43,10 @@ class Registry:
         base = f"{parts.scheme}://{parts.netloc}/v2/{parts.path.strip('/')}"
         self._client = httpx2.Client(base_url=base, timeout=SECONDS, follow_redirects=True)
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def push(self, directory: Path, name: str) -> str:
         """Put a built image there; returns its digest. Raises :class:`EnvironmentUnavailable`."""
         digest = digests_of(directory).get(name)

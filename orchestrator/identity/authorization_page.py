@@ -22,7 +22,7 @@ scopes of its key or of its roles. `admin` has every scope but `worker`, which i
 - No scope, not even `admin`, gives access to another tenant's code or output. An administrator who needs access creates
   a key of that tenant.
 - Tools of agents also need the scope `mcp`.
-- `transfer`: a worker without the blob directory reads blobs of every tenant by their digests, and writes files of
+- `transfer.…`: a worker without the blob directory reads blobs of every tenant by their digests, and writes files of
   running attempts (`docs/operations/hosts.md`). Such a key has no rate limit.
 """
 

@@ -98,7 +98,8 @@ class Booted:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAYFLY_", "PYTHON"))}
         words = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
         return subprocess.run(
-            [*words, "--", "env", f"--chdir={ROOT}", *command], env={**clean, **(env or {})}, stdin=subprocess.DEVNULL, capture_output=True,
+            [*words, "--", "env", f"--chdir={ROOT}", *command], env={**clean, **(env or {})},
+            stdin=subprocess.DEVNULL, capture_output=True,
             text=True, timeout=400 * PATIENCE,
         )  # fmt: skip
 

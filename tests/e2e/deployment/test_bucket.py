@@ -11,7 +11,7 @@ import obstore
 import pytest
 
 from orchestrator.store.content.bucket import connected
-from tests.builders.processes.s3 import bucket_server, variables
+from tests.builders.backups.s3 import bucket_server, variables
 from tests.harness import Stack, eventually
 
 pytestmark = pytest.mark.thorough

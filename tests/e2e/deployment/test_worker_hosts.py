@@ -81,9 +81,9 @@ class Second:
     def is_registered(self) -> bool:
         assert self.process is not None
         assert self.process.popen.poll() is None, self.process.log.read_text()[-2000:]
-        return any(self.is_its(worker) for worker in self.stack.fleet())
+        return any(self.owns(worker) for worker in self.stack.fleet())
 
-    def is_its(self, worker: dict[str, Any]) -> bool:
+    def owns(self, worker: dict[str, Any]) -> bool:
         return self.process is not None and f"-{self.process.pid}-" in worker["id"]
 
 
@@ -162,7 +162,7 @@ def submitted(stack: Stack, blob: str) -> str:
 
 
 def end(stack: Stack, id: str) -> None:
-    """Let the program go on to its end."""
+    """Send the line of input that the program awaits."""
     answer = stack.client.post(f"/api/v1/executions/{id}/stdin", params={"end": True}, content=b"\n")
     assert answer.status_code in (200, 202), answer.text
 
@@ -196,7 +196,7 @@ def test_host_is_added_by_three_commands_and_lost_under_load(second: Second, nee
     eventually(lambda: all(begun(stack, id) for id in ids), "both executions have begun", 120)
 
     def busy() -> list[bool]:
-        return [second.is_its(worker) for worker in stack.fleet() if worker["executions"]]
+        return [second.owns(worker) for worker in stack.fleet() if worker["executions"]]
 
     eventually(lambda: sorted(busy()) == [False, True], "each host reports its execution")
     for id in ids:
@@ -207,7 +207,7 @@ def test_host_is_added_by_three_commands_and_lost_under_load(second: Second, nee
     more = [submitted(stack, blob) for _ in range(6)]
     lost = eventually(
         lambda: [
-            id for worker in stack.fleet() if second.is_its(worker) for id in worker["executions"] if begun(stack, id)
+            id for worker in stack.fleet() if second.owns(worker) for id in worker["executions"] if begun(stack, id)
         ],
         "the second host runs an execution",
         120,
@@ -226,6 +226,6 @@ def test_host_is_added_by_three_commands_and_lost_under_load(second: Second, nee
     second.file.unlink()
     second.run(RUN.replace("new-host.tar", ""))
     bundles = second.state / "oci" / "bundles"
-    eventually(lambda: not list(bundles.glob("*/*")), "what the lost worker left is removed")
+    eventually(lambda: not list(bundles.glob("*/*")), "the containers of the lost worker are removed")
     assert not (second.state / "blobs").exists()
     assert second.process.stop() == 0

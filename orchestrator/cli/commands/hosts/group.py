@@ -20,7 +20,7 @@ from orchestrator.cli.connection import connect, located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands, note
 from orchestrator.cli.verdict import MISTAKE
 from orchestrator.errors import EnvironmentUnavailable
-from orchestrator.host.image_files import load_images, save_images
+from orchestrator.host.image_files import extract, load_images, save_images
 from orchestrator.settings import PREFIX, inherited_environment
 
 host = typer.Typer(cls=Commands, no_args_is_help=True, help="Add a worker host to an installation.")
@@ -62,7 +62,7 @@ def pack(
         except EnvironmentUnavailable as error:
             raise CommandFailed(error.message) from error
         with connect() as client:
-            made = client.create_key(f"worker host {name}", ["worker"], None, {})
+            made = client.create_key(f"worker-host-{name}", ["worker"], None, {})
         texts = {SETTINGS: json.dumps(settings, indent=1), TOKEN: made.secret}
         for member, text in texts.items():
             (Path(directory) / member).write_text(f"{text}\n", encoding="utf-8")
@@ -103,7 +103,7 @@ def _join(file: Path, state: Path) -> None:
     try:
         with tarfile.open(file) as archive, tempfile.TemporaryDirectory(dir=state) as directory:
             for member in (*FILES, TOKEN, SETTINGS, IMAGES):
-                archive.extract(member, directory, set_attrs=False, filter="data")
+                extract(archive, member, Path(directory))
             load_images(Path(directory) / IMAGES, state / "images")
             for member in (*FILES, TOKEN, SETTINGS):  # the settings last: they make the others count
                 (Path(directory) / member).chmod(0o600)

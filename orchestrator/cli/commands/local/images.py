@@ -8,7 +8,7 @@ import re
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -96,8 +96,8 @@ def push(
     json: Json = False,
 ) -> None:
     """Put built images into a registry, each under its digest, with its list of packages."""
-    with _damage():
-        place, directory = Registry(repository), _settings().images_path
+    with _damage(), closing(Registry(repository)) as place:
+        directory = _settings().images_path
         wanted = names or sorted(digests_of(directory))
         _print_digests({name: place.push(directory, name) for name in wanted}, json)
 
@@ -112,8 +112,7 @@ def pull(
     digests = {name: digest for name, _, digest in (one.partition("=") for one in wanted)}
     if wrong := [name for name, digest in digests.items() if not NAMED.fullmatch(f"{name}={digest}")]:
         raise CommandFailed(f"Name each image as ENVIRONMENT=sha256:DIGEST, not {', '.join(wrong)}", MISTAKE)
-    with _damage():
-        place = Registry(repository)
+    with _damage(), closing(Registry(repository)) as place:
         for name, digest in digests.items():
             place.pull(_settings().images_path, name, digest)
         _print_digests(digests, json)

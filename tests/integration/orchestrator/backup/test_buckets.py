@@ -12,7 +12,7 @@ from orchestrator.backup.catalogue import entries
 from orchestrator.backup.errors import BackupError, Damaged
 from orchestrator.backup.targets import open_target
 from tests.builders.backups.installations import Backups, Source, contents_of, ended
-from tests.builders.processes.s3 import bucket_server, variables
+from tests.builders.backups.s3 import bucket_server, variables
 from tests.harness import RedisServer, free_port
 
 MULTIPART_BYTES = 12 * 2**20  # sent in several parts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx2
@@ -177,18 +178,18 @@ def test_image_that_a_registry_has_changed_is_refused(
     registry: tuple[str, Path], tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
     digest = built(tmp_path / "here", "python", "spoilt")
-    place = Registry(registry[0] + change.__name__.replace("_", "-"))
-    place.push(tmp_path / "here", "python")
-    change(registry[1])
-    with pytest.raises(EnvironmentUnavailable, match="other bytes"):
-        place.pull(tmp_path / "there", "python", digest)
+    with closing(Registry(registry[0] + change.__name__.replace("_", "-"))) as place:
+        place.push(tmp_path / "here", "python")
+        change(registry[1])
+        with pytest.raises(EnvironmentUnavailable, match="other bytes"):
+            place.pull(tmp_path / "there", "python", digest)
     assert list((tmp_path / "there").iterdir()) == []
 
 
 @pytest.mark.thorough
 def test_missing_image_and_other_addresses_are_refused(registry: tuple[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(EnvironmentUnavailable, match="404"):
-        Registry(registry[0]).pull(tmp_path, "python", "sha256:" + "0" * 64)
+    with closing(Registry(registry[0])) as place, pytest.raises(EnvironmentUnavailable, match="404"):
+        place.pull(tmp_path, "python", "sha256:" + "0" * 64)
     for address in ("http://registry.example.com/mayfly", "registry.example.com/mayfly"):
         with pytest.raises(EnvironmentUnavailable, match="https"):
             Registry(address)

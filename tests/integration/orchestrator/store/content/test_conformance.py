@@ -21,7 +21,7 @@ from orchestrator.store.content.blobs import Blobs, OwnBlobs
 from orchestrator.store.content.bucket import BucketBlobs, connected
 from orchestrator.store.content.directory import DirectoryBlobs
 from orchestrator.store.content.remote import PIECE_BYTES, ApiBlobs
-from tests.builders.processes.s3 import bucket_server, variables
+from tests.builders.backups.s3 import bucket_server, variables
 from tests.builders.records import claimed, submit
 from tests.harness import Stack, eventually
 
@@ -93,7 +93,7 @@ def stored_artifact(blobs: Blobs, execution: str, data: bytes, piece: int = 60_0
 
 
 @pytest.mark.parametrize("data", SAMPLES.values(), ids=SAMPLES)
-def test_worker_fetches_what_a_tenant_has_put(place: Place, tmp_path: Path, data: bytes) -> None:
+def test_worker_fetches_uploaded_blobs(place: Place, tmp_path: Path, data: bytes) -> None:
     reference, size = place.own.put("t", [data[:100], data[100:]])
     assert (reference, size) == (f"sha256:{hashlib.sha256(data).hexdigest()}", len(data))
     assert place.worker.fetch("t", reference, tmp_path / "fetched")
@@ -103,7 +103,7 @@ def test_worker_fetches_what_a_tenant_has_put(place: Place, tmp_path: Path, data
 
 
 @pytest.mark.parametrize("data", SAMPLES.values(), ids=SAMPLES)
-def test_api_reads_what_a_worker_has_collected(place: Place, data: bytes) -> None:
+def test_api_reads_collected_artifacts(place: Place, data: bytes) -> None:
     reference = stored_artifact(place.worker, place.execution, data)
     assert reference == f"sha256:{hashlib.sha256(data).hexdigest()}"
     assert read(place.own.open_artifact(place.execution, 1, reference)) == data
