@@ -41,6 +41,7 @@ GROUND = {
     "orchestrator.host.helper": set(),
     "orchestrator.host.token_keys": set(),
     "orchestrator.host.confinement": set(),
+    "orchestrator.host.provenance": set(),
     "orchestrator.host.rootfs": {"orchestrator.errors"},
     "orchestrator.host.posture": {
         "orchestrator.models",

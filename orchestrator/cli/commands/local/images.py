@@ -1,4 +1,4 @@
-"""``mayfly images``: the sandbox images on this host, and the removal of old ones."""
+"""``mayfly images``: the images on this host, their provenance, and the removal of old ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from orchestrator.cli.console import CommandFailed, Commands, Json, print_json, 
 from orchestrator.host.rootfs import UNUSED_SECONDS, prune
 from orchestrator.settings import Settings
 
-images = typer.Typer(cls=Commands, no_args_is_help=True, help="List sandbox images on this host, and remove old ones.")
+images = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="List images on this host, sign and verify them, and remove old ones."
+)
 
 
 class Kept(NamedTuple):
@@ -55,6 +57,49 @@ def prune_images(
                 kept = {one.id for one in engine.images() if one.id in doomed and not engine.remove_image(one)}
             old = [copy for copy in old if copy.image not in kept]
     _print(old, json)
+
+
+@images.command("sign")
+def sign_images(
+    key: Annotated[Path, typer.Option(help="The private key (Ed25519, PEM).")],
+    json: Json = False,
+) -> None:
+    """Write the provenance of every built image beside its archive, signed."""
+    from orchestrator.host import provenance  # imported here: no other command needs cryptography
+
+    try:
+        private = provenance.private_key(key)
+    except provenance.ProvenanceError as error:
+        raise CommandFailed(str(error)) from error
+    found = {path.stem: str(provenance.sign(path, private)) for path in provenance.built(_settings().images_path)}
+    if json:
+        return print_json({"items": [{"name": name, "provenance": path} for name, path in found.items()]})
+    return print_table(("NAME", "PROVENANCE"), list(found.items()))
+
+
+@images.command("verify")
+def verify_images(
+    key: Annotated[Path, typer.Option(help="The public key (Ed25519, PEM).")],
+    json: Json = False,
+) -> None:
+    """Verify that every built image is what the key's owner has signed: archive, packages and inputs. Exits with 1 if
+    one is not.
+    """
+    from orchestrator.host import provenance
+
+    try:
+        public = provenance.public_key(key)
+    except provenance.ProvenanceError as error:
+        raise CommandFailed(str(error)) from error
+    faults = {path.stem: provenance.fault(path, public) for path in provenance.built(_settings().images_path)}
+    if json:
+        print_json({"items": [{"name": name, "fault": fault} for name, fault in faults.items()]})
+    else:
+        print_table(("NAME", "FAULT"), [(name, fault or "none") for name, fault in faults.items()])
+    if not faults:
+        raise CommandFailed("There is no image to verify.")
+    if any(faults.values()):
+        raise typer.Exit(1)
 
 
 def _copies(settings: Settings) -> list[Kept]:
