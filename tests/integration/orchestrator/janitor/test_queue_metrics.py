@@ -52,7 +52,7 @@ def test_process_without_the_lease_exports_no_waiting_executions(store: Store, s
     try:
         eventually(lambda: counted(AGE) > 400, "the janitor exports the age")
         assert counted(DEPTH, **LABELS) == 1
-        store.redis.set(keys.JANITOR, "another process")
+        store.redis.set(keys.JANITOR, "another process", ex=3600)
         eventually(lambda: counted(AGE) == 0, "the process without the lease exports no age")
         eventually(lambda: REGISTRY.get_sample_value(DEPTH, LABELS) is None, "this process exports no depth")
     finally:
