@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 
@@ -15,6 +16,14 @@ def is_test(node: str, root: Path) -> bool:
     file = root / path
     if not file.is_file() or not file.name.startswith("test_"):
         return False
-    functions = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-    names = {node.name for node in functions if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    names = defined(file.read_text(encoding="utf-8"))
     return name.partition("[")[0] in names if name else any(one.startswith("test_") for one in names)
+
+
+@cache
+def defined(source: str) -> frozenset[str]:
+    """The names of a source's functions."""
+    functions = (
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    return frozenset(node.name for node in functions)
