@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY
 
 from orchestrator import metrics
 from orchestrator.settings import Settings
-from tests.builders.processes.manifests import MANIFESTS, built, name_of, newest_versions, objects, tool
+from tests.builders.kubernetes.manifests import MANIFESTS, built, name_of, newest_versions, objects, tool
 from tests.harness import ROOT
 
 UNKNOWN = {"ScaledObject"}  # of KEDA, which has no schema among those of Kubernetes

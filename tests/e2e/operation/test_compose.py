@@ -346,8 +346,10 @@ def test_backup_is_made_beside_the_services(deployment: Deployment, tmp_path: Pa
 
 def test_data_is_upgraded_with_the_settings_of_the_api(deployment: Deployment) -> None:
     apply = ("api", "python3", "-m", "orchestrator.cli", "upgrade", "apply")
-    printed = deployment("run", "--rm", "-T", "-e", "MAYFLY_STATE_DIR=/tmp", *apply)
+    printed = deployment("run", "--rm", "-T", *apply)
     assert printed.splitlines()[-1] == f"The data has schema {NUMBER}, as before."
+    found = deployment("exec", "-T", "api", "python3", "-c", "import os; print(os.listdir('/var/lib/mayfly/state'))")
+    assert "records-sealed" in found, "no later migration seals a record without a seal"
 
 
 def test_second_preparation_is_idempotent(deployment: Deployment) -> None:
@@ -437,12 +439,22 @@ def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
         execution = client.post("/api/v1/executions", json=body).json()
         place = f"/api/v1/executions/{execution['id']}"
         eventually(lambda: client.get(place).json()["state"] == "running", "the execution runs")
+        workers = [worker["id"] for worker in client.get("/api/v1/workers").json()["items"]]
+        assert [client.post(f"/api/v1/workers/{id}/drain").status_code for id in workers] == [202] * 2
+
+        def draining() -> bool:
+            return [worker["draining"] for worker in client.get("/api/v1/workers").json()["items"]] == [True] * 2
+
+        eventually(draining, "both workers drain")
+        queued = client.post("/api/v1/executions", json={"environment": "bash", "code": "echo later"}).json()
         deployment("stop", "worker")
         ended = client.get(place).json()
         assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "done\n", 1)
         eventually(lambda: len(deployment.containers()) == 2 + OTHERS, "of the services alone are there containers")
         deployment("up", "-d", "--scale", "worker=2")
         eventually(lambda: client.get("/readyz").status_code == 200, "the workers are registered again", 120)
+        later = client.get(f"/api/v1/executions/{queued['id']}", params={"wait": 60}).json()
+        assert (later["state"], later["stdout"], later["attempt"]) == ("succeeded", "later\n", 1)
 
 
 def test_results_survive_a_stop(deployment: Deployment) -> None:

@@ -9,26 +9,27 @@ from typing import Any
 
 import yaml
 
-from tests.builders.processes.debian_tools import Package, command_of
+from tests.builders.processes.packages import fetched
 from tests.harness import ROOT
 from tests.lanes import locked
 
 MANIFESTS = ROOT / "deploy" / "kubernetes"
-LOCK = ROOT / "tests" / "builders" / "processes" / "manifests.lock"
+LOCK = ROOT / "tests" / "builders" / "kubernetes" / "manifests.lock"
 ENVIRONMENT = ROOT / ".mayfly" / "manifests"
-KUSTOMIZE = Package(
-    "kustomize",
-    "kustomize",
-    "5.6.0+ds-1+b2",
-    "552bbe5563b522685b10f75a9a226bfbee9778fc313b205d595fdbb7e9c70e33",
-    "usr/bin/kustomize",
-)
+KUSTOMIZE = "pool/main/k/kustomize/kustomize_5.6.0+ds-1+b2_amd64.deb"  # of Debian 13
+DIGEST = "552bbe5563b522685b10f75a9a226bfbee9778fc313b205d595fdbb7e9c70e33"
 
 
 @cache
 def built() -> str:
     """The objects. Fails with kustomize's message."""
-    done = subprocess.run([command_of(KUSTOMIZE), "build", str(MANIFESTS)], capture_output=True, text=True)
+    command = ROOT / ".mayfly" / "kustomize"
+    command.parent.mkdir(exist_ok=True)
+    with locked(command.with_suffix(".lock")):
+        assert command.exists() or fetched(KUSTOMIZE, DIGEST, "usr/bin/kustomize", command), (
+            "Debian has another version"
+        )
+    done = subprocess.run([str(command), "build", str(MANIFESTS)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
