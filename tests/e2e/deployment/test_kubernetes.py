@@ -164,6 +164,15 @@ def test_secrets_are_references(found: dict[str, dict[str, Any]], pods: dict[str
         assert ("MAYFLY_ADMIN_KEY_FILE" in variables) == name.endswith(".api"), name
 
 
+def test_blobs_are_the_apis_and_workers_fetch_them(pods: dict[str, dict[str, Any]]) -> None:
+    claims = [name for name, pod in pods.items() if any("persistentVolumeClaim" in v for v in pod.get("volumes", []))]
+    assert claims == ["Deployment.mayfly.api"]
+    (container,) = pods["DaemonSet.mayfly-workers.worker"]["containers"]
+    environment = {one["name"]: one["value"] for one in container["env"]}
+    assert environment["MAYFLY_BLOBS_URL"].startswith("https://")
+    assert {"MAYFLY_WORKER_TOKEN_FILE", "MAYFLY_BLOBS_CA_FILE"} <= environment.keys()
+
+
 def test_variables_are_settings(found: dict[str, dict[str, Any]], pods: dict[str, dict[str, Any]]) -> None:
     named = {one["name"] for pod in pods.values() for c in pod["containers"] for one in c.get("env", [])}
     named |= {key for one in found.values() if one["kind"] == "ConfigMap" for key in one["data"]}
@@ -192,7 +201,7 @@ def test_nothing_connects_but_as_listed(found: dict[str, dict[str, Any]]) -> Non
     inner = {("UDP", 53), ("TCP", 53), ("TCP", 6379)}
     assert ports == {
         "mayfly/names-and-redis/egress": inner,
-        "mayfly-workers/names-and-redis/egress": inner,
+        "mayfly-workers/names-redis-and-api/egress": inner | {("TCP", 443)},
         "mayfly/way-out/egress": {("TCP", 443)},
         "mayfly/clients/ingress": {("TCP", 8000)},
         "mayfly/metrics/ingress": {("TCP", 9100), ("TCP", 9102)},
