@@ -80,6 +80,8 @@ class Janitor:
             try:
                 if self._lease():
                     self.round(self._store.now())
+                else:
+                    metrics.show_queues({}, 0.0)
             except StoreUnavailable:
                 continue  # readiness already reports that; the next round tries again
             except FAILURES as error:
@@ -139,8 +141,7 @@ class Janitor:
     def _queues(self, now: float) -> None:
         metrics.janitor_actions.labels("released").inc(queue.release(self._store))
         queue.sweep(self._store)
-        for name, depth in queue.depths(self._store).items():
-            metrics.queue_depth.labels(name).set(depth)
+        metrics.show_queues(queue.depths(self._store), queue.oldest_seconds(self._store, now))
 
     def _rare(self, now: float) -> None:
         if self._alarms:
@@ -209,10 +210,7 @@ class Janitor:
                 if holder.since <= until and id not in workers.get(holder.worker, ()):
                     lost[id] = holder.attempt
 
-        def give_back(id: str) -> None:
-            self._lost(id, lost[id])
-
-        self._each(lost, give_back)
+        self._each(lost, lambda lost_id: self._lost(lost_id, lost[lost_id]))
 
     def _lost(self, id: str, attempt: int) -> None:
         """Requeue an execution whose worker is gone, or end it.

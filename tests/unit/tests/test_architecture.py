@@ -42,6 +42,7 @@ GROUND = {
     "orchestrator.host.tied": set(),
     "orchestrator.host.token_keys": set(),
     "orchestrator.host.confinement": set(),
+    "orchestrator.host.provenance": set(),
     "orchestrator.host.supervision": {"orchestrator.models"},
     "orchestrator.host.rootfs": {"orchestrator.errors"},
     "orchestrator.host.image_files": {"orchestrator.errors", "orchestrator.host.rootfs"},

@@ -1,4 +1,4 @@
-"""``mayfly images``: the sandbox images on this host, their removal, and their way to another host."""
+"""``mayfly images``: the images on this host, their provenance, their removal, and their way to another host."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from orchestrator.host.registry import Registry
 from orchestrator.host.rootfs import UNUSED_SECONDS, prune
 from orchestrator.settings import Settings
 
-images = typer.Typer(cls=Commands, no_args_is_help=True, help="List, move and remove sandbox images.")
+images = typer.Typer(cls=Commands, no_args_is_help=True, help="List, move, sign and remove images.")
 NAMED = re.compile(r"[a-z0-9][a-z0-9-]*=sha256:[0-9a-f]{64}")
 
 
@@ -63,6 +63,49 @@ def prune_images(
                 kept = {one.id for one in engine.images() if one.id in doomed and not engine.remove_image(one)}
             old = [copy for copy in old if copy.image not in kept]
     _print(old, json)
+
+
+@images.command("sign")
+def sign_images(
+    key: Annotated[Path, typer.Option(help="The private key (Ed25519, PEM).")],
+    json: Json = False,
+) -> None:
+    """Write the provenance of every built image beside its archive, signed."""
+    from orchestrator.host import provenance  # imported here: no other command needs cryptography
+
+    try:
+        private = provenance.private_key(key)
+    except provenance.ProvenanceError as error:
+        raise CommandFailed(str(error)) from error
+    found = {path.stem: str(provenance.sign(path, private)) for path in provenance.built(_settings().images_path)}
+    if json:
+        return print_json({"items": [{"name": name, "provenance": path} for name, path in found.items()]})
+    return print_table(("NAME", "PROVENANCE"), list(found.items()))
+
+
+@images.command("verify")
+def verify_images(
+    key: Annotated[Path, typer.Option(help="The public key (Ed25519, PEM).")],
+    json: Json = False,
+) -> None:
+    """Verify that every built image is what the key's owner has signed: archive, packages and inputs. Exits with 1 if
+    one is not.
+    """
+    from orchestrator.host import provenance
+
+    try:
+        public = provenance.public_key(key)
+    except provenance.ProvenanceError as error:
+        raise CommandFailed(str(error)) from error
+    faults = {path.stem: provenance.fault(path, public) for path in provenance.built(_settings().images_path)}
+    if json:
+        print_json({"items": [{"name": name, "fault": fault} for name, fault in faults.items()]})
+    else:
+        print_table(("NAME", "FAULT"), [(name, fault or "none") for name, fault in faults.items()])
+    if not faults:
+        raise CommandFailed("There is no image to verify.")
+    if any(faults.values()):
+        raise typer.Exit(1)
 
 
 @images.command("save")
