@@ -1,8 +1,8 @@
 """``python -m tests.bench.parts``: what each part of the wall and of the agent costs for each container.
 
-Containers of all variants are made by turns, in a new order in each round, and each is compared with the whole container of
-the same round. CPU time is counted, so the differences hold on a busy machine, too; times until a container waits do not.
-``--publish`` puts the table into docs/benchmarks.md.
+Containers of all variants are made by turns, in a new order in each round, and each is compared with the whole
+container of the same round. CPU time is counted, so the differences hold on a busy machine, too; times until a
+container waits do not. ``--publish`` puts the table into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestrator.host.oci import WITHOUT_UNIFIED, unified_mount
 from orchestrator.settings import Settings
 from tests.bench.parts.containers import Containers, Cost
 from tests.bench.parts.variants import VARIANTS, WHOLE, Variant
-from tests.bench.publishing import marked, published
+from tests.bench.publishing import published
 from tests.bench.report import machine
 from tests.harness import IMAGES, ROOT
 
@@ -46,7 +46,7 @@ def main() -> int:
             [*WITHOUT_UNIFIED, str(unified), sys.executable, "-m", "tests.bench.parts", *sys.argv[1:]],
         )
     about = machine()
-    with tempfile.TemporaryDirectory(prefix="mayfly-bench-", dir="/dev/shm") as work:  # noqa: S108 - as the worker
+    with tempfile.TemporaryDirectory(prefix="mayfly-bench-", dir="/dev/shm") as work:
         containers = Containers(IMAGES, Settings().state_dir.absolute() / "bench", Path(work))
         costs = measured(containers.run, VARIANTS, options.rounds)
         head = (
@@ -64,7 +64,7 @@ def measured(run: Callable[[Variant], Cost], variants: Iterable[Variant], rounds
     """The costs of each variant, one for each round."""
     order, costs = list(variants), defaultdict(list)
     run(WHOLE)  # the first compiles the filter, and reads the image's files
-    shuffled = random.Random(0)  # noqa: S311 - an order, the same in each run
+    shuffled = random.Random(0)
     for _ in range(rounds):
         shuffled.shuffle(order)
         for variant in order:

@@ -1,4 +1,4 @@
-"""Makes the containers of the variants, one after the other, as the driver ``oci`` makes them, and counts their CPU time.
+"""Makes the containers of the variants as the driver ``oci`` makes them, one by one, and counts their CPU time.
 
 A container's CPU time is all that crun, the processes in the container, and this process use for it: crun waits for the
 container's first process, which waits for all others, so the kernel adds up everything when crun has ended.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 Config = dict[str, Any]
 Side = Literal["agent", "agent without a program", "least Python", "least Python with site"]
-WRITABLE = ("/work", "/tmp", "/output", "/dev/shm")  # noqa: S108 - paths inside the sandbox
+WRITABLE = ("/work", "/tmp", "/output", "/dev/shm")
 
 
 def _unchanged(config: Config, scratch: Path) -> None:
@@ -21,7 +21,8 @@ class Variant:
     """A container that differs in one part.
 
     ``change`` edits the bundle's configuration; its second argument is an empty directory of the host for this
-    container, with the uid of the sandbox. ``options`` are crun's. ``adds``: the variant has a part more than the whole.
+    container, with the uid of the sandbox. ``options`` are crun's. With ``adds`` the variant has a part more than the
+    whole.
     """
 
     part: str
@@ -105,7 +106,7 @@ def _bare(config: Config, scratch: Path) -> None:
     for name in ("seccomp", "maskedPaths", "readonlyPaths"):
         config["linux"].pop(name)
     config["process"].pop("rlimits")
-    _unmounted("/dev/pts", "/dev/mqueue", "/sys/fs/cgroup", "/sys", "/dev/shm")(config, scratch)  # noqa: S108
+    _unmounted("/dev/pts", "/dev/mqueue", "/sys/fs/cgroup", "/sys", "/dev/shm")(config, scratch)
 
 
 WHOLE = Variant("the whole container")
