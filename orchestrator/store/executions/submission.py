@@ -102,8 +102,10 @@ def _record(
     submitter: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """The fields of a new record."""
-    shown = specification.model_dump(mode="json", exclude=NOT_SHOWN, exclude_defaults=True) | submitter
-    view = json.dumps({name: value for name, value in shown.items() if value is not None}, separators=(",", ":"))
+    shown = specification.model_dump(mode="json", exclude=NOT_SHOWN, exclude_defaults=True)
+    view = json.dumps(
+        {name: value for name, value in {**shown, **submitter}.items() if value is not None}, separators=(",", ":")
+    )
     record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
     record |= {"tenant": specification.tenant, "environment": specification.environment}
     record |= {"isolation": specification.isolation, "queue": envelope.queue_key}

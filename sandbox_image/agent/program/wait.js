@@ -8,12 +8,16 @@
 
 const PIPE_BYTES = 4096; // the most bytes of a request: see Ahead in program.py
 
-// Do what most programs do first: load the module of a pipe, and format a line. The first time takes milliseconds.
+// Do what most programs do first: load the module of a pipe, and format a line. The first time takes milliseconds. The
+// first line of any console would open the program's stderr, whose colours it looks for: here it finds none instead.
 function rehearse() {
   require('net');
   const { Console } = require('console');
   const nothing = () => true;
+  const stderr = Object.getOwnPropertyDescriptor(process, 'stderr');
+  Object.defineProperty(process, 'stderr', { ...stderr, get: () => undefined });
   new Console({ write: nothing, once: nothing, removeListener: nothing }).log(1, '');
+  Object.defineProperty(process, 'stderr', stderr);
 }
 
 if (require('worker_threads').isMainThread) {
