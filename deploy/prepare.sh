@@ -104,7 +104,7 @@ certificate() { # NAME OWNER NAMES: a certificate for these names, unless one of
     mv "$directory/.$part" "$directory/server.$part"
   done
 }
-certificate redis "$redis_uid" redis
+certificate redis "$redis_uid" "redis ${NAMES-}"
 certificate proxy "$proxy_uid" "${NAMES-localhost $(hostname) 127.0.0.1}"
 
 # --- Settings ---------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def test_api_killed_between_accepting_and_answering_loses_no_submission(
     with closing(Client(stack.env["MAYFLY_URL"], stack.key, seed=1)) as client:
         ended = [client.run(3, 0), client.run(3, 0)]
         load = Load(stack, 1, 1, most=1)
-        doomed.join(60)
+        doomed.join(180)
         assert doomed.exitcode is not None
         assert stack.raw.zcard("mayfly:tenant:default:executions") == 3
         stack.start_api()

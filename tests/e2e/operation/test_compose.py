@@ -439,12 +439,22 @@ def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
         execution = client.post("/api/v1/executions", json=body).json()
         place = f"/api/v1/executions/{execution['id']}"
         eventually(lambda: client.get(place).json()["state"] == "running", "the execution runs")
+        workers = [worker["id"] for worker in client.get("/api/v1/workers").json()["items"]]
+        assert [client.post(f"/api/v1/workers/{id}/drain").status_code for id in workers] == [202] * 2
+
+        def draining() -> bool:
+            return [worker["draining"] for worker in client.get("/api/v1/workers").json()["items"]] == [True] * 2
+
+        eventually(draining, "both workers drain")
+        queued = client.post("/api/v1/executions", json={"environment": "bash", "code": "echo later"}).json()
         deployment("stop", "worker")
         ended = client.get(place).json()
         assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "done\n", 1)
         eventually(lambda: len(deployment.containers()) == 2 + OTHERS, "of the services alone are there containers")
         deployment("up", "-d", "--scale", "worker=2")
         eventually(lambda: client.get("/readyz").status_code == 200, "the workers are registered again", 120)
+        later = client.get(f"/api/v1/executions/{queued['id']}", params={"wait": 60}).json()
+        assert (later["state"], later["stdout"], later["attempt"]) == ("succeeded", "later\n", 1)
 
 
 def test_results_survive_a_stop(deployment: Deployment) -> None:
