@@ -32,7 +32,7 @@ COMMANDS = (
     "xtrim zadd zcard zrange zrem zremrangebyscore "
 )
 WORKER = (
-    "config|get getrange lindex linsert lpos lrem ltrim pexpire strlen subscribe ttl unsubscribe xrange zpopmin "
+    "config|get copy getrange lindex linsert lpos lrem ltrim pexpire strlen subscribe ttl unsubscribe xrange zpopmin "
     "zrevrange zscore "
 )
 API = (

@@ -246,15 +246,15 @@ def test_output_without_room_in_redis_goes_to_the_file(store: Store) -> None:
     sink.write("stdout", b"a" * 100)
     sink.flush()
     kept = store.redis.memory_usage(keys.stream(id), samples=0)
-    for part in (b"b" * 4000, b"c" * 4000):
+    for part in (b"b" * 5000, b"c" * 5000):
         sink.write("stdout", part)
         sink.flush()
-    sink.write("stderr", b"d" * 4000)
+    sink.write("stderr", b"d" * 5000)
     sink.finish()
     sink.commit(result())
     assert store.records.get(id, "t").state == "succeeded"
     assert store.output.bytes_of(id, 1, "stdout", "stderr", ended=True) == [
-        b"a" * 100 + b"b" * 4000 + b"c" * 4000, b"d" * 4000
+        b"a" * 100 + b"b" * 5000 + b"c" * 5000, b"d" * 5000
     ]  # fmt: skip
     assert store.redis.memory_usage(keys.stream(id), samples=0) - kept < 1000
 
