@@ -234,7 +234,7 @@ def test_pauses_between_entries_grow_with_their_number(store: Store) -> None:
         sink.write("stdout", b"x")
         pauses[-1] = sink.pause_seconds or 0.0
         sink.flush()
-    # What is left of a pause: nearly all of it, unless this process had to wait in between.
+    # The rest of a pause is nearly the whole pause, unless this process had to wait in between.
     assert 0 < max(pauses[:10]) <= PAUSE_SECONDS
     assert PAUSE_SECONDS < max(pauses[FINE_ENTRIES : FINE_ENTRIES + 50]) <= 4 * PAUSE_SECONDS
     assert 0.5 < max(pauses[-10:]) <= LONGEST_PAUSE_SECONDS

@@ -222,7 +222,7 @@ def test_reported_and_unreported_changes_are_seen() -> None:
 
 
 @pytest.mark.parametrize("quarantine", [False, True])
-def test_calls_wait_from_the_publication_of_a_catalogue_until_it_is_used(quarantine: bool) -> None:
+def test_calls_wait_from_the_publication_of_a_catalogue_until_its_first_use(quarantine: bool) -> None:
     """A reader of the catalogue in Redis would get `tool_unknown` for a new tool, or pass a quarantine."""
 
     async def test(server: Scripted, made: Upstream) -> None:
