@@ -100,8 +100,8 @@ class _Watched:
         """Open the pidfd of a process that has none."""
         if self.handle is not None or self.report.state != "running":
             return
-        pid = self._service.process.pid()
-        with suppress(ProcessLookupError):
+        pid = self._service.process.last_pid()
+        with suppress(ProcessLookupError):  # a child that has ended already is there until its exit code is read
             self.handle = None if pid is None else os.pidfd_open(pid)
         if self.handle is None or self._service.process.pid() != pid:
             self.note_end()
@@ -145,7 +145,7 @@ class _Watched:
 def _status(handle: int) -> int | None:
     """The exit code of an ended child, negative for a signal; ``None`` for a process that is no child."""
     try:
-        ended = os.waitid(os.P_PIDFD, handle, os.WEXITED)
+        ended = os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
         return None
     if ended is None:
