@@ -246,7 +246,8 @@ class Worker:
 
     def _places(self) -> dict[str, Path]:
         """The directories that need room on this host's disks, by name."""
-        return {"blobs": self._settings.blobs_path, "inputs": self._inputs, **self._driver.places()}
+        own = {} if self._settings.blobs_url else {"blobs": self._settings.blobs_path}
+        return {**own, "inputs": self._inputs, **self._driver.places()}
 
     def _report_weak(self, what: str) -> None:
         try:

@@ -32,6 +32,7 @@ COMMANDS = {
     "bench": "orchestrator.cli.commands.bench:bench",
     "doctor": "orchestrator.cli.commands.local.doctor:doctor",
     "engine": "orchestrator.cli.commands.local.up:engine",
+    "host": "orchestrator.cli.commands.hosts.group:host",
     "images": "orchestrator.cli.commands.local.images:images",
     "keys": "orchestrator.cli.commands.keys:keys",
     "tenants": "orchestrator.cli.commands.tenants:tenants",

@@ -76,7 +76,7 @@ class Operation:
             if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:
                 details["attribution"] = f"reduced, the kernel's audit records cannot be read on: {', '.join(reduced)}"
             unconfined |= {worker.id: worker.lacking for worker in alive if worker.lacking}
-            self._store.blobs.check_writable()
+            self._store.own_blobs.check_writable()
             checks["blobs"] = "ok"
         except MayflyError as error:
             checks[error.code] = error.message

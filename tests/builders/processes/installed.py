@@ -21,7 +21,7 @@ from orchestrator.cli.commands.local.engine import Engine
 from orchestrator.cli.commands.local.mounts import mount_points
 from orchestrator.cli.commands.local.processes import start_time
 from orchestrator.settings import PREFIX, inherited_environment
-from tests.harness import ROOT, eventually
+from tests.harness import ROOT, eventually, free_uids
 
 UP_SECONDS = 240
 
@@ -43,7 +43,7 @@ class Installation:
             "TOOL_USERS_DIR": str(self.state / "tool-users"),
             "POOL_SIZE": "0",
             "POOL_SIZES": '{"python": 1}',
-            "UID_FIRST": str(100_000 + secrets.randbelow(1_000_000_000)),
+            "UID_FIRST": str(free_uids()),
         } | settings
         clean = {name: value for name, value in inherited_environment().items() if not name.startswith(PREFIX)}
         paths = os.pathsep.join(filter(None, (str(ROOT), clean.get("PYTHONPATH"))))

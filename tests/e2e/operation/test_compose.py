@@ -306,7 +306,7 @@ def test_redis_speaks_tls_alone_to_its_users(deployment: Deployment) -> None:
 def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -> None:
     shown = json.dumps(deployment.containers()) + deployment.logs()
     files = sorted((deployment.home / "secrets").iterdir())
-    roles = ("api", "backup", "broker", "exporter", "users", "worker")
+    roles = ("api", "backup", "broker", "exporter", "monitoring", "users", "worker")
     assert [file.name for file in files] == ["admin-key", *(f"redis-{role}" for role in roles), "signing-key"]
     for file in [*files, *(deployment.home / "tls").glob("**/*.key")]:
         assert file.read_text().strip() not in shown

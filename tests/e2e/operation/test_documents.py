@@ -31,6 +31,7 @@ ADMINISTRATION = (
     "docs/operations/disk.md",
 )
 # One after the other, in an installation of `mayfly up`.
+HOSTS = "docs/operations/hosts.md"  # by tests/e2e/deployment/test_worker_hosts.py
 OPERATIONS = (
     "docs/operations/deployment.md",
     "docs/operations/backup.md",
@@ -139,7 +140,7 @@ def test_commands_of_operations_work(images: Path, tmp_path: Path) -> None:
 
 
 def test_other_documents_have_no_command_to_run_here() -> None:
-    here = {Path(name).name for name in (*HERE, *ADMINISTRATION, *OPERATIONS)}
+    here = {Path(name).name for name in (*HERE, *ADMINISTRATION, *OPERATIONS, HOSTS)}
     for path in DOCUMENTS:
         for block in blocks(path):
             if path.name in here or path.parent.name in ("deploy", "sandbox_image"):

@@ -403,9 +403,10 @@ def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]
             request = threading.Thread(target=pump, args=(client, api))
             request.start()
             left = after_bytes
-            while left > 0 and (data := api.recv(min(left, 512))):
-                client.sendall(data)
-                left -= len(data)
+            with suppress(OSError):  # the client has what it wanted, and leaves
+                while left > 0 and (data := api.recv(min(left, 512))):
+                    client.sendall(data)
+                    left -= len(data)
             if left <= 0:
                 cuts.append(1)
             for side in (client, api):
@@ -473,6 +474,30 @@ def test_command_uses_and_keeps_the_answering_engine() -> None:
         before = engine.info()["ID"]
         done = subprocess.run([WITH_ENGINE, "sh", "-c", "exit 7"], capture_output=True, text=True, timeout=60)
         assert (done.returncode, engine.info()["ID"]) == (7, before), done.stderr
+
+
+# Without the running engine: its socket and its files are hidden, and the network is another.
+ELSEWHERE = ["unshare", "--mount", "--propagation", "slave", "--net", "sh", "-euc"]
+HIDE = 'mount -t tmpfs none /run; mount --bind "$0" /var/lib/docker; ip link set lo up; exec "$@"'
+LOOK = 'docker info --format "{{json .Runtimes}}" && cat "$TMPDIR"/*/dockerd.pid && exit 7'
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="needs root and an engine of its own")
+def test_command_without_engine_gets_a_temporary_one_with_every_runtime() -> None:
+    """As `make test` and `.ci/run` start theirs, beside any other engine of this machine."""
+    Path("/var/lib/docker").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mayfly-engine-") as name:
+        env = {**os.environ, "TMPDIR": name} | {f"{PREFIX}DOCKER_URL": "unix:///var/run/docker.sock"}
+        (data := Path(name, "data")).mkdir()
+        command = [*ELSEWHERE, HIDE, str(data), str(WITH_ENGINE), "sh", "-c", LOOK]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 7, done.stderr  # the command's own
+        runtimes, pid = done.stdout.splitlines()
+        assert json.loads(runtimes).keys() >= {"runc", "crun", "runsc"}
+        assert re.search(r"Engine started .*Engine stopped", done.stderr, re.DOTALL)
+        assert start_time(int(pid)) is None
+        assert processes_naming(name) == []
+        assert [path.name for path in Path(name).iterdir()] == ["data"]
 
 
 def test_command_that_needs_an_engine_is_refused_without_engine() -> None:
