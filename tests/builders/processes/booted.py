@@ -22,6 +22,7 @@ import psutil
 from tests.harness import PATIENCE, ROOT, eventually
 
 SCRIPT = Path(__file__).with_name("boot.sh")
+COMMAND_SECONDS = 1500  # the installer makes a virtual environment
 SYSTEMD = Path("/lib/systemd/systemd")
 # Copies that useradd makes of what it changes, its lock, and the journal's and systemd's own files.
 IGNORED = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/.pwd.lock", "etc/mtab")
@@ -98,10 +99,13 @@ class Booted:
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAYFLY_", "PYTHON"))}
         words = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
         return subprocess.run(
-            [*words, "--", "env", f"--chdir={ROOT}", *command], env={**clean, **(env or {})},
-            stdin=subprocess.DEVNULL, capture_output=True,
-            text=True, timeout=400 * PATIENCE,
-        )  # fmt: skip
+            [*words, "--", "env", f"--chdir={ROOT}", *command],
+            env={**clean, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS * PATIENCE,
+        )
 
     def _init(self) -> int | None:
         assert self._process.poll() is None, (self.directory / "boot.log").read_text()

@@ -16,7 +16,7 @@ import pytest
 from tests.builders.processes.booted import SYSTEMD, Booted
 from tests.harness import bearer, eventually, free_port
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.complete]  # it makes a virtual environment
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.complete]  # it makes a virtual environment
 INSTALL = "deploy/install.sh"
 
 

@@ -74,6 +74,11 @@ class Process:
         identity = self._remembered()
         return identity.pid if identity and _is(identity) else None
 
+    def last_pid(self) -> int | None:
+        """The pid that it has, or had before its end; may belong to another process since."""
+        identity = self._remembered()
+        return identity.pid if identity else None
+
     def stop(self, grace_seconds: float) -> str | None:
         """End it: SIGTERM, and SIGKILL after ``grace_seconds``. Returns how it ended, ``None`` if it did not run."""
         how = None

@@ -66,7 +66,8 @@ class Supervisor:
     def step(self, most_seconds: float | None) -> None:
         """Wait for an end or for the time of a restart, at most ``most_seconds``; handle all that there are."""
         for watched in self._watched.values():
-            watched.open()
+            if not watched.open():
+                self._report()
         handles = {one.handle: one for one in self._watched.values() if one.handle is not None}
         now = time.monotonic()
         pauses = [max(0.0, one.due - now) for one in self._watched.values() if one.due is not None]
@@ -96,15 +97,17 @@ class _Watched:
         self.due: float | None = None
         self.report = Supervised(name=name, state="running")
 
-    def open(self) -> None:
-        """Open the pidfd of a process that has none."""
+    def open(self) -> bool:
+        """Open the pidfd of a process that has none; ``False`` if the process has ended."""
         if self.handle is not None or self.report.state != "running":
-            return
-        pid = self._service.process.pid()
-        with suppress(ProcessLookupError):
+            return True
+        pid = self._service.process.last_pid()
+        with suppress(ProcessLookupError):  # a child that has ended already is there until its exit code is read
             self.handle = None if pid is None else os.pidfd_open(pid)
         if self.handle is None or self._service.process.pid() != pid:
             self.note_end()
+            return False
+        return True
 
     def note_end(self) -> None:
         """Decide about the restart of a process that has ended."""
@@ -145,7 +148,7 @@ class _Watched:
 def _status(handle: int) -> int | None:
     """The exit code of an ended child, negative for a signal; ``None`` for a process that is no child."""
     try:
-        ended = os.waitid(os.P_PIDFD, handle, os.WEXITED)
+        ended = os.waitid(os.P_PIDFD, handle, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
         return None
     if ended is None:

@@ -67,6 +67,7 @@ def test_killed_process_is_started_again(started: Started, tmp_path: Path) -> No
     started.start()
     before = started.pid
     os.kill(before, signal.SIGKILL)
+    eventually(lambda: started.process.pid() is None, "the process is dead before it is watched")
     found = supervise(started, tmp_path, "running")
     assert (found.restarts, found.reason) == (1, "ended by signal 9 (SIGKILL)")
     assert started.process.pid() not in (None, before)
@@ -83,6 +84,7 @@ def test_process_that_keeps_ending_is_given_up(started: Started, tmp_path: Path)
 def test_process_that_refuses_this_host_is_not_restarted(started: Started, tmp_path: Path) -> None:
     started.code = f"raise SystemExit({os.EX_CONFIG})"
     started.start()
+    eventually(lambda: started.process.pid() is None, "the process has ended before it is watched")
     found = supervise(started, tmp_path, "given up")
     assert (found.restarts, started.starts) == (0, 1)
 
