@@ -37,13 +37,14 @@ from orchestrator.store.platform.schema import NUMBER
 REDIS_STOP_SECONDS = 30.0
 API_STOP_SECONDS = 15.0
 WORKER_STOP_SECONDS = 20.0  # beyond the drain time of its executions
+ENGINE_PROXY_STOP_SECONDS = 5.0
 BROKER_STOP_SECONDS = 10.0  # beyond the drain time of its calls
 READY_SECONDS, LOCK_SECONDS = 180.0, 120.0
 MAX_SOCKET_PATH = 100
 UIDS = range(1_000_000, 2_000_000_000)  # above the usual uids of users and their containers, below 2^31
 PATHS = (
     "blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file", "token_keys_file",
-    "tool_servers_dir", "tool_secrets_dir",
+    "tool_servers_dir", "tool_secrets_dir", "engine_proxy_socket",
 )  # fmt: skip
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
 
@@ -58,13 +59,15 @@ class Stack:
         self.api = Process("api", self.directory)
         self.worker = Process("worker", self.directory)
         self.broker = Process("broker", self.directory)
+        self.engine_proxy = Process("engine-proxy", self.directory)
         self._needs_broker = False
         self._url_file = self.directory / URL_FILE
 
     @property
     def processes(self) -> tuple[Process, ...]:
         """The processes in the order of their start; the broker only where tool servers are declared."""
-        return (self.redis, self.api, self.worker, *((self.broker,) if self._needs_broker else ()))
+        proxy = (self.engine_proxy,) if self.settings.uses_engine_proxy else ()
+        return (self.redis, self.api, *proxy, self.worker, *((self.broker,) if self._needs_broker else ()))
 
     @property
     def embedded_redis(self) -> bool:
@@ -73,18 +76,14 @@ class Stack:
 
     @property
     def installation(self) -> str:
-        """The label of this installation's containers: derived from its directory, so that two installations on a host
-        differ.
-        """
+        """The label of this installation's containers; derived from its directory, it differs between installations."""
         if "installation" in self.settings.model_fields_set:
             return self.settings.installation
         return "up-" + hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
 
     @property
     def uid_first(self) -> int:
-        """The first of this installation's uids: a block derived from its directory, so that two installations on a
-        host rarely share a uid.
-        """
+        """The first of its uids: a block derived from its directory; two installations on a host rarely share a uid."""
         if "uid_first" in self.settings.model_fields_set:
             return self.settings.uid_first
         count = self.settings.uid_count
@@ -161,16 +160,16 @@ class Stack:
             pid = self._start_python(self.api, "orchestrator.api")
             self._url_file.write_text(self._address() + "\n", encoding="utf-8")
             started.append(f"API       started, pid {pid}, on {self.url}")
+        if self.settings.uses_engine_proxy and self.engine_proxy.pid() is None:
+            pid = self._start_measured(self.engine_proxy, "worker.engine_proxy", "engine_metrics_port")
+            started.append(f"Engine    proxy started, pid {pid}, on {self.settings.engine_proxy_path}")
         if self.worker.pid() is None:
-            if port := self.settings.metrics_port:
-                free_port(self.settings.metrics_host, port, "worker's metrics", "MAYFLY_METRICS_PORT")
-            pid = self._start_python(self.worker, "worker")
+            pid = self._start_measured(self.worker, "worker", "metrics_port")
             started.append(f"Worker    started, pid {pid}, with {self.settings.slots} slots")
         self._needs_broker = self._has_tool_servers()
         if self._needs_broker and self.broker.pid() is None:
-            if port := self.settings.tool_metrics_port:
-                free_port(self.settings.metrics_host, port, "broker's metrics", "MAYFLY_TOOL_METRICS_PORT")
-            started.append(f"Broker    started, pid {self._start_python(self.broker, 'orchestrator.broker')}")
+            pid = self._start_measured(self.broker, "orchestrator.broker", "tool_metrics_port")
+            started.append(f"Broker    started, pid {pid}")
         return started
 
     def await_ready(self, progress: Callable[[str], None]) -> list[str]:
@@ -212,6 +211,7 @@ class Stack:
         done = []
         for process, title, grace in (
             (self.worker, "Worker", self.settings.drain_seconds + WORKER_STOP_SECONDS),
+            (self.engine_proxy, "Proxy", ENGINE_PROXY_STOP_SECONDS),
             (self.broker, "Broker", self.settings.drain_seconds + BROKER_STOP_SECONDS),
             (self.api, "API", API_STOP_SECONDS),
             (self.redis, "Redis", REDIS_STOP_SECONDS),
@@ -226,7 +226,7 @@ class Stack:
             if self.settings.sandboxes_path.is_symlink():  # the worker's link into memory
                 shutil.rmtree(self.settings.sandboxes_path.resolve().parent, ignore_errors=True)
                 self.settings.sandboxes_path.unlink()
-        for file in (self.settings.redis_socket, self._url_file):
+        for file in (self.settings.redis_socket, self.settings.engine_proxy_path, self._url_file):
             file.unlink(missing_ok=True)
         return done
 
@@ -263,6 +263,12 @@ class Stack:
         store = connect(self.settings.effective_redis_url, self.settings.redis_timeout_seconds)
         with closing(store):
             return bool(store.exists(keys.TOOL_UPSTREAMS))
+
+    def _start_measured(self, process: Process, module: str, setting: str) -> int:
+        """Start a process with a listener for metrics, whose port has to be free."""
+        if port := getattr(self.settings, setting):
+            free_port(self.settings.metrics_host, port, f"{process.name}'s metrics", PREFIX + setting.upper())
+        return self._start_python(process, module)
 
     def _start_python(self, process: Process, module: str) -> int:
         return process.start([sys.executable, "-m", module], self.environment(), PACKAGE_ROOT)
