@@ -4,8 +4,8 @@ The worker can write these directories, and the engine follows links as root. So
 could put a link to ``/`` where ``inputs`` was, have it mounted, and put ``inputs`` back. The proxy looks before and
 after the engine starts a container: every name must be the same directory or file, with the same time of its last
 change (``ctime``), which the kernel sets at each renaming and which no process can set back. (Its clock ticks every
-10 ms or faster. A link must be there when the engine mounts, which is later than a tick after the first look.) Until the
-second look the proxy lets no byte into the container.
+10 ms or faster. A link must be there when the engine mounts, which is later than a tick after the first look.) Until
+the second look the proxy lets no byte into the container.
 """
 
 from __future__ import annotations

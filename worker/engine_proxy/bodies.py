@@ -3,7 +3,7 @@
 A container may differ from others in few values: environment, isolation, loopback, uid, limits. They are read from the
 body, and the same functions as the worker's (``worker/sandbox/profile.py``, ``worker/drivers/docker/config.py``) build
 the whole body from them. The client's body must be equal to it, and the engine gets the built one. So there is no list
-of dangerous fields that could lack one: an unknown field, or one in another spelling (the engine ignores case), differs.
+of dangerous fields that could lack one: an unknown field, or one in other capitals (which the engine ignores), differs.
 """
 
 from __future__ import annotations
@@ -172,7 +172,9 @@ def differences(asked: Any, made: dict[str, Any]) -> set[str]:
     found = {name for name in asked.keys() | made.keys() if asked.get(name, ...) != made.get(name, ...)}
     if "HostConfig" in found and isinstance(asked.get("HostConfig"), dict):
         inner = asked["HostConfig"], made["HostConfig"]
-        names = {name for name in inner[0].keys() | inner[1].keys() if inner[0].get(name, ...) != inner[1].get(name, ...)}
+        names = {
+            name for name in inner[0].keys() | inner[1].keys() if inner[0].get(name, ...) != inner[1].get(name, ...)
+        }
         found = found - {"HostConfig"} | {f"HostConfig.{name}" for name in names}
     return {name[:100] for name in found}
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from worker.engine_proxy.bodies import Creation
 from worker.engine_proxy.calls import Refused
 
+MOST_CONTAINERS = 500  # at once: as many as a host has slots and warm containers, many times over
+
 
 @dataclass
 class Made:
@@ -31,6 +33,11 @@ class Containers:
         self._lock = threading.Lock()
         self._made: dict[str, Made] = {}
         self._ours: set[str] = set()  # of others of this installation, whose labels were read
+
+    def refuse_more(self) -> None:
+        """Raise :class:`Refused` where a host has more containers than workers make."""
+        if len(self._made) >= MOST_CONTAINERS:
+            raise Refused("container", f"{MOST_CONTAINERS} containers are there already.")
 
     def add(self, id: str, creation: Creation) -> None:
         """Remember a container that was created."""

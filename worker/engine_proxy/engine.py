@@ -60,7 +60,9 @@ class Engine:
         with archive.open("rb") as file, self.connect() as connected:
             length = archive.stat().st_size
             headers = [("Host", "engine"), ("Content-Type", "application/x-tar"), ("Content-Length", str(length))]
-            head = h11.Request(method="POST", target="/images/load?quiet=1", headers=[*headers, ("Connection", "close")])
+            head = h11.Request(
+                method="POST", target="/images/load?quiet=1", headers=[*headers, ("Connection", "close")]
+            )
             connected.sendall(http.send(head) or b"")
             connected.sendfile(file)
             return _answer(http, connected, None)

@@ -51,7 +51,7 @@ class Reports:
     def _write(self) -> None:
         while (refused := self._waiting.get()) is not None:
             try:
-                reason, number = self._security.count(KIND, refused.reason)
+                _, number = self._security.count(KIND, refused.reason)
                 if milestone(number):
                     event = SecurityEvent(KIND, refused.detail, "host", Refusal(refused.reason), number)
                     self._security.add(event, tenant=None, source=SOURCE)

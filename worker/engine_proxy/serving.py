@@ -81,6 +81,7 @@ class Gate:
     def _create(self, call: Call, body: bytes, client: socket.socket) -> Answer:
         if "name" not in call.query:
             raise Refused("query", "The container has no name.")
+        self._containers.refuse_more()
         creation = self._bodies.creation(body)
         answer = self._forward(call, json.dumps(creation.config).encode(), client)
         if answer.status == CREATED:

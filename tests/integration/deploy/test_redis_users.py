@@ -175,7 +175,12 @@ REFUSED = {
     ),
     "engine-proxy": (
         *("XRANGE mayfly:security - +", "XREAD STREAMS mayfly:security 0", "XADD mayfly:tenant:t:security * a b"),
-        *("HGETALL mayfly:execution:e", "HSET mayfly:execution:e a b", "GET mayfly:users", "LPUSH rq:queue:t:default e"),
+        *(
+            "HGETALL mayfly:execution:e",
+            "HSET mayfly:execution:e a b",
+            "GET mayfly:users",
+            "LPUSH rq:queue:t:default e",
+        ),
         *("XADD mayfly:audit * a b", "PUBLISH mayfly:cancel e", "SUBSCRIBE mayfly:ended", "HSET mayfly:worker:w a b"),
     ),
     "backup": (
@@ -226,9 +231,11 @@ def test_engine_proxy_may_write_security_events(settings: Settings, store: Store
         security.add(event, tenant=None, source="engine-proxy")
     assert store.redis.acl_log() == []
     assert [entry.kind for entry in store.security.read(tenant=None).items] == ["engine_call_refused"]
-    with closing(connect(as_user(settings, "exporter").effective_redis_url, 5)) as connection:
-        with pytest.raises(NoPermissionError):
-            SecurityLog(connection, LogBounds(100, 100)).add(event, tenant=None, source="x")
+    with (
+        closing(connect(as_user(settings, "exporter").effective_redis_url, 5)) as connection,
+        pytest.raises(NoPermissionError),
+    ):
+        SecurityLog(connection, LogBounds(100, 100)).add(event, tenant=None, source="x")
 
 
 def test_api_may_migrate_forward_and_back(settings: Settings, store: Store) -> None:

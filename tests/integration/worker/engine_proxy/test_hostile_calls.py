@@ -15,6 +15,7 @@ import pytest
 from orchestrator import metrics
 from orchestrator.host.posture import INSTALLATION_LABEL
 from tests.builders.sandboxes.proxied import Proxied, ask, send
+from worker.engine_proxy import containers
 from worker.host.hostdirs import HostDir
 
 CREATE = "/v1.41/containers/create?name="
@@ -143,6 +144,16 @@ def test_spelling_and_repetition_decide_in_the_engine_alone(proxied: Proxied, le
         assert made is not None and made["HostConfig"]["Privileged"], key
 
 
+def test_number_of_containers_is_bounded(proxied: Proxied, lease: HostDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine knows no bound."""
+    monkeypatch.setattr(containers, "MOST_CONTAINERS", 2)
+    ids = [ask(proxied.path, "POST", CREATE + proxied.name(), proxied.profile(lease)) for _ in range(3)]
+    assert [answer.status for answer in ids] == [201, 201, 403]
+    for answer in ids[:2]:
+        assert ask(proxied.path, "DELETE", f"/containers/{answer.json['Id']}?force=1").status == 204
+    assert created(proxied, proxied.path, proxied.profile(lease)) is not None, "there is room again"
+
+
 def test_images_beyond_the_table_are_refused(proxied: Proxied, lease: HostDir) -> None:
     """By a tag, whose image can change, and an image of the engine that is no environment's."""
     good = proxied.profile(lease)
@@ -205,14 +216,18 @@ def test_foreign_containers_are_out_of_reach(proxied: Proxied, foreign: str) -> 
     assert (after["State"]["Status"], after["Name"], after["HostConfig"]) == (
         "running", before["Name"], before["HostConfig"]
     )  # fmt: skip
-    found = {path: ask(proxied.engine, method, f"/v1.41/containers/{foreign}{path}", body) for method, path, body, _ in CALLS}
+    found = {
+        path: ask(proxied.engine, method, f"/v1.41/containers/{foreign}{path}", body) for method, path, body, _ in CALLS
+    }
     assert {path: answer.status for path, answer in found.items()} == {path: status for _, path, _, status in CALLS}
 
 
 def test_lists_have_own_containers_alone(proxied: Proxied, foreign: str) -> None:
     """Without a filter a list has only the uids of all installations, which a worker compares with its own."""
     own = json.dumps({"label": [f"{INSTALLATION_LABEL}={proxied.settings.installation}"]})
-    assert foreign not in ask(proxied.path, "GET", f"/containers/json?all=1&filters={own.replace(' ', '')}").body.decode()
+    assert (
+        foreign not in ask(proxied.path, "GET", f"/containers/json?all=1&filters={own.replace(' ', '')}").body.decode()
+    )
     listed = ask(proxied.path, "GET", "/containers/json").json
     assert all(container.keys() == {"Labels"} for container in listed)
     assert "other" in [container["Labels"][INSTALLATION_LABEL] for container in listed]
@@ -268,7 +283,11 @@ def test_chunks_and_second_lengths_are_refused(proxied: Proxied, lease: HostDir)
         assert send(proxied.path, request).status == 403
         made = send(proxied.engine, request)
         assert made.status == 201
-        id = json.loads(made.body.partition(b"\r\n\r\n")[0].splitlines()[-1])["Id"] if made.body[:1] != b"{" else made.json["Id"]
+        id = (
+            json.loads(made.body.partition(b"\r\n\r\n")[0].splitlines()[-1])["Id"]
+            if made.body[:1] != b"{"
+            else made.json["Id"]
+        )
         assert ask(proxied.engine, "DELETE", f"/containers/{id}").status == 204
 
 
@@ -313,7 +332,9 @@ def test_refused_calls_are_events(proxied: Proxied) -> None:
     proxied.begin()
     for _ in range(11):
         answer = ask(proxied.path, "POST", "/v1.41/plugins/pull?remote=x")
-        assert answer.json == {"message": "The engine proxy refuses this call: POST /v1.41/plugins/pull is not a call that workers make."}  # noqa: E501
+        assert answer.json == {
+            "message": "The engine proxy refuses this call: POST /v1.41/plugins/pull is not a call that workers make."
+        }
     proxied.end()
     proxied.begin()
     found = proxied.security.read(tenant=None, after=before, kind="engine_call_refused").items

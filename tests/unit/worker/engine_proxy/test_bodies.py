@@ -37,8 +37,8 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def bodies(settings: Settings) -> Iterator[Bodies]:
-    yield Bodies(settings, ENVIRONMENTS)
+def bodies(settings: Settings) -> Bodies:
+    return Bodies(settings, ENVIRONMENTS)
 
 
 def config_of(

@@ -107,7 +107,9 @@ def test_every_other_call_is_refused(method: str, target: str, reason: str | Non
         ([(b"connection", b"Upgrade"), (b"upgrade", b"h2c")], True),
     ],
 )
-def test_headers_that_readers_take_differently_are_refused(headers: list[tuple[bytes, bytes]], is_refused: bool) -> None:
+def test_headers_that_readers_take_differently_are_refused(
+    headers: list[tuple[bytes, bytes]], is_refused: bool
+) -> None:
     route = parse("GET", "/info").route
     if is_refused:
         with pytest.raises(Refused):
