@@ -12,11 +12,12 @@ import structlog
 
 from orchestrator import metrics
 from orchestrator.errors import StoreUnavailable
+from orchestrator.models import SecurityKind
 from orchestrator.models.security import Refusal, SecurityEvent
 from orchestrator.store.security import SecurityLog, milestone
 from worker.engine_proxy.calls import Refused
 
-KIND = "engine_call_refused"
+KIND: SecurityKind = "engine_call_refused"
 SOURCE = "engine-proxy"
 MOST_WAITING = 100
 log = structlog.get_logger()

@@ -243,7 +243,7 @@ class Connection:
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         headers = [("Content-Type", answer.content_type)]
-        bodiless = answer.status in BODILESS
+        bodiless = answer.status in BODILESS or self._request.startswith("HEAD ")
         headers += [] if bodiless else [("Content-Length", str(len(answer.body)))]
         if self._http.their_state is not h11.DONE:  # the rest of the request is not read
             headers.append(("Connection", "close"))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import secrets
 import socket
 import tempfile
 import threading
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ ANSWER_SECONDS = 30
 
 
 class Reply(NamedTuple):
-    """The first answer on a connection, and all bytes behind its head."""
+    """An answer to a request."""
 
     status: int
     body: bytes
@@ -88,8 +89,9 @@ class Proxied:
         self._server.server_close()
         self._thread.join()
         self.reports.stop()
-        self.driver.engine.api().close()  # kept connections, which another process would have lost
-        self.driver.engine._local = threading.local()
+        if client := getattr(self.driver.engine._local, "client", None):
+            client.close()  # connections kept open, which would end with another process
+            self.driver.engine._local = threading.local()
 
     def close(self) -> None:
         self.end()
@@ -114,27 +116,35 @@ class Proxied:
         return f"mayfly-{WORKER}-{secrets.token_hex(6)}"
 
 
-def send(path: Path, data: bytes, *, close: bool = True) -> Reply:
-    """Send bytes to a socket, and read until the other side closes."""
+def send(path: Path, data: bytes) -> bytes:
+    """Send bytes to a socket, and read until the other side closes; ended with the end of these bytes."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(ANSWER_SECONDS)
         client.connect(str(path))
         with suppress(BrokenPipeError):  # refused before all of it was read
             client.sendall(data)
-        if close:
             client.shutdown(socket.SHUT_WR)
-        received = bytearray()
-        with suppress(ConnectionResetError):  # closed behind the answer, with a part of the request unread
-            while chunk := client.recv(65536):
-                received += chunk
-    head, _, body = bytes(received).partition(b"\r\n\r\n")
-    assert head, f"no answer to {data[:200]!r}"
-    return Reply(int(head.split()[1]), body)
+        return rest_of(client)
 
 
-def ask(path: Path, method: str, target: str, body: Any = None, *headers: str) -> Reply:
+def rest_of(stream: socket.socket) -> bytes:
+    """The bytes of a stream until its end."""
+    received = bytearray()
+    with suppress(ConnectionResetError):  # closed with a part of what was sent unread
+        while chunk := stream.recv(65536):
+            received += chunk
+    return bytes(received)
+
+
+def ask(path: Path, method: str, target: str, body: Any = None) -> Reply:
     """One request, in the usual form; ``body`` is JSON, or the text of it."""
     text = body if isinstance(body, str) else "" if body is None else json.dumps(body)
-    lines = [f"{method} {target} HTTP/1.1", "Host: engine", "Connection: close", *headers]
-    lines += ["Content-Type: application/json"] if text else []
-    return send(path, "\r\n".join([*lines, f"Content-Length: {len(text)}", "", text]).encode(), close=False)
+    connection = http.client.HTTPConnection("engine", timeout=ANSWER_SECONDS)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    with closing(connection):
+        connection.sock.settimeout(ANSWER_SECONDS)
+        connection.sock.connect(str(path))
+        headers = {"Content-Type": "application/json"} if text else {}
+        connection.request(method, target, text, headers)
+        answer = connection.getresponse()
+        return Reply(answer.status, answer.read())

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.models import Isolation
-from tests.builders.sandboxes.proxied import Proxied, ask
+from tests.builders.sandboxes.proxied import Proxied, ask, rest_of
 from tests.harness import Process, eventually
 from tests.hostile.sandbox import Sandbox
 from worker.host.hostdirs import HostDir
@@ -145,8 +145,7 @@ def test_link_for_a_moment_reaches_no_program(proxied: Proxied, lease: HostDir) 
             stopped.set()
             thread.join()
         assert answer.status == 403, answer
-        while stream.recv(65536):
-            pass
+        rest_of(stream)
     assert not exists(proxied, id)
 
 
@@ -172,8 +171,7 @@ def test_no_byte_enters_a_container_whose_mounts_are_not_verified(proxied: Proxi
         state = ask(proxied.engine, "GET", f"/containers/{id}/json").json["State"]
         assert state["Running"]
         assert ask(proxied.path, "DELETE", f"/v1.41/containers/{id}?force=1").status == 204
-        while stream.recv(65536):
-            pass
+        rest_of(stream)
 
 
 def test_pipelined_requests_behind_an_attach_are_input(proxied: Proxied, lease: HostDir) -> None:
@@ -188,8 +186,7 @@ def test_pipelined_requests_behind_an_attach_are_input(proxied: Proxied, lease: 
         client.sendall(f"{head}Content-Length: 0\r\n\r\n{second}".encode())
         assert client.recv(64).startswith(b"HTTP/1.1 101")
         assert ask(proxied.path, "POST", f"/v1.41/containers/{id}/start").status == 204
-        while client.recv(65536):  # the agent ends at what is no frame
-            pass
+        rest_of(client)  # the agent ends at what is no frame
     assert exists(proxied, other)
     for one in (id, other):
         assert ask(proxied.path, "DELETE", f"/v1.41/containers/{one}?force=1").status == 204
@@ -208,7 +205,7 @@ def test_next_life_removes_the_containers_of_the_last(proxied: Proxied) -> None:
     proxied.launcher.live.clear()  # as in a new worker
     assert reap(proxied.driver, proxied.launcher, proxied.host_dirs, "another", set) >= 1
     assert not exists(proxied, owned.id)
-    lease.sandbox.destroy()
+    proxied.launcher.destroy(lease)
 
 
 def test_call_of_a_client_that_hangs_up_is_ended(proxied: Proxied) -> None:

@@ -36,7 +36,7 @@ def created(proxied: Proxied, path: Path, body: Any, target: str | None = None) 
         assert answer.status in (400, 403), answer
         return None
     made: dict[str, Any] = ask(proxied.engine, "GET", f"/containers/{answer.json['Id']}/json").json
-    assert ask(proxied.engine, "DELETE", f"/containers/{answer.json['Id']}?force=1&v=1").status == 204
+    assert ask(path, "DELETE", f"/containers/{answer.json['Id']}?force=1&v=1").status == 204
     return made
 
 
@@ -46,8 +46,8 @@ HOST: dict[str, Any] = {
     "privileged": True,
     "Binds": ["/:/host"],
     "binds": ["/:/host"],
-    "Mounts": [{"Type": "bind", "Source": "/", "Target": "/host"}],
-    "mounts": [{"Type": "bind", "Source": "/", "Target": "/host"}],
+    "Mounts": [{"Type": "bind", "Source": "/etc", "Target": "/etc2"}],
+    "mounts": [{"Type": "bind", "Source": "/etc", "Target": "/etc2"}],
     "VolumesFrom": [],
     "Devices": [{"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "rwm"}],
     "DeviceCgroupRules": ["a *:* rwm"],
@@ -56,13 +56,11 @@ HOST: dict[str, Any] = {
     "SecurityOpt": ["seccomp=unconfined"],
     "PidMode": "host",
     "IpcMode": "host",
-    "UTSMode": "host",
     "UsernsMode": "host",
     "CgroupnsMode": "host",
     "NetworkMode": "host",
     "Runtime": "crun",
     "ReadonlyRootfs": False,
-    "Memory": 0,
     "MemorySwap": -1,
     "NanoCpus": 0,
     "PidsLimit": 0,
@@ -88,6 +86,7 @@ HOST: dict[str, Any] = {
     "ShmSize": 2**40,
     "Unknown": 1,
 }
+ALONE = ("AutoRemove",)
 OUTER: dict[str, Any] = {
     "hostConfig": {"Privileged": True},
     "HOSTCONFIG": {"Privileged": True},
@@ -120,18 +119,18 @@ def test_fields_beyond_the_profile_are_refused(proxied: Proxied, lease: HostDir)
     good = proxied.profile(lease)
     changed = {f"HostConfig.{name}": good | {"HostConfig": good["HostConfig"] | {name: HOST[name]}} for name in HOST}
     changed |= {name: good | {name: OUTER[name]} for name in OUTER}
-    reported = proxied.reports
     before = refusals("body")
-    passed = [name for name, body in changed.items() if created(proxied, proxied.path, body) is not None]
-    assert passed == []
+    assert [name for name, body in changed.items() if created(proxied, proxied.path, body) is not None] == []
     assert refusals("body") == before + len(changed)
-    not_made = [name for name, body in changed.items() if created(proxied, proxied.engine, body) is None]
-    assert not_made == [], "the engine makes each of them"
-    assert reported is proxied.reports
+    # The control: the engine takes all of them, at once but for those that it does not combine.
+    together = [{name: value for name, value in HOST.items() if name not in ALONE}, {n: HOST[n] for n in ALONE}]
+    for fields, outer in zip(together, (OUTER, {}), strict=True):
+        body = good | outer | {"HostConfig": good["HostConfig"] | fields}
+        assert created(proxied, proxied.engine, body) is not None
 
 
 def refusals(reason: str) -> float:
-    return metrics.engine_calls_refused.labels(reason)._value.get()
+    return float(metrics.engine_calls_refused.labels(reason)._value.get())
 
 
 def test_spelling_and_repetition_decide_in_the_engine_alone(proxied: Proxied, lease: HostDir) -> None:
@@ -165,7 +164,7 @@ def test_images_beyond_the_table_are_refused(proxied: Proxied, lease: HostDir) -
 
 def test_mounts_beyond_the_lease_are_refused(proxied: Proxied, lease: HostDir) -> None:
     good = proxied.profile(lease)
-    sources = ("/", str(lease.path.parent), f"{lease.inputs}/../../..", "/etc", f"{lease.path}/inputs/")
+    sources = (str(lease.path.parent), f"{lease.inputs}/../../../../../etc", "/etc", f"{lease.path}/inputs/")
     for source in sources:
         body = json.loads(json.dumps(good))
         body["HostConfig"]["Mounts"][0]["Source"] = source
@@ -193,7 +192,7 @@ CALLS: tuple[tuple[str, str, Any, int], ...] = (
     ("GET", "/stats?stream=0&one-shot=1", None, 200),
     ("GET", "/archive?path=/etc/passwd", None, 200),
     ("POST", "/exec", {"Cmd": ["id"]}, 201),
-    ("POST", "/resize?h=1&w=1", None, 500),
+    ("POST", "/resize?h=1&w=1", None, 200),
     ("POST", "/update", {"NanoCpus": 10**9}, 200),
     ("POST", "/rename?name=mayfly-renamed", None, 204),
     ("POST", "/pause", None, 204),
@@ -240,15 +239,13 @@ def test_lists_have_own_containers_alone(proxied: Proxied, foreign: str) -> None
 GLOBAL: tuple[tuple[str, str, Any, int], ...] = (
     ("GET", "/images/json", None, 200),
     ("POST", "/images/load", None, 200),
-    ("POST", "/images/create?fromSrc=-&repo=mayfly/none", None, 200),
-    ("POST", "/build?remote=x", None, 400),
+    ("POST", "/build?remote=x", None, 500),
     ("POST", "/commit?container=none", None, 404),
     ("GET", "/plugins", None, 200),
     ("GET", "/volumes", None, 200),
     ("GET", "/networks", None, 200),
     ("GET", "/events?since=0&until=1", None, 200),
     ("GET", "/system/df", None, 200),
-    ("POST", "/auth", {}, 400),
     ("GET", "/swarm", None, 503),
     ("POST", "/containers/prune?filters=%7B%22label%22%3A%5B%22no-such-label%22%5D%7D", None, 200),
     # Other spellings of a permitted path.
@@ -278,17 +275,18 @@ def chunked(target: str, body: bytes, *headers: str) -> bytes:
 def test_chunks_and_second_lengths_are_refused(proxied: Proxied, lease: HostDir) -> None:
     body = json.dumps(proxied.profile(lease)).encode()
     for headers in ((), ("Content-Length: 3",)):
-        target = CREATE + proxied.name()
-        request = chunked(target, body, *headers)
-        assert send(proxied.path, request).status == 403
-        made = send(proxied.engine, request)
-        assert made.status == 201
-        id = (
-            json.loads(made.body.partition(b"\r\n\r\n")[0].splitlines()[-1])["Id"]
-            if made.body[:1] != b"{"
-            else made.json["Id"]
-        )
-        assert ask(proxied.engine, "DELETE", f"/containers/{id}").status == 204
+        name = proxied.name()
+        request = chunked(CREATE + name, body, *headers)
+        assert status(send(proxied.path, request)) == 403
+        assert ask(proxied.engine, "GET", f"/containers/{name}/json").status == 404
+        assert status(send(proxied.engine, request)) == 201
+        assert ask(proxied.engine, "DELETE", f"/containers/{name}").status == 204
+
+
+def status(answer: bytes) -> int:
+    """The status of the first answer."""
+    assert answer.startswith(b"HTTP/1.1 "), answer
+    return int(answer.split()[1])
 
 
 @pytest.mark.parametrize(
@@ -303,25 +301,25 @@ def test_chunks_and_second_lengths_are_refused(proxied: Proxied, lease: HostDir)
     ],
 )
 def test_malformed_requests_end_the_connection(proxied: Proxied, request_line: bytes) -> None:
-    assert send(proxied.path, request_line).status in (400, 403)
+    assert status(send(proxied.path, request_line)) in (400, 403)
 
 
 def test_requests_behind_a_refused_upgrade_are_not_read(proxied: Proxied, foreign: str) -> None:
-    """The engine answers the second request of a connection whose upgrade failed."""
+    """The engine answers the second request of a connection that it did not upgrade."""
     unknown = "0" * 64
     upgrade = "Connection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n"
     second = f"POST /containers/{foreign}/update HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     second += 'Connection: close\r\nContent-Length: 19\r\n\r\n{"CpuShares": 1234}'
-    smuggled = f"POST /containers/{unknown}/attach?stream=1 HTTP/1.1\r\nHost: x\r\n{upgrade}{second}".encode()
+    smuggled = f"POST /containers/{unknown}/start HTTP/1.1\r\nHost: x\r\n{upgrade}{second}".encode()
 
     def shares() -> int:
         found: int = ask(proxied.engine, "GET", f"/containers/{foreign}/json").json["HostConfig"]["CpuShares"]
         return found
 
     answer = send(proxied.path, smuggled)
-    assert (answer.status, b"HTTP/1.1" in answer.body, shares()) == (403, False, 0)
+    assert (status(answer), answer.count(b"HTTP/1.1 "), shares()) == (403, 1, 0)
     answer = send(proxied.engine, smuggled)
-    assert (answer.status, b"HTTP/1.1 200" in answer.body, shares()) == (404, True, 1234)
+    assert (status(answer), answer.count(b"HTTP/1.1 200"), shares()) == (404, 1, 1234)
 
 
 def test_refused_calls_are_events(proxied: Proxied) -> None:
