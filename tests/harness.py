@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import secrets
@@ -321,7 +322,7 @@ class Stack:
     def containers(self) -> list[str]:
         """Names of this installation's containers, ended ones included."""
         if self.env.get("MAYFLY_DRIVER") == "oci":
-            return [path.name for path in self.directory.glob("state/oci/bundles/*/*")]
+            return [Path(found).name for found in glob.glob("state/oci/bundles/*/*", root_dir=self.directory)]
         api = docker.APIClient()
         try:
             label = f"dev.mayfly.installation={self.installation}"

@@ -143,7 +143,7 @@ SERVICES = (
         uid=SERVICE_UID,
         fill=fill_service,
         sources=lambda: [LOCK, *project_files()],
-        owned=("var/lib/mayfly/blobs", "var/lib/mayfly/oci"),
+        owned=("var/lib/mayfly/blobs", "var/lib/mayfly/oci", "var/lib/mayfly/state"),
         config={"Env": ["LANG=C.UTF-8", "PATH=/usr/bin:/bin", "PYTHONUNBUFFERED=1"], "WorkingDir": "/"},
     ),
     Service(

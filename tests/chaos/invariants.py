@@ -6,6 +6,7 @@ product it uses the names of keys and the table of transitions. Each violation i
 
 from __future__ import annotations
 
+import glob
 import json
 import re
 from collections import Counter, defaultdict
@@ -72,9 +73,9 @@ def left_on_host(directory: Path, workers: Iterable[int] = (), cgroups: Path = P
     """
     state = directory / "state"
     sandboxes = state / "sandboxes"
-    found = [f"container {path.name} is left" for path in (state / "containers").glob("*/*")]
-    found += [f"bundle {path.name} is left" for path in (state / "oci" / "bundles").glob("*/*")]
-    found += [f"container {path.name} is left with its runtime" for path in (state / "oci" / "runtimes").glob("*/*")]
+    found = [f"container {path} is left" for path in glob.glob("containers/*/*", root_dir=state)]
+    found += [f"bundle {path} is left" for path in glob.glob("oci/bundles/*/*", root_dir=state)]
+    found += [f"container {path} is left with its runtime" for path in glob.glob("oci/runtimes/*/*", root_dir=state)]
     mine = [re.compile(rf"mayfly-.*-{pid}-[0-9a-f]+-[0-9a-f]+") for pid in workers]
     for path in cgroups.glob("*/mayfly/*") if mine else ():
         found += [f"cgroup {path} is left" for name in mine if name.fullmatch(path.name)]

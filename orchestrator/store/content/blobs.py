@@ -168,14 +168,14 @@ class Blobs:
     def executions(self, older_than_seconds: float) -> list[str]:
         """Executions with artifacts here that have not changed for that long."""
         deadline = self._now() - older_than_seconds
-        return [path.name for path in (self._root / "artifacts").glob("*") if path.stat().st_mtime < deadline]
+        return [path.name for path in _paths(self._root / "artifacts") if _is_older(path, deadline)]
 
     def expire(self, older_than_seconds: float) -> int:
         """Remove blobs unused for ``seconds``, and remains of interrupted uploads; returns their number."""
         deadline = self._now() - older_than_seconds
         removed = 0
-        for path in (self._root / "blobs").glob("*/*"):
-            if path.stat().st_mtime < deadline:
+        for path in (blob for tenant in _paths(self._root / "blobs") for blob in _paths(tenant)):
+            if _is_older(path, deadline):
                 path.unlink(missing_ok=True)
                 removed += 1
         return removed
@@ -211,6 +211,22 @@ def _digest(reference: str) -> str:
     if len(digest) != 64 or not HEX.issuperset(digest):
         raise ValueError("not a SHA-256 reference")
     return digest
+
+
+def _paths(directory: Path) -> list[Path]:
+    """The contents of a directory; of a removed directory, none."""
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []
+
+
+def _is_older(path: Path, deadline: float) -> bool:
+    """Whether the file exists and was last changed before ``deadline``; another janitor may have removed it."""
+    try:
+        return path.stat().st_mtime < deadline
+    except FileNotFoundError:
+        return False
 
 
 def _ignore_missing(function: object, path: str, info: tuple[type[BaseException], BaseException, object]) -> None:

@@ -5,6 +5,7 @@ A host is a network namespace with a state directory of its own, so neither work
 
 from __future__ import annotations
 
+import glob
 import secrets
 import shutil
 import subprocess
@@ -60,7 +61,7 @@ class Host:
         stack.workers.append(self.process)
 
     def containers(self) -> list[Path]:
-        return list((self.directory / "state" / "oci" / "bundles").glob("*/*"))
+        return [Path(path) for path in glob.glob(f"{self.directory}/state/oci/bundles/*/*")]
 
     def log(self) -> str:
         return self.process.log.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,8 @@ UIDS = 50_000  # of an installation
 
 def named(state: Path) -> list[str]:
     """Containers that are directories, or an OCI runtime's."""
-    return [path.name for pattern in ("containers/*/*", "oci/bundles/*/*") for path in state.glob(pattern)]
+    patterns = "containers/*/*", "oci/bundles/*/*"
+    return [Path(found).name for pattern in patterns for found in glob.glob(pattern, root_dir=state)]
 
 
 def worker_of(container: str) -> int:

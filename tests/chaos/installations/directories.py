@@ -6,6 +6,7 @@ a pause before each.
 
 from __future__ import annotations
 
+import glob
 import json
 import shutil
 import threading
@@ -113,4 +114,4 @@ class Directories(EmptyDriver):
         return Talking(profile, self._root / self._worker / profile.name)
 
     def owned(self) -> Sequence[Owned]:
-        return [Container(path) for path in self._root.glob("*/*")]
+        return [Container(Path(path)) for path in glob.glob(f"{self._root}/*/*")]

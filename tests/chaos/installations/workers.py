@@ -52,7 +52,9 @@ STEPS = (
     "unacknowledged",  # RQ does not know
 )
 END_SECONDS = 60.0  # a worker drains for 20, and then waits for Redis or a runtime at most as long again
-STACK = "Current thread"  # stands once in what faulthandler writes of a process
+STACK = (
+    "line 1 in <module>\n"  # the last line that faulthandler writes of a fork: the outermost frame of its main thread
+)
 UNKNOWN = 255  # the exit code, when the parent of a killed process missed it
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["tests.chaos.installations.preloaded"])
@@ -265,7 +267,7 @@ class Crew:
         self.signal(signal.SIGCONT)
         try:
             if late:
-                eventually(lambda: self._stacks() >= before + len(late), "the workers' stacks are in their logs", 10)
+                eventually(lambda: self._stacks() >= before + len(late), "the workers' stacks are in their logs", 60)
         finally:
             self.signal(signal.SIGKILL)
             for thread in self._threads:

@@ -381,8 +381,10 @@ def test_backup_is_made_beside_the_services(deployment: Deployment, tmp_path: Pa
 
 def test_data_is_upgraded_with_the_settings_of_the_api(deployment: Deployment) -> None:
     apply = ("api", "python3", "-m", "orchestrator.cli", "upgrade", "apply")
-    printed = deployment("run", "--rm", "-T", "-e", "MAYFLY_STATE_DIR=/tmp", *apply)
+    printed = deployment("run", "--rm", "-T", *apply)
     assert printed.splitlines()[-1] == f"The data has schema {NUMBER}, as before."
+    found = deployment("exec", "-T", "api", "python3", "-c", "import os; print(os.listdir('/var/lib/mayfly/state'))")
+    assert "records-sealed" in found, "no later migration seals a record without a seal"
 
 
 def test_second_preparation_is_idempotent(deployment: Deployment) -> None:

@@ -10,6 +10,7 @@ name) and ``root``, a mount point; ``rootfs/`` has the unpacked images, ``runtim
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -95,4 +96,8 @@ class OciDriver:
         return OciSandbox(profile, self._usable[profile.runtime], self._images[profile.image], bundle)
 
     def owned(self) -> list[OciOwned]:
-        return [OciOwned(bundle, self._settings, self._bundles) for bundle in self._all_bundles.glob("*/*")]
+        bundles: list[Path] = []
+        for worker in self._all_bundles.iterdir():
+            with suppress(FileNotFoundError):  # another reaper has removed the directory of a dead worker meanwhile
+                bundles += worker.iterdir()
+        return [OciOwned(bundle, self._settings, self._bundles) for bundle in bundles]

@@ -188,7 +188,8 @@ def _command_line(pid: int) -> list[str]:
 
 def _children(pid: int) -> list[int]:
     children: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):
-            children += map(int, task.read_text(encoding="ascii").split())
+    with suppress(OSError):  # the process has ended
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):  # the thread has ended
+                children += map(int, (task / "children").read_text(encoding="ascii").split())
     return children

@@ -665,6 +665,18 @@ def test_blobs_expire_unless_used(store: Store) -> None:
     assert store.blobs.path("t", old) is None
 
 
+def test_concurrent_janitors_expire_the_same_blobs(store: Store) -> None:
+    for number in range(2000):
+        reference, _ = store.blobs.put("t", [b"%d" % number])
+        path = store.blobs.path("t", reference)
+        assert path is not None
+        os.utime(path, (1, 1))
+    with ThreadPoolExecutor(8) as janitors:
+        removed = list(janitors.map(store.blobs.expire, [3600] * 8))
+    assert sum(removed) >= 2000
+    assert store.blobs.expire(0) == 0
+
+
 def test_redis_away_is_our_error(tmp_path: Path) -> None:
     store = open_store(Settings(state_dir=tmp_path))
     with pytest.raises(StoreUnavailable):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import tarfile
 import threading
@@ -85,6 +86,27 @@ def _runtimes_of(name: str) -> list[int]:
         if name.encode() in words:
             found.append(int(path.parent.name))
     return found
+
+
+def test_containers_are_listed_while_directories_of_other_workers_go(bench: Bench) -> None:
+    """The reaper of one worker lists containers while another reaper removes what a dead worker left."""
+    bundles = bench.settings.oci_path / "bundles"
+    removed = threading.Event()
+
+    def churn() -> None:
+        try:
+            for number in range(2000):
+                (bundles / f"dead-{number % 7}" / "container").mkdir(parents=True)
+                shutil.rmtree(bundles / f"dead-{number % 7}")
+        finally:
+            removed.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        churning = pool.submit(churn)
+        while not removed.is_set():
+            bench.driver.owned()
+        churning.result()
+    assert bench.driver.owned() == []
 
 
 def edit(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
