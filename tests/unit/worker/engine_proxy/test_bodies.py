@@ -45,20 +45,20 @@ def config_of(
     settings: Settings, name: str = "python", isolation: Isolation = "standard", loopback: bool = False, **changed: Any
 ) -> dict[str, Any]:
     """As the worker builds it."""
-    environment = ENVIRONMENTS[name]
-    lease = HostDir(UID, settings.sandboxes_path / str(UID))
+    environment, uid = ENVIRONMENTS[name], changed.get("uid", UID)
+    lease = HostDir(uid, settings.sandboxes_path / str(uid))
     profile = sandbox_profile(
         environment,
         isolation,
         changed.pop("limits", environment.defaults),
-        uid=UID,
+        uid=uid,
         image=image_of(name),
         runtime="runc" if isolation == "standard" else "runsc",
         binds=lease.binds(loopback),
         name="mayfly-w-1",
-        labels={UID_LABEL: str(UID)},
+        labels={UID_LABEL: str(uid)},
         loopback=loopback,
-        agent_uid=UID + 1 if isolation == "hardened" else None,
+        agent_uid=uid + 1 if isolation == "hardened" else None,
     )
     config = container_config(profile)
     config["Labels"] = config["Labels"] | {INSTALLATION_LABEL: "mine", WORKER_LABEL: "w-1"}
@@ -95,6 +95,12 @@ def test_limits_above_the_environments_are_refused(bodies: Bodies, settings: Set
     over = PYTHON.defaults.model_copy(update={field: most + 1})
     assert not permitted(bodies, config_of(settings, limits=over))
     assert permitted(bodies, config_of(settings, limits=PYTHON.defaults.model_copy(update={field: most})))
+
+
+def test_uids_of_others_are_refused(bodies: Bodies, settings: Settings) -> None:
+    first, last = settings.uid_first, settings.uid_first + settings.uid_count - 1
+    assert [permitted(bodies, config_of(settings, uid=uid)) for uid in (first, last)] == [True, True]
+    assert not any(permitted(bodies, config_of(settings, uid=uid)) for uid in (0, 1000, first - 1, last + 1))
 
 
 def test_another_value_in_any_place_is_refused(bodies: Bodies, settings: Settings) -> None:
