@@ -1,4 +1,4 @@
-"""What the engine mounts into a container: directories and files of the lease of its uid, and no links.
+"""The mounts of a container: directories and files of the lease of its uid, and no links.
 
 The worker can write these directories, and the engine follows links as root. So a worker that an attacker controls
 could put a link to ``/`` where ``inputs`` was, have it mounted, and put ``inputs`` back. The proxy looks before and

@@ -215,7 +215,7 @@ def check_engine_address(url: str, mode: int | None, owner: str, group: str, mem
 
 
 def check_engine_access(driver: str, proxied: bool, options: Iterable[str]) -> Finding:
-    """What a worker that an attacker controls has of the engine, which as a rule is root on its host."""
+    """The access to the engine that an attacker would have who controls a worker; an engine is root as a rule."""
     name = "engine access"
     if driver == "oci":
         return ok(name, "oci: workers run OCI runtimes, and no engine")

@@ -40,7 +40,7 @@ def test_executions_survive_a_killed_engine_proxy(proxies: list[Process], own_st
     eventually(lambda: "begun" in (stack.show(id)["stdout"] or ""), "the program runs", 60)
     proxies[-1].stop(signal.SIGKILL)
     start()
-    ended = eventually(lambda: (found := stack.show(id, wait=5))["finished_at"] and found, "it ends", 120)
+    ended = eventually(lambda: (found := stack.show(id, wait=5))["finished_at"] and found, "the execution ends", 120)
     assert (ended["state"], ended["stdout"], ended["attempt"] > 1) == ("succeeded", "begun\ndone\n", True)
     assert stack.run(code="print(6 * 7)")["stdout"] == "42\n"
     log = (stack.directory / "engine-proxy.log").read_text()

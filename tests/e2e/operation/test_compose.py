@@ -129,7 +129,7 @@ def test_only_the_engine_proxy_holds_the_engines_socket(deployment: Deployment) 
     assert deployment("exec", "-T", "engine-proxy", "python3", "-c", look) == "['/run/docker.sock']\n"
 
 
-# What a worker that an attacker controls may still do as a user of the host.
+# The users and groups of a process.
 EVENT = "dev.mayfly.security.engine_call_refused"
 RIGHTS = "import os; print(sorted({*os.getresuid(), *os.getresgid(), *os.getgroups()}))"
 # A privileged container of any image, asked of an engine at a socket.

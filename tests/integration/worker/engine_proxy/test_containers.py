@@ -17,6 +17,7 @@ from orchestrator.models import Isolation
 from tests.builders.sandboxes.proxied import Proxied, ask, rest_of
 from tests.harness import Process, eventually
 from tests.hostile.sandbox import Sandbox
+from worker.engine_proxy.engine import Answer, Engine
 from worker.host.hostdirs import HostDir
 from worker.pool.launcher import Lease
 from worker.upkeep.reaper import reap
@@ -123,28 +124,34 @@ def test_link_in_the_lease_is_never_mounted(proxied: Proxied, lease: HostDir) ->
     (lease.path / "kept").rename(lease.inputs)
 
 
-def test_link_for_a_moment_reaches_no_program(proxied: Proxied, lease: HostDir) -> None:
-    """Links come and go while the engine starts the container; the stream, which was attached before, just ends."""
+class Swapping(Engine):
+    """An engine in whose start a worker puts a link to the host's root in place of the inputs."""
+
+    def __init__(self, path: Path, inputs: Path) -> None:
+        super().__init__(path)
+        self._inputs = inputs
+
+    def ask(self, method: str, target: str, body: bytes = b"", client: socket.socket | None = None) -> Answer:
+        if not target.endswith("/start"):
+            return super().ask(method, target, body, client)
+        self._inputs.rename(kept := self._inputs.parent / "kept")
+        self._inputs.symlink_to("/")
+        answer = super().ask(method, target, body, client)
+        self._inputs.unlink()
+        kept.rename(self._inputs)
+        return answer
+
+
+def test_link_for_a_moment_reaches_no_program(
+    proxied: Proxied, lease: HostDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory is in its place before and after the start; the stream, which was attached before, just ends."""
     id = make(proxied, lease)
-    stopped = threading.Event()
-
-    def swap() -> None:
-        while not stopped.is_set():
-            lease.inputs.rename(lease.path / "kept")
-            lease.inputs.symlink_to("/")
-            lease.inputs.unlink()
-            (lease.path / "kept").rename(lease.inputs)
-
+    monkeypatch.setattr(proxied.gate, "engine", Swapping(proxied.engine, lease.inputs))
     with closing(attach(proxied.path, id)) as stream:
         stream.sendall(b"a program")
-        thread = threading.Thread(target=swap)
-        thread.start()
-        try:
-            answer = ask(proxied.path, "POST", f"/v1.41/containers/{id}/start")
-        finally:
-            stopped.set()
-            thread.join()
-        assert answer.status == 403, answer
+        answer = ask(proxied.path, "POST", f"/v1.41/containers/{id}/start")
+        assert answer.status == 403 and b"Changed while the engine mounted" in answer.body, answer
         rest_of(stream)
     assert not exists(proxied, id)
 
@@ -246,7 +253,7 @@ def test_proxy_loads_the_images_of_the_table(
         def offered() -> str | None:
             try:
                 return other.driver.image(other.environments["python"]).id
-            except RuntimeUnavailable:  # a load that takes longer than a call goes on, and the worker asks again
+            except RuntimeUnavailable:  # while the image is loaded; a worker, too, asks again
                 return None
 
         assert eventually(offered, "the image is loaded", 180) == described["image_id"]

@@ -1,4 +1,4 @@
-"""What is mounted: the directories of the lease, and nothing that was put in their place for a moment."""
+"""Mounts: the directories of the lease, and nothing that was put in their place for a moment."""
 
 from __future__ import annotations
 
