@@ -24,6 +24,7 @@ from worker.engine_proxy.calls import Call, Refused, parse, refuse_headers, refu
 from worker.engine_proxy.containers import Containers, Made
 from worker.engine_proxy.engine import SWITCHED, Answer, ClientGone, Engine, EngineGone, ask
 from worker.engine_proxy.reporting import Reports
+from worker.engine_proxy.streams import copy, end
 
 READ_BYTES = 64 * 1024
 MOST_BODY_BYTES = 256 * 1024
@@ -235,7 +236,7 @@ class Connection:
             if made.verified:
                 copy(self._client, engine, self._http.trailing_data[0])
             else:
-                _end(self._client, engine)
+                end(self._client, engine)
             output.join()
 
     def _reply(self, answer: Answer) -> None:
@@ -252,24 +253,6 @@ class Connection:
         parts += [self._http.send(h11.EndOfMessage())]
         with suppress(OSError):  # the client has gone
             self._client.sendall(b"".join(part for part in parts if part))
-
-
-def copy(source: socket.socket, target: socket.socket, first: bytes = b"") -> None:
-    """Copy bytes until the source ends, and then end the target's input; when a peer is gone, end both."""
-    buffer = memoryview(bytearray(READ_BYTES))
-    try:
-        target.sendall(first)
-        while received := source.recv_into(buffer):
-            target.sendall(buffer[:received])
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        _end(source, target)
-
-
-def _end(*sockets: socket.socket) -> None:
-    for one in sockets:
-        with suppress(OSError):  # ended already
-            one.shutdown(socket.SHUT_RDWR)
 
 
 def _message(text: str) -> bytes:
