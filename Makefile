@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test test-all unit hostile conformance cgroup-v2 check lint format types scripts bench bench-fleet bench-hostile bench-tokens chaos fuzz images lock clean setup setup-dev setup-unit
+.PHONY: help up down test test-all unit hostile conformance cgroup-v2 readiness check lint format types scripts bench bench-fleet bench-hostile bench-parts bench-tokens chaos fuzz images lock clean setup setup-dev setup-unit
 
 BIN := .venv/bin
 LANES := 3
@@ -11,7 +11,7 @@ STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
 # No engine: one is started, and ended afterwards. What else is missing is named before the first test.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile --no-loadscope-reorder
 READY := deploy/with_engine.sh $(BIN)/python -m tests.preflight
-SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/with_engine.sh deploy/roll.sh deploy/service_image/redis.sh .ci/run
+SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/with_engine.sh deploy/roll.sh deploy/install.sh deploy/service_image/redis.sh .ci/run
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url
 
@@ -43,6 +43,9 @@ conformance: setup-dev ## all of other people's tests that run in sandboxes; `ma
 cgroup-v2: setup-dev ## tests in a virtual machine: driver oci with cgroup version 2 alone, an audit daemon; needs qemu-system-x86
 	$(BIN)/python -m pytest tests/e2e/sandbox/test_cgroup_v2.py -m ""
 
+readiness: setup-dev ## prove the lines of public checklists for production, and print each (docs/production-readiness.md)
+	$(READY) --all -- $(BIN)/python -m tests.readiness
+
 check: lint format types scripts test-all ## all that CI runs: every test, lint, format, types; with -k all of them in spite of failures
 
 lint: setup-dev
@@ -66,6 +69,9 @@ bench-fleet: setup-dev ## measure the control plane alone, over 1 to 8 workers (
 
 bench-hostile: setup-dev ## measure what one sandbox can take from the host, and what a neighbour feels (SECURITY.md); BENCH=--publish
 	deploy/with_engine.sh $(BIN)/python -m tests.bench.taken $(BENCH)
+
+bench-parts: setup-dev ## measure what each part of the wall and of the agent costs a container (docs/benchmarks.md); BENCH=--publish
+	$(BIN)/python -m tests.bench.parts $(BENCH)
 
 bench-tokens: setup-dev ## count what tools cost a model in tokens (docs/tokens.md); BENCH=--publish
 	$(BIN)/python -m tests.bench.tokens $(BENCH)

@@ -12,18 +12,20 @@
 #     sandboxes/                inputs of running executions
 #     engine/                   the engine proxy's socket
 #     backups/                  of deploy/compose.backup.yaml
+#     signing/                  the key that signs where images come from (images.key), and its public key (images.pub)
 #     tool-servers/             declarations of tool servers; tool-secrets/ what the broker sends to them;
 #                               tool-files/ what servers in sandboxes read and write
 #     broker-seccomp.json       for deploy/compose.sandboxes.yaml
+#     alertmanager.yml          receivers of alerts, yours to edit (docs/operations/monitoring.md)
 #
 # Variables: PYTHON, an interpreter with Mayfly's packages (default .venv/bin/python, which deploy/setup.sh makes);
 # IMAGES, another directory for images; DOCKER_SOCKET (default /var/run/docker.sock); NAMES, the host names and addresses
 # under which clients reach this host, for the proxy's certificate (default: localhost, this host's name, 127.0.0.1);
-# PROXY_SUITE, Debian's suite of Caddy (default trixie-backports).
+# SUITE, Debian's suite of the services' packages (default: this host's); PROXY_SUITE, that of Caddy (default trixie-backports).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-service_uid=10001 redis_uid=10002 proxy_uid=10003 engine_uid=10004   # as in deploy/compose.yaml
+service_uid=10001 redis_uid=10002 proxy_uid=10003 monitoring_uid=10004 engine_uid=10005   # as in deploy/compose.yaml
 
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
@@ -49,13 +51,23 @@ install -d -m 700 -o "$redis_uid" -g "$redis_uid" "$home/tls/redis"
 install -d -m 700 -o "$proxy_uid" -g "$proxy_uid" "$home/tls/proxy"
 install -d -m 700 -o "$service_uid" -g "$service_uid" "$home/tool-secrets" "$home/tool-files" "$home/backups"
 install -m 644 deploy/broker-seccomp.json "$home/broker-seccomp.json"
+if [ ! -e "$home/alertmanager.yml" ]; then   # it gets passwords of receivers
+  install -m 600 -o "$monitoring_uid" -g "$monitoring_uid" deploy/monitoring/alertmanager.yml "$home/alertmanager.yml"
+fi
 
 # --- Images -----------------------------------------------------------------------------------------------------------
 
 "$python" -m sandbox_image.build --output "$images"
-"$python" -m deploy.service_image.build --output "$images/services" --proxy-suite "${PROXY_SUITE-trixie-backports}"
+"$python" -m deploy.service_image.build --output "$images/services" ${SUITE:+--suite "$SUITE"} --proxy-suite "${PROXY_SUITE-trixie-backports}"
+signing=$home/signing   # of the images' provenance
+install -d -m 700 "$signing"
+if [ ! -s "$signing/images.key" ]; then
+  (umask 077 && openssl genpkey -algorithm ed25519 -out "$signing/images.key")
+  openssl pkey -in "$signing/images.key" -pubout -out "$signing/images.pub"
+fi
+MAYFLY_IMAGES_DIR=$images "$python" -m orchestrator.cli images sign --key "$signing/images.key" >/dev/null
 tag_of() { "$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["tag"])' "$images/services/$1.json"; }
-for name in service redis proxy; do
+for name in service redis proxy monitoring; do
   if ! docker image inspect "$(tag_of "$name")" >/dev/null 2>&1; then docker load --quiet --input "$images/services/$name.tar"; fi
 done
 
@@ -75,6 +87,9 @@ secret admin-key mfk_ "$service_uid"
 for role in api worker broker backup; do secret "redis-$role" '' "$service_uid"; done
 secret redis-engine-proxy '' "$engine_uid"
 secret redis-exporter '' "$redis_uid"
+# The same password, as the exporter of Redis reads it.
+printf '{"rediss://redis:6379": "%s"}\n' "$(cat "$home/secrets/redis-exporter")" \
+  | install -m 400 -o "$monitoring_uid" -g "$monitoring_uid" /dev/stdin "$home/secrets/redis-monitoring"
 "$python" -m deploy.service_image.redis_users "$home/secrets" \
   | install -m 400 -o "$redis_uid" -g "$redis_uid" /dev/stdin "$home/secrets/redis-users"
 MAYFLY_TOKEN_KEYS_FILE=$home/token-keys/keys "$python" -m orchestrator.cli admin rotate-keys --if-missing
@@ -107,7 +122,7 @@ certificate() { # NAME OWNER NAMES: a certificate for these names, unless one of
     mv "$directory/.$part" "$directory/server.$part"
   done
 }
-certificate redis "$redis_uid" redis
+certificate redis "$redis_uid" "redis ${NAMES-}"
 certificate proxy "$proxy_uid" "${NAMES-localhost $(hostname) 127.0.0.1}"
 
 # --- Settings ---------------------------------------------------------------------------------------------------------
@@ -122,6 +137,7 @@ put MAYFLY_IMAGES_DIR "$images"
 put MAYFLY_SERVICE_IMAGE "$(tag_of service)"
 put MAYFLY_REDIS_IMAGE "$(tag_of redis)"
 put MAYFLY_PROXY_IMAGE "$(tag_of proxy)"
+put MAYFLY_MONITORING_IMAGE "$(tag_of monitoring)"
 put MAYFLY_REDIS_USERS "$(sha256sum "$home/secrets/redis-users" | cut -c 1-16)"
 put MAYFLY_DOCKER_SOCKET "$socket"
 put MAYFLY_DOCKER_GID "$(stat -c %g "$socket")"

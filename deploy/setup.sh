@@ -4,6 +4,7 @@
 #   deploy/setup.sh          the requirements of `make up`
 #   deploy/setup.sh --dev    also the requirements of tests and checks
 #   deploy/setup.sh --unit   only the virtual environment of --dev, and no packages: enough for the unit tests
+#   deploy/setup.sh --installed   only the virtual environment, for deploy/install.sh, which has checked the packages
 #
 # As root on Debian or Ubuntu it installs missing packages; without root it prints the command to type, and continues
 # as long as nothing indispensable is missing. A second run changes nothing and takes a moment.
@@ -21,7 +22,8 @@ case "${1-}" in
   '') ;;
   --dev) dev=1 ;;
   --unit) dev=1 packages= ;;
-  *) echo "usage: deploy/setup.sh [--dev | --unit]" >&2; exit 2 ;;
+  --installed) packages= ;;
+  *) echo "usage: deploy/setup.sh [--dev | --unit | --installed]" >&2; exit 2 ;;
 esac
 
 report() { printf '%s\n' "$*" >&2; }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter, Gauge, Histogram
 
 # From a millisecond, the time of a warm start, to the longest wall limit.
@@ -30,6 +32,9 @@ mcp_tokens = Counter(
     "mayfly_mcp_tokens_total", "Tokens (o200k) of executions' output, returned to agents or withheld.", ["kind"]
 )
 queue_depth = Gauge("mayfly_queue_depth", "Executions queued.", ["priority"])
+queue_oldest = Gauge(
+    "mayfly_queue_oldest_seconds", "Age of the oldest execution that waits for a worker; 0 if none waits."
+)
 janitor_actions = Counter("mayfly_janitor_actions_total", "Actions of the janitor, by kind.", ["action"])
 wakeup_failures = Counter(
     "mayfly_wakeup_failures_total", "Restarts of the API's wake-up listener after an internal error."
@@ -118,6 +123,17 @@ broker_failures = Counter(
 tool_outcomes_lost = Counter(
     "mayfly_tool_outcomes_lost_total", "Outcomes of calls that Redis refused for as long as a lease lasts."
 )
+
+
+def show_queues(depths: Mapping[str, int], oldest_seconds: float) -> None:
+    """Export the queues of the installation, in the one API process that has the janitor's lease; in others no depth
+    and the age 0, so that the greatest of all processes is true.
+    """
+    if not depths:
+        queue_depth.clear()
+    for priority, depth in depths.items():
+        queue_depth.labels(priority).set(depth)
+    queue_oldest.set(oldest_seconds)
 
 
 def count_end(environment: str, state: str, reason: str | None, fault: str | None, start: str | None = None) -> None:

@@ -224,6 +224,22 @@ def depths(store: Store) -> dict[str, int]:
     return {priority: sum(length for of, length in waiting if of == priority) for priority in PRIORITIES}
 
 
+def oldest_seconds(store: Store, now: float) -> float:
+    """Age of the oldest execution on a queue, 0 without any; ``now`` is Redis's clock.
+
+    Executions that are held wait for their API key's quota and not for a worker, so they do not count.
+    """
+    names = queue_names(store)
+    with store.redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.lindex(_key(name), 0)
+        heads = [id for id in pipe.execute() if id is not None]
+        for id in heads:
+            pipe.zscore(keys.QUEUED, id)
+        since = [float(time) for time in pipe.execute() if time is not None]
+    return max(0.0, now - min(since, default=now))
+
+
 def _key(name: str) -> str:
     return f"{Queue.redis_queue_namespace_prefix}{name}"
 

@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 from orchestrator.environments import TOOL_SERVER, Environment, kind_of, load_environment, load_environments
 from orchestrator.tool_environments import load_tool_environment
 from sandbox_image import archive, image, preload, registry, rootfs, sbom
-from sandbox_image.debian import AGENT, BuildError, Source, host_source, kept, links_of
+from sandbox_image.debian import AGENT, BuildError, Source, host_source, kept, links_of, unpack
 from sandbox_image.tool_servers import build as tool_servers
 
 HERE = Path(__file__).resolve().parent
@@ -62,7 +63,7 @@ def build(declaration: Path, source: Source, output: Path, force: bool = False) 
         name=environment.name,
         version=environment.version,
         inputs_hash=inputs_hash(declaration, source),
-        unpacked=environment,
+        unpack=partial(unpack, environment, source),
         config=archive.config(environment),
         make_root=partial(make_root, environment, source),
     )
@@ -89,11 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if unknown := [name for name in options.names if name not in files]:
             parser.error(f"no environment {', '.join(unknown)}; there are {', '.join(files)}")
         source = host_source(options.mirror)
-        for name in options.names or files:
-            if name in servers:
-                tool_servers.build(servers[name], source, options.output, options.force)
-            else:
-                build(files[name], source, options.output, options.force)
+        with tempfile.TemporaryDirectory(prefix="mayfly-build-") as shared:
+            for name in options.names or files:
+                if name in servers:
+                    tool_servers.build(servers[name], source, options.output, Path(shared), options.force)
+                else:
+                    build(files[name], source, options.output, options.force)
     except (BuildError, preload.CompileError, registry.RegistryError, rootfs.RootError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

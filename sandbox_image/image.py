@@ -14,21 +14,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestrator.environments import Environment
 from sandbox_image import archive, rootfs, sbom
-from sandbox_image.debian import Source, unpack
+from sandbox_image.debian import Source
 
+Unpack = Callable[[Path], Path]  # Debian's packages into a tar, with the help of a scratch directory
 # From the unpacked root, Debian's packages in it and a scratch directory: the image's root, and the other packages.
 MakeRoot = Callable[[rootfs.Root, Sequence[sbom.Package], Path], tuple[rootfs.Root, Sequence[sbom.Component]]]
 
 
 class Recipe(NamedTuple):
-    """How an image is made. ``unpacked`` names the packages of Debian; ``more`` are further fields of NAME.json."""
+    """How an image is made. ``more`` are further fields of NAME.json."""
 
     name: str
     version: str
     inputs_hash: str
-    unpacked: Environment
+    unpack: Unpack
     config: Mapping[str, Any]
     make_root: MakeRoot
     more: Mapping[str, Any] = {}
@@ -61,7 +61,7 @@ def build(recipe: Recipe, source: Source, output: Path, force: bool = False) -> 
     ):
         scratch, finished = Path(temporary), Path(staging, image_path.name)
         layer = scratch / "layer.tar"
-        with tarfile.open(unpack(recipe.unpacked, source, scratch)) as unpacked:
+        with tarfile.open(recipe.unpack(scratch)) as unpacked:
             raw = rootfs.read(unpacked)
             packages = sbom.parse_listing(raw[sbom.LISTING].open().read().decode())
             root, fetched = recipe.make_root(raw, packages, scratch)

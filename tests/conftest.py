@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -176,20 +177,19 @@ def own_stack(request: pytest.FixtureRequest, images: Path, tmp_path: Path) -> I
 
     Their pools hold one container, whatever is asked of them.
     """
-    made: list[Stack] = []
+    numbers = count()
 
     def make(**settings: Any) -> Stack:
         if settings.get("driver", "docker") == "docker":
             request.getfixturevalue("engine")
-        directory = tmp_path / f"stack-{len(made)}"
+        directory = tmp_path / f"stack-{next(numbers)}"
         directory.mkdir()
         stack = Stack(directory, **{"pool_size": 0, "pool_sizes": {"python": 1}, "pool_max": 0, **settings})
-        made.append(stack)
+        ends.callback(stack.stop)
         return stack
 
-    yield make
-    for stack in made:
-        stack.stop()
+    with ExitStack() as ends:  # which ends each, also if another has not ended well
+        yield make
 
 
 @pytest.fixture

@@ -75,7 +75,8 @@ class Engine:
         api = docker.APIClient(base_url=self.url)
         try:
             label = f"dev.mayfly.installation={installation}"
-            return [one["Names"][0].lstrip("/") for one in api.containers(all=True, filters={"label": label})]
+            found = api.containers(all=True, filters={"label": label})
+            return [name.lstrip("/") for one in found for name in one["Names"] or ()]  # none of one that is removed
         finally:
             api.close()
 

@@ -14,12 +14,14 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import docker
 import httpx2
+import psutil
 import redis
 
 from orchestrator.cli.commands.local.embedded.append_only import cut_torn_transaction
@@ -34,27 +36,50 @@ PATIENCE = float(os.environ.get("MAYFLY_TEST_PATIENCE", "1"))  # times as long a
 T = TypeVar("T")
 LEAST_PORT, EPHEMERAL = 10_000, 32_768  # behind these lie the ports that the kernel gives to connections
 MOST_LANES = 8
+LEAST_UID, MOST_UID = 100_000, 2_000_000_000
+UIDS = 50_000  # of an installation, unless it is set
 _given: deque[int] = deque(maxlen=500)  # ports
+_given_blocks: deque[int] = deque(maxlen=500)  # of uids
 
 
 def eventually(probe: Callable[[], T | Literal[False] | None], what: str, seconds: float = 60.0) -> T:
     """Call ``probe`` until it gives something true; fail with ``what`` when the time is over."""
     seconds *= PATIENCE
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while True:
         value = probe()
         if value:
             return value
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise AssertionError(f"not within {seconds:g} s: {what} (last: {value!r})")
-        time.sleep(0.02)  # between probes of a state that nothing announces
+        # Between probes of a state that nothing announces: a fiftieth of the wait, since each probe costs CPU time.
+        time.sleep(min(0.1, max(0.02, waited / 50)))
+
+
+def end_of(show: Callable[[str, int], dict[str, Any]], id: str) -> dict[str, Any]:
+    """The record of an execution after its end; ``show`` waits for so many seconds, which may be too few."""
+    return eventually(lambda: (shown := show(id, 30))["finished_at"] and shown, "the execution has ended", 180)
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended, though its parent may not have waited for it."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def logged(log: Path) -> list[dict[str, Any]]:
+    """The events in the log of a process, without the line that is just being written."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("\n")]
 
 
 def free_port() -> int:
     """A port that no other lane gets, and no connection that goes out, until a process of the test listens on it."""
-    lane = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     while True:
-        port = secrets.randbelow((EPHEMERAL - LEAST_PORT) // MOST_LANES) * MOST_LANES + LEAST_PORT + lane % MOST_LANES
+        port = LEAST_PORT + number_of_this_lane(EPHEMERAL - LEAST_PORT)
         if port in _given:
             continue
         with socket.socket() as sock:
@@ -64,6 +89,23 @@ def free_port() -> int:
                 continue
         _given.append(port)
         return port
+
+
+def free_uids() -> int:
+    """The first of an installation's uids, of which no other installation of this run has any.
+
+    A worker refuses to start where a container of another installation has one of its uids.
+    """
+    while (block := number_of_this_lane((MOST_UID - LEAST_UID) // UIDS)) in _given_blocks:
+        pass
+    _given_blocks.append(block)
+    return LEAST_UID + block * UIDS
+
+
+def number_of_this_lane(most: int) -> int:
+    """A random number below ``most`` that no other lane gets."""
+    lane = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    return secrets.randbelow(most // MOST_LANES) * MOST_LANES + lane % MOST_LANES
 
 
 def bearer(secret: str) -> dict[str, str]:
@@ -118,10 +160,15 @@ class Process:
     def pid(self) -> int:
         return self.popen.pid
 
-    def stop(self, sig: int = signal.SIGTERM, seconds: float = 40.0) -> int:
+    def stop(self, sig: int = signal.SIGTERM, seconds: float = 120.0) -> int:
         if self.popen.poll() is None:
             self.popen.send_signal(sig)
-        return self.popen.wait(seconds)
+        try:
+            return self.popen.wait(seconds)
+        finally:
+            if self.popen.returncode is None:  # it has not ended in time, which fails this test and no later one
+                self.popen.kill()
+                self.popen.wait()
 
 
 def share_unpacked(oci: Path) -> None:
@@ -152,7 +199,11 @@ class RedisServer:
         log = self.directory / "redis.log"
         cut_torn_transaction(command, dict(os.environ), self.directory, self.socket.with_suffix(".load"), log, 30)
         self.process = Process(command, {}, log)
-        eventually(self._answers, "redis answers")
+        try:
+            eventually(self._answers, "redis answers")
+        except AssertionError:
+            self.stop(signal.SIGKILL)
+            raise
 
     def stop(self, sig: int = signal.SIGTERM) -> None:
         if self.process is not None:
@@ -180,6 +231,7 @@ class Stack:
         self.installation = f"test-{secrets.token_hex(6)}"
         self.port = free_port()
         self.redis = RedisServer(directory)
+        self.api_command = [sys.executable, "-m", "orchestrator.api"]
         self.api: Process | None = None
         self.workers: list[Process] = []
         state = directory / "state"
@@ -195,7 +247,7 @@ class Stack:
             "MAYFLY_RATE_LIMIT": "off",
             "MAYFLY_IMAGES_DIR": str(IMAGES),
             "MAYFLY_INSTALLATION": self.installation,
-            "MAYFLY_UID_FIRST": str(100_000 + secrets.randbelow(1_000_000_000)),
+            "MAYFLY_UID_FIRST": str(free_uids()),
             "MAYFLY_URL": f"http://127.0.0.1:{self.port}",
             "MAYFLY_TOKEN": self.key,
             "MAYFLY_TOOL_USERS_DIR": str(state / "tool-users"),
@@ -223,7 +275,7 @@ class Stack:
         return self
 
     def start_api(self) -> None:
-        self.api = Process([sys.executable, "-m", "orchestrator.api"], self.env, self.directory / "api.log")
+        self.api = Process(self.api_command, self.env, self.directory / "api.log")
         eventually(lambda: self.answers("/livez"), "the API answers", 180)
 
     def start_worker(self, *prefix: str, **env: str) -> Process:
@@ -252,25 +304,25 @@ class Stack:
         return self.client.post("/api/v1/executions", json=body, headers=all_headers)
 
     def run(self, environment: str = "python", **body: Any) -> dict[str, Any]:
-        """Submit and wait for the end, which comes within a minute, or more where a machine is slow.
+        """Submit and wait for the end.
 
-        Unless another is given, its wall time is a minute too: programs of milliseconds need seconds beside others.
+        Unless another is given, its wall time is a minute: programs of milliseconds need seconds beside others.
         """
         limits = {"wall_seconds": 60, **body.pop("limits", {})}
         response = self.submit(60, environment=environment, limits=limits, **body)
         assert response.status_code in (200, 202), response.text
         found: dict[str, Any] = response.json()
-        for _ in range(round(PATIENCE) - 1):
-            if found["finished_at"] is None:
-                found = self.show(found["id"], wait=60)
-        assert found["finished_at"] is not None, found
-        return found
+        return found if found["finished_at"] is not None else self.ended(found["id"])
 
     def show(self, id: str, wait: int = 0) -> dict[str, Any]:
         response = self.client.get(f"/api/v1/executions/{id}", params={"wait": wait})
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
+
+    def ended(self, id: str) -> dict[str, Any]:
+        """The record of an execution after its end."""
+        return end_of(self.show, id)
 
     def new_key(self, *scopes: str, tenant: str = "default") -> dict[str, Any]:
         """A new key for those scopes, with its secret."""
@@ -315,7 +367,7 @@ class Stack:
 
     def worker_metrics(self) -> dict[str, float]:
         """The first worker's metrics, by name with labels."""
-        text = httpx2.get(f"http://127.0.0.1:{self.env['MAYFLY_METRICS_PORT']}/metrics").text
+        text = httpx2.get(f"http://127.0.0.1:{self.env['MAYFLY_METRICS_PORT']}/metrics", timeout=60).text
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
 
@@ -331,24 +383,29 @@ class Stack:
             api.close()
 
     def stop(self) -> None:
-        """End everything; fail if a worker left a container or a host directory."""
-        for worker in self.workers:
-            worker.stop()
-        left = self.containers()
-        if left:  # e.g. of a worker a test has killed: the next worker's duty, and none comes
-            worker = self.start_worker()
-            self.ready()
-            eventually(lambda: not set(left) & set(self.containers()), f"the reaper removes {left}")
-            worker.stop()
-        if self.api is not None:
-            self.api.stop()
-        self.redis.stop()
-        self.client.close()
+        """End everything, also after a failure; fail if a worker left a container or a host directory."""
+        with ExitStack() as ends:  # what was left running, or open, would be a warning in a later test
+            ends.callback(self.client.close)
+            ends.callback(self.redis.stop)
+            if self.api is not None:
+                ends.callback(self.api.stop)
+            self._stop_workers()
+            ends.callback(self._stop_workers)
+            left = self.containers()
+            if left:  # e.g. of a worker a test has killed: the next worker's duty, and none comes
+                self.start_worker()
+                self.ready()
+                eventually(lambda: not set(left) & set(self.containers()), f"the reaper removes {left}")
         assert self.containers() == []
         sandboxes = self.directory / "state" / "sandboxes"
         assert not sandboxes.exists() or list(sandboxes.iterdir()) == []
         if sandboxes.is_symlink():
             shutil.rmtree(sandboxes.resolve().parent)
+
+    def _stop_workers(self) -> None:
+        with ExitStack() as ends:
+            for worker in reversed(self.workers):
+                ends.callback(worker.stop)
 
     def logs(self) -> str:
         ends = {path: path.read_text(errors="replace").splitlines()[-40:] for path in self.directory.glob("*.log")}

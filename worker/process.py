@@ -88,7 +88,7 @@ class Worker:
         self._host_dirs = HostDirs(self._inputs, self.id, settings.uid_first, settings.uid_count)
         self._launcher = Launcher(self._driver, self._host_dirs, self._environments, self.id)
         is_off = self._pulse.switches.is_off
-        self._pool = Pool(self._launcher, self._environments, settings, self._report_weak, is_off)
+        self._pool = Pool(self._launcher, self._environments, settings, self._report_weak, self._keeps_none_warm)
         self._admission = Admission(settings, self._driver, self._store, self.id)
         self._host_monitor = HostMonitor(
             self.id,
@@ -240,9 +240,14 @@ class Worker:
         """The isolations whose executions to take; those of a tier that is switched off stay queued."""
         return [tier for tier in self._launcher.able() if not self._pulse.switches.is_off(f"{ISOLATION}{tier}")]
 
+    def _keeps_none_warm(self, feature: str) -> bool:
+        """Whether the pool keeps no containers of a feature: it is switched off, or the worker drains."""
+        return self._draining or self._pulse.switches.is_off(feature)
+
     def _places(self) -> dict[str, Path]:
         """The directories that need room on this host's disks, by name."""
-        return {"blobs": self._settings.blobs_path, "inputs": self._inputs, **self._driver.places()}
+        own = {} if self._settings.blobs_url else {"blobs": self._settings.blobs_path}
+        return {**own, "inputs": self._inputs, **self._driver.places()}
 
     def _report_weak(self, what: str) -> None:
         try:

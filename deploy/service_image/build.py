@@ -1,9 +1,9 @@
 """Build the images of the services: ``python -m deploy.service_image.build --output DIR``.
 
-``service`` (API and worker: Debian's Python, the locked packages, this checkout), ``redis`` and ``proxy`` (Debian's
-Redis and Caddy) are built by the tools of the sandbox images, without a registry. An image has two layers: Debian's
-packages, kept in DIR for the next build, and ours. DIR gets NAME.tar (for ``docker load``), NAME.json (the image and
-its inputs) and NAME.cdx.json.
+``service`` (API and worker: Debian's Python, the locked packages, this checkout), ``redis``, ``proxy`` (Caddy) and
+``monitoring`` (Prometheus and its exporters) are built by the tools of the sandbox images, without a registry. An image
+has two layers: Debian's packages, kept in DIR for the next build, and ours. DIR gets NAME.tar (for ``docker load``),
+NAME.json (the image and its inputs) and NAME.cdx.json.
 """
 
 # ruff: noqa: TID251 - a build has no settings of Mayfly's; it takes a standard variable as a default
@@ -20,30 +20,29 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deploy.service_image import layers
+from deploy.service_image.declarations import CHECKOUT, HERE, REDIS_UID, SERVICE_UID, USERS, Base, Service
+from deploy.service_image.monitoring import MONITORING
+from deploy.service_image.proxy import PROXY
+from deploy.service_image.suites import with_suites
 from sandbox_image import archive, rootfs, sbom
 from sandbox_image.debian import BuildError, Source, host_source, kept, packages_only, python_version, unpack
 from sandbox_image.image import report
 from sandbox_image.tool_servers import wheels
 
-HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parent.parent
 LOCK = CHECKOUT / "requirements.lock"
 PROJECT = ("orchestrator", "worker", "sandbox_image")
 SUFFIXES = (".lua", ".py", ".toml", ".txt", ".typed", ".xz")
-BACKPORTS = "-backports"
-SERVICE_UID, REDIS_UID, PROXY_UID = 10001, 10002, 10003
 # The sandboxes' agent, its library (whose name is the SDK's) and mount points; tar, which only dpkg needs; a
 # configuration that is not ours.
 REMOVED = (
     *("usr/lib/mayfly", "usr/lib/python3*/mayfly", "work", "output", "inputs", "mnt"),
-    *("usr/bin/tar", "usr/bin/su", "etc/redis"),
+    *("usr/bin/tar", "usr/bin/su", "etc/redis", "etc/prometheus", "etc/default", "usr/bin/promtool"),
 )
 # The dependencies that redis-server needs to run: neither Perl nor the packages that manage users.
 REDIS_PACKAGES = (
@@ -54,42 +53,10 @@ REDIS_PACKAGES = (
 # Differences from a sandbox: there are users, and names are looked up.
 FILES = {
     "etc/passwd": "root:x:0:0:root:/:/nonexistent\n"
-    f"mayfly:x:{SERVICE_UID}:{SERVICE_UID}:mayfly:/nonexistent:/nonexistent\n"
-    f"redis:x:{REDIS_UID}:{REDIS_UID}:redis:/nonexistent:/nonexistent\n"
-    f"proxy:x:{PROXY_UID}:{PROXY_UID}:proxy:/nonexistent:/nonexistent\n",
-    "etc/group": f"root:x:0:\nmayfly:x:{SERVICE_UID}:\nredis:x:{REDIS_UID}:\nproxy:x:{PROXY_UID}:\n",
+    + "".join(f"{name}:x:{uid}:{uid}:{name}:/nonexistent:/nonexistent\n" for name, uid in USERS.items()),
+    "etc/group": "root:x:0:\n" + "".join(f"{name}:x:{uid}:\n" for name, uid in USERS.items()),
     "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\nprotocols: files\nservices: files\n",
 }
-
-
-@dataclass(frozen=True)
-class Base:
-    """The layer from Debian: a tar, the version of its Python (``X.Y.Z``), the packages in it."""
-
-    tar: Path
-    python: str
-    packages: tuple[sbom.Package, ...]
-
-
-@dataclass(frozen=True)
-class Service:
-    """An image to build.
-
-    ``only`` has globs of the packages that are kept; without globs all are kept. ``backports`` are those that a suite
-    of backports brings. ``fill`` puts our files into a staged root; ``owned`` are the directories from which volumes
-    start.
-    """
-
-    name: str
-    packages: tuple[str, ...]
-    needed: tuple[str, ...]
-    uid: int
-    fill: Callable[[Path, Base, Path], None]
-    sources: Callable[[], list[Path]]
-    owned: tuple[str, ...]
-    only: tuple[str, ...] = ("*",)
-    backports: tuple[str, ...] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 def project_files() -> list[Path]:
@@ -129,12 +96,6 @@ def fill_redis(root: Path, base: Base, scratch: Path) -> None:
     shutil.copy(HERE / "redis.sh", root / "usr/bin/mayfly-redis")
 
 
-def fill_proxy(root: Path, base: Base, scratch: Path) -> None:
-    """Caddy's configuration."""
-    (root / "etc/caddy").mkdir(parents=True)
-    shutil.copy(HERE / "Caddyfile", root / "etc/caddy/Caddyfile")
-
-
 SERVICES = (
     Service(
         name="service",
@@ -157,23 +118,8 @@ SERVICES = (
         only=REDIS_PACKAGES,
         config={"Entrypoint": ["/usr/bin/mayfly-redis"], "Env": ["PATH=/usr/bin:/bin"], "WorkingDir": "/data"},
     ),
-    Service(
-        name="proxy",
-        packages=("caddy", "busybox"),  # the second for the health check
-        backports=("caddy",),
-        needed=("/usr/bin/caddy", "/usr/bin/busybox"),
-        uid=PROXY_UID,
-        fill=fill_proxy,
-        sources=lambda: [HERE / "Caddyfile"],
-        owned=(),
-        only=("caddy", "busybox", "libc6"),
-        config={
-            "Entrypoint": ["/usr/bin/caddy"],
-            "Cmd": ["run", "--config", "/etc/caddy/Caddyfile"],
-            "Env": ["PATH=/usr/bin:/bin", "XDG_CONFIG_HOME=/tmp", "XDG_DATA_HOME=/tmp"],
-            "WorkingDir": "/",
-        },
-    ),
+    PROXY,
+    MONITORING,
 )
 
 
@@ -189,7 +135,8 @@ def digest_of(paths: Sequence[Path], *texts: object) -> str:
 def base_layer(service: Service, source: Source, output: Path, force: bool) -> Base:
     """The layer from Debian, from ``output`` unless its inputs have changed."""
     layer, summary = output / f"{service.name}.base.tar", output / f"{service.name}.base.json"
-    tooling = [HERE / "build.py", *sorted(Path(archive.__file__).parent.glob("*.py"))]
+    tooling = [HERE / f"{name}.py" for name in ("build", "declarations", "suites")]
+    tooling += sorted(Path(archive.__file__).parent.glob("*.py"))
     wanted = digest_of(tooling, source, service.packages, service.only)
     if not force and layer.exists() and summary.exists():
         known = json.loads(summary.read_text())
@@ -198,7 +145,7 @@ def base_layer(service: Service, source: Source, output: Path, force: bool) -> B
             return Base(layer, known["python"], packages)
     report(f"{service.name}: unpacking packages of {source.suite} …")
     with tempfile.TemporaryDirectory(prefix="mayfly-build-") as temporary, ExitStack() as opened:
-        suites, names = with_backports(service, source, Path(temporary))
+        suites, names = with_suites(service, source, Path(temporary))
         packed = unpack(packages_only(service.name, names), suites, Path(temporary))
         unpacked = opened.enter_context(tarfile.open(packed))
         raw = rootfs.read(unpacked)
@@ -216,43 +163,6 @@ def base_layer(service: Service, source: Source, output: Path, force: bool) -> B
     ]
     summary.write_text(json.dumps({"inputs_hash": wanted, "python": python, "packages": described}, indent=1) + "\n")
     return Base(layer, python, tuple(listed))
-
-
-def with_backports(service: Service, source: Source, scratch: Path) -> tuple[Source, tuple[str, ...]]:
-    """The source of a release and its backports, where the suite is one of backports, and the names of packages for it.
-
-    apt alone takes nothing from backports, and mmdebstrap knows the mirror of one suite: so a list of all suites, from
-    ``source``'s mirror or those of this host.
-    """
-    release = source.suite.removesuffix(BACKPORTS)
-    if release == source.suite:
-        return source, service.packages
-    if source.mirror:
-        suites = {(source.mirror, release), (source.mirror, source.suite)}
-    else:
-        suites = set()
-        for uri, suite in host_suites():
-            _, dash, update = suite.partition("-")
-            suites.add((uri, f"{release}{dash}{update}"))
-            suites |= set() if dash else {(uri, source.suite)}
-    listed = scratch / "suites.list"
-    listed.write_text("".join(f"deb {uri} {suite} main\n" for uri, suite in sorted(suites)))
-    names = (f"{name}/{source.suite}" if name in service.backports else name for name in service.packages)
-    return source._replace(suite=release, mirror=str(listed)), tuple(names)
-
-
-def host_suites() -> list[tuple[str, str]]:
-    """Address and suite of this Debian's own packages. Raises :class:`BuildError` without apt, or on another system."""
-    shown = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME)", "Created-By: Packages"]
-    try:
-        lines = subprocess.run(shown, check=True, capture_output=True, text=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise BuildError("without apt, backports need --mirror") from error
-    release = host_source(None).suite
-    found = [(uri, suite) for uri, suite in (line.split() for line in lines) if suite.startswith(release)]
-    if not found:
-        raise BuildError("this host has no packages of Debian: name --mirror")
-    return found
 
 
 def make_root(service: Service, raw: rootfs.Root, packages: Sequence[sbom.Package]) -> rootfs.Root:

@@ -6,6 +6,7 @@
 # After a kill of Redis its append-only file may end within a transaction. Such a file is first loaded by a Redis that
 # no client can reach: after a single load Redis would append to the file behind half a transaction
 # (orchestrator/cli/commands/local/embedded/append_only.py).
+# MAYFLY_REDIS_LISTEN has other options than those of TLS and users, such as those of a socket (deploy/systemd/mayfly-redis.service).
 set -eu
 ask() {
   read -r password < /run/secrets/redis-password
@@ -25,6 +26,7 @@ if [ -e "$manifest" ] && ! /usr/bin/redis-check-aof "$manifest" > /dev/null 2>&1
   kill "$loader"
   wait "$loader"
 fi
-exec /usr/bin/redis-server --port 0 --tls-port 6379 --tls-protocols TLSv1.3 --tls-auth-clients no \
-  --tls-cert-file /etc/mayfly/tls/server.crt --tls-key-file /etc/mayfly/tls/server.key \
-  --aclfile /run/secrets/redis-users "$@"
+listen=${MAYFLY_REDIS_LISTEN:---port 0 --tls-port 6379 --tls-protocols TLSv1.3 --tls-auth-clients no
+  --tls-cert-file /etc/mayfly/tls/server.crt --tls-key-file /etc/mayfly/tls/server.key --aclfile /run/secrets/redis-users}
+# shellcheck disable=SC2086  # words
+exec /usr/bin/redis-server $listen "$@"

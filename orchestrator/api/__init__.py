@@ -29,6 +29,7 @@ from orchestrator.api.routes import (
     tool_results,
     tool_servers,
     tools,
+    transfers,
 )
 from orchestrator.api.routes.administration import (
     audit,
@@ -52,7 +53,7 @@ LARGEST_BODIES = 16  # a tenant's requests to /mcp in progress have together at 
 # Requests are matched with routes in this order: the most frequent first.
 ROUTES_IN_ORDER = (
     executions, mcp, stdin, tool_results, results, streams, security, audit, platform, tools, tool_servers, keys,
-    tenants, quotas, service_accounts, users, issuers, sessions, switches,
+    tenants, quotas, service_accounts, users, issuers, sessions, switches, transfers,
 )  # fmt: skip
 UNAUTHENTICATED = PUBLIC | {"/openapi.json", mcp.METADATA, mcp.METADATA + mcp.PATH}
 

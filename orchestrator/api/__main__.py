@@ -8,6 +8,7 @@ from functools import partial
 from types import FrameType
 
 import uvicorn
+from prometheus_client import start_http_server
 
 from orchestrator.api import create_app
 from orchestrator.api.door.connections import Connection
@@ -89,6 +90,8 @@ def main() -> None:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=10,
     )
+    if settings.api_metrics_port:
+        start_http_server(settings.api_metrics_port, settings.metrics_host)
     presence.start()
     try:
         Server(config, app.wakeups, presence).run()

@@ -29,6 +29,7 @@ from orchestrator.service.operation import Operation
 
 THREADS_PER_TENANT = 8
 LISTS = frozenset({"label"})  # query parameters that may be repeated
+WORKER = frozenset({"worker"})  # transfers of a whole host, whose executions were counted when they were submitted
 KEY_SECONDS = 5.0  # between two checks of a waiting request's key or token
 T = TypeVar("T")
 
@@ -145,7 +146,8 @@ def _refuse_repeated(names: list[str]) -> None:
 def _admitted(request: Request, parts: Parts, authorization: str | None, headers: dict[str, str]) -> Principal:
     found = _identified(parts, authorization)
     request.state.principal = found  # before the refusals below, whose reports name the principal
-    parts.rate_limiter.take(found, headers)
+    if found.scopes != WORKER:
+        parts.rate_limiter.take(found, headers)
     if parts.issuers.names_tenant(found):
         parts.tenants.admit(found, found.may_create_tenant)
     return found

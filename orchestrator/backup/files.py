@@ -32,6 +32,15 @@ class BlobFile(NamedTuple):
     sha256: str | None
 
 
+def check_contents(settings: Settings) -> None:
+    """Raise :class:`BackupError` if the contents lie in no directory, which a backup without them would hide."""
+    if settings.blobs_url:
+        raise BackupError(
+            f"Blobs and artifacts lie at {settings.blobs_url}, and `mayfly backup` copies a directory. Use a bucket's "
+            "own versions or replication; if that is an API, make the backup on its host."
+        )
+
+
 def own_files(settings: Settings) -> list[OwnFile]:
     """All own files that exist. Raises ``OSError``."""
     found = []

@@ -9,6 +9,7 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
+    │   ├── DigestMismatch
     │   ├── of users: LocalLoginOff, UserExists, PasswordChangeRequired, LoginRefused, TokenReused (Unauthenticated),
     │   │             LoginSlowed (RateLimited)
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
@@ -72,6 +73,7 @@ from orchestrator.errors.platform import (
 )
 from orchestrator.errors.requests import (
     AlreadyFinished,
+    DigestMismatch,
     Forbidden,
     IdempotencyConflict,
     IsolationUnavailable,
@@ -129,6 +131,7 @@ __all__ = [
     "CatalogueChanged",
     "DeclaredInFile",
     "DefaultTenant",
+    "DigestMismatch",
     "EnvironmentUnavailable",
     "FeatureOff",
     "Forbidden",

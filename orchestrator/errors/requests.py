@@ -250,6 +250,13 @@ class RangeNotSatisfiable(RequestError):
     status = 416
 
 
+class DigestMismatch(RequestError):
+    """The bytes differ from the digest that was sent with them; nothing was stored."""
+
+    code = "digest_mismatch"
+    status = 422
+
+
 class IsolationUnavailable(RequestError):
     """No live worker offers the requested isolation."""
 

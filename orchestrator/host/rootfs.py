@@ -114,24 +114,49 @@ def unpacked(directory: Path, archive: Path, image_id: str) -> Rootfs:
     return Rootfs(place / "root", json.loads((place / "config.json").read_text(encoding="utf-8"))["config"])
 
 
+def check(archive: Path, image_id: str) -> None:
+    """Raise :class:`EnvironmentUnavailable` unless an archive is that image, complete."""
+    try:
+        with tarfile.open(archive) as image:
+            for _ in _verified(image, archive, image_id)[1]:
+                pass
+    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+        raise EnvironmentUnavailable(f"{archive} is no image archive: {error}") from error
+
+
 def _unpack(archive: Path, image_id: str, target: Path) -> None:
     with tarfile.open(archive) as image:
-        (described,) = json.loads(_open(image, "manifest.json").read())
-        config = _open(image, described["Config"]).read()
-        _expect(hashlib.sha256(config).hexdigest(), image_id, archive)
+        config, layers = _verified(image, archive, image_id)
         root = target / "root"
         root.mkdir(mode=0o755)
         (target / "nothing").mkdir()
-        for name, diff_id in zip(described["Layers"], json.loads(config)["rootfs"]["diff_ids"], strict=True):
-            layer = _open(image, name)
+        for layer in layers:
+            with tarfile.open(fileobj=layer) as files:
+                files.extractall(root, numeric_owner=True)  # noqa: S202 - ours, by its digest
+        (target / "config.json").write_bytes(config)
+
+
+def members(image: tarfile.TarFile) -> tuple[bytes, list[IO[bytes]]]:
+    """The configuration and the layers of an archive, as they are. Raises ``KeyError`` and ``ValueError``."""
+    (described,) = json.loads(_open(image, "manifest.json").read())
+    return _open(image, described["Config"]).read(), [_open(image, name) for name in described["Layers"]]
+
+
+def _verified(image: tarfile.TarFile, archive: Path, image_id: str) -> tuple[bytes, Iterator[IO[bytes]]]:
+    """The configuration of an image, and its layers, each compared with its digest before it is given."""
+    config, found = members(image)
+    _expect(hashlib.sha256(config).hexdigest(), image_id, archive)
+
+    def layers() -> Iterator[IO[bytes]]:
+        for layer, diff_id in zip(found, json.loads(config)["rootfs"]["diff_ids"], strict=True):
             digest = hashlib.sha256()
             while chunk := layer.read(CHUNK_BYTES):
                 digest.update(chunk)
             _expect(digest.hexdigest(), diff_id, archive)
             layer.seek(0)
-            with tarfile.open(fileobj=layer) as files:
-                files.extractall(root, numeric_owner=True)  # noqa: S202 - ours, by its digest
-        (target / "config.json").write_bytes(config)
+            yield layer
+
+    return config, layers()
 
 
 def _open(image: tarfile.TarFile, name: str) -> IO[bytes]:

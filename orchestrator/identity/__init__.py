@@ -9,12 +9,12 @@ from orchestrator.models.tenants.allowed import Allowed
 
 SCOPES = (
     "executions:write", "executions:read", "blobs:write", "fleet:read", "fleet:write", "security:read", "audit:read",
-    "tenant:admin", "admin", "metrics", "mcp",
+    "tenant:admin", "admin", "metrics", "mcp", "worker",
 )  # fmt: skip
 
 
 # The scopes that a tenant's administrator may give to keys: these apply within the tenant only.
-TENANT_SCOPES = frozenset(SCOPES) - {"fleet:read", "fleet:write", "admin", "metrics"}
+TENANT_SCOPES = frozenset(SCOPES) - {"fleet:read", "fleet:write", "admin", "metrics", "worker"}
 REFUSAL = "This key or token is not valid here: it is unknown, expired, revoked, or made for another purpose."
 
 

@@ -13,6 +13,7 @@ from orchestrator.identity import Principal
 
 Shown = Literal["whole", "metadata"]
 API, EXECUTIONS, TOOLS = "/api/v1", "/api/v1/executions", "/api/v1/tool-servers"
+WORKER = "worker"  # a scope
 USER, TENANTS = f"{API}/users/{{id}}", f"{API}/tenants"
 ISSUERS = f"{API}/issuers"
 TENANT, ACCOUNTS = f"{API}/tenants/{{id}}", f"{API}/tenants/{{id}}/service-accounts"
@@ -70,6 +71,9 @@ ACTIONS: dict[str, Action] = {
         ),
     ),
     "blob.upload": Action(own="blobs:write", routes=(f"PUT {API}/blobs",)),
+    # For keys of workers alone. `admin` lacks the scope, since a worker reads the blobs of every tenant.
+    "transfer.read": Action(every=WORKER, routes=(f"GET {API}/transfers/blobs/{{tenant}}/{{sha256}}",)),
+    "transfer.write": Action(every=WORKER, routes=(f"PUT {API}/transfers/files/{{id}}/{{attempt}}/{{name}}",)),
     "environment.list": Action(
         every="executions:read | fleet:read", routes=(f"GET {API}/environments",), agents=("list_environments",)
     ),
@@ -92,7 +96,9 @@ ACTIONS: dict[str, Action] = {
     "fleet.read": Action(every="fleet:read", routes=(f"GET {API}/workers", f"GET {API}/queues")),
     "switch.read": Action(every="fleet:read", routes=(f"GET {API}/switches",)),
     "switch.change": Action(every="fleet:write", routes=(f"PUT {API}/switches/{{feature}}",)),
-    "fleet.drain": Action(every="fleet:write", routes=(f"POST {API}/workers/{{id}}/drain",)),
+    "fleet.drain": Action(
+        every="fleet:write", routes=(f"POST {API}/workers/{{id}}/drain", f"DELETE {API}/workers/{{id}}/drain")
+    ),
     "key.read": Action(
         own="tenant:admin", every="admin", routes=(f"GET {API}/api-keys", f"GET {API}/api-keys/{{id}}/quotas")
     ),
@@ -177,5 +183,5 @@ def scopes_of(roles: frozenset[str]) -> frozenset[str]:
 def _has(principal: Principal, needed: str) -> bool:
     """Whether a principal has the scopes of an expression; false for an empty expression."""
     if "admin" in principal.scopes:
-        return bool(needed)
+        return needed not in ("", WORKER)
     return any(all(part in principal.scopes for part in both.split(" & ")) for both in needed.split(" | "))

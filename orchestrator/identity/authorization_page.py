@@ -12,7 +12,7 @@ One function, `authorize(principal, action, tenant, resource)`, decides every re
 made from `orchestrator/identity/authorization.py`. The API refuses to start if a route or a tool of agents has no row.
 
 A principal is an API key, a user of an OIDC issuer, or an own user. A principal belongs to one tenant, and has the
-scopes of its key or of its roles. `admin` has every scope.
+scopes of its key or of its roles. `admin` has every scope but `worker`, which is for keys of worker hosts.
 
 - **own**: for resources of the principal's own tenant. **every**: for resources of all tenants, and of the
   installation.
@@ -22,6 +22,8 @@ scopes of its key or of its roles. `admin` has every scope.
 - No scope, not even `admin`, gives access to another tenant's code or output. An administrator who needs access creates
   a key of that tenant.
 - Tools of agents also need the scope `mcp`.
+- `transfer.…`: a worker without the blob directory reads blobs of every tenant by their digests, and writes files of
+  running attempts (`docs/operations/hosts.md`). Such a key has no rate limit.
 """
 
 

@@ -30,7 +30,7 @@ from orchestrator.store import Store, keys, scripts
 from orchestrator.store.malformed import EXECUTION, MALFORMED, report_malformed
 
 UNSEEN_SECONDS = 5.0  # the time in which a popped id must be claimed
-RARE_ROUNDS = 300
+RARE_ROUNDS, LEASE_ROUNDS = 300, 3  # after so many rounds without a sign another process is the janitor
 PAGE = 1000  # entries of an index that one look reads
 BATCH = 50  # ids of one script, which looks for them through a long queue in less than a millisecond
 # The type of each key that the whole installation needs; a key of another type was not written by Mayfly.
@@ -80,6 +80,8 @@ class Janitor:
             try:
                 if self._lease():
                     self.round(self._store.now())
+                else:
+                    metrics.show_queues({}, 0.0)
             except StoreUnavailable:
                 continue  # readiness already reports that; the next round tries again
             except FAILURES as error:
@@ -139,8 +141,7 @@ class Janitor:
     def _queues(self, now: float) -> None:
         metrics.janitor_actions.labels("released").inc(queue.release(self._store))
         queue.sweep(self._store)
-        for name, depth in queue.depths(self._store).items():
-            metrics.queue_depth.labels(name).set(depth)
+        metrics.show_queues(queue.depths(self._store), queue.oldest_seconds(self._store, now))
 
     def _rare(self, now: float) -> None:
         if self._alarms:
@@ -152,10 +153,10 @@ class Janitor:
         """The slow, rarely needed tasks."""
         metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
         if not self._store.deletions.are_paused():  # a backup may have begun meanwhile
-            self._store.blobs.expire(self._settings.retention_seconds)
+            self._store.own_blobs.expire(self._settings.retention_seconds)
         left = [
             id
-            for id in self._store.blobs.executions(self._settings.retention_seconds)
+            for id in self._store.own_blobs.executions(self._settings.retention_seconds)
             if EXECUTION.fullmatch(os.fsencode(id))
         ]
         known = set(self._store.records.exist(left))
@@ -174,7 +175,7 @@ class Janitor:
                 self._failed(error, execution=id)
 
     def _lease(self) -> bool:
-        seconds = max(1, math.ceil(3 * self._settings.janitor_seconds))
+        seconds = max(1, math.ceil(LEASE_ROUNDS * self._settings.janitor_seconds))
         is_whole = self._store.redis.type(keys.RESTORING) != b"string"  # a restore may still add missing records
         return is_whole and bool(self._lead(keys=[keys.JANITOR], args=[self._name, seconds]))
 
@@ -209,10 +210,7 @@ class Janitor:
                 if holder.since <= until and id not in workers.get(holder.worker, ()):
                     lost[id] = holder.attempt
 
-        def give_back(id: str) -> None:
-            self._lost(id, lost[id])
-
-        self._each(lost, give_back)
+        self._each(lost, lambda lost_id: self._lost(lost_id, lost[lost_id]))
 
     def _lost(self, id: str, attempt: int) -> None:
         """Requeue an execution whose worker is gone, or end it.

@@ -49,4 +49,4 @@ def finish(store: Store, tenant: str, audit: Writer) -> None:
         store.tools.servers.remove(tenant, name.decode(errors="replace"))
     entry = audit.entry(None, "tenant.purge", f"tenant/{tenant}", owner=tenant)
     if store.redis.eval(scripts.PURGE, 0, tenant, entry):
-        store.blobs.delete_tenant(tenant)
+        store.own_blobs.delete_tenant(tenant)

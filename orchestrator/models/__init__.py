@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, StringConstraints
 
 from orchestrator.models.frozen import Frozen as Frozen
+from orchestrator.models.frozen import Seconds
 from orchestrator.models.results import Mode, ResultBundle
 from orchestrator.models.tools import CallRecord, Granted
 
@@ -157,20 +158,20 @@ class Facts(Frozen):
     seccomp_kills: int | None = None
     disk_full: tuple[str, ...] = ()
     output_bytes: int = 0
-    run_seconds: float = 0.0
-    cpu_seconds: float | None = None
+    run_seconds: Seconds = 0.0
+    cpu_seconds: Seconds | None = None
     compile_exit_code: int | None = None
 
 
 class Usage(Frozen):
     """The resources used by an execution; ``None`` if the host could not measure them."""
 
-    wall_seconds: float
-    cpu_seconds: float | None = None
+    wall_seconds: Seconds
+    cpu_seconds: Seconds | None = None
     peak_memory_bytes: int | None = None
     peak_processes: int | None = None
-    throttled_seconds: float | None = None
-    tool_seconds: float = Field(
+    throttled_seconds: Seconds | None = None
+    tool_seconds: Seconds = Field(
         0.0, description="The part of `wall_seconds` that the program waited for tools; the limit does not count it."
     )
 
@@ -178,10 +179,10 @@ class Usage(Frozen):
 class Timings(Frozen):
     """The time spent in each phase."""
 
-    queue_seconds: float = 0.0
-    start_seconds: float = 0.0
-    run_seconds: float = 0.0
-    collect_seconds: float = 0.0
+    queue_seconds: Seconds = 0.0
+    start_seconds: Seconds = 0.0
+    run_seconds: Seconds = 0.0
+    collect_seconds: Seconds = 0.0
 
 
 class Compile(Frozen):

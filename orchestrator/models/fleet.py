@@ -22,7 +22,7 @@ class EnvironmentOffer(Frozen):
 
 
 class WorkerStatus(Frozen):
-    """One heartbeat. ``heartbeat_age_seconds`` is filled in by the reader.
+    """One heartbeat. ``heartbeat_age_seconds`` and ``version`` are filled in by the reader.
 
     ``attribution`` is the source of the kernel's denials: ``audit``, ``kernel log``, or ``reduced`` if the worker can
     read neither and must infer denials.
@@ -52,6 +52,11 @@ class WorkerStatus(Frozen):
         exclude_if=lambda lacking: not lacking,  # so that older APIs read the status
     )
     heartbeat_age_seconds: float = 0.0
+    version: str = Field(
+        "",
+        description="The worker's version of Mayfly; absent for versions before 0.2.",
+        exclude_if=lambda version: not version,
+    )
 
 
 class SwitchChange(Frozen):

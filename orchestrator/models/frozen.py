@@ -1,8 +1,13 @@
-"""The base of every model: immutable, without unknown fields."""
+"""The base of every model: immutable, without unknown fields; and the type of measured times."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+
+# To the microsecond in JSON: further digits would take memory of Redis for as long as the execution is stored.
+Seconds = Annotated[float, PlainSerializer(lambda seconds: round(seconds, 6), return_type=float, when_used="json")]
 
 
 class Frozen(BaseModel):

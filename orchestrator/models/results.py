@@ -1,8 +1,11 @@
-"""The results of an execution: values that its program named, the value of a cell's last expression, open figures."""
+"""The results of an execution: values that its program named, the value of a cell's last expression, open figures; and
+the contents of its files.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import IO, Any, Literal, Protocol
 
 from pydantic import Field
 
@@ -33,3 +36,19 @@ class ResultBundle(Frozen):
         " text/plain is always present."
     )
     omitted: tuple[OmittedResult, ...] = ()
+
+
+class Content(Protocol):
+    """A stored content, which can be read until it is closed, also if it is deleted meanwhile.
+
+    ``file`` is the open file, if the content lies on this host.
+    """
+
+    size: int
+    file: IO[bytes] | None
+
+    def chunks(self, begin: int, end: int) -> Iterator[bytes]:
+        """The bytes of a range. Raises :class:`BlobsUnavailable`."""
+
+    def close(self) -> None:
+        """Release it. Idempotent."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from contextlib import closing
 from typing import NamedTuple
 
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import BlobsUnavailable, PolicyUnavailable, PolicyViolation
 from orchestrator.models import Finding, PolicyMode, PolicyReport, Specification, StoredFile
+from orchestrator.models.results import Content
 from orchestrator.policy.inspector import MAX_SOURCE_BYTES, Inspector
 from orchestrator.policy.rules import MESSAGES, OWN
 from orchestrator.policy.syntax import MAX_FINDINGS, Inspection, uninspected
@@ -69,11 +70,11 @@ class StaticPolicy:
         return self._default
 
     def check(
-        self, specification: Specification, has_code: bool, blob_path: Callable[[str], Path | None]
+        self, specification: Specification, has_code: bool, open_blob: Callable[[str], Content | None]
     ) -> PolicyReport | None:
         """The findings in a submission, ``None`` in mode ``off``.
 
-        ``has_code``: its first file is the field ``code``. ``blob_path`` returns a blob's path. In mode ``enforce``
+        ``has_code``: its first file is the field ``code``. ``open_blob`` opens a blob. In mode ``enforce``
         raises :class:`PolicyViolation` and :class:`PolicyUnavailable`.
         """
         environment = self._environments[specification.environment]
@@ -82,7 +83,7 @@ class StaticPolicy:
             return None
         sources = list(_sources(specification, has_code))
         try:
-            contents = (_content(source.file, blob_path) for source in sources)
+            contents = (_content(source.file, open_blob) for source in sources)
             inspections = self._inspector.inspect(specification.tenant, contents)
         except PolicyUnavailable as error:
             if mode == "enforce":
@@ -121,13 +122,14 @@ def _sources(specification: Specification, has_code: bool) -> Iterable[Source]:
             yield Source(file, "code" if number < 0 else f"files.{number}.{'blob' if file.blob else 'content'}")
 
 
-def _content(file: StoredFile, blob_path: Callable[[str], Path | None]) -> bytes:
+def _content(file: StoredFile, open_blob: Callable[[str], Content | None]) -> bytes:
     """A file's bytes, up to one more than the inspected size."""
     if file.content is None:
-        path = blob_path(file.blob or "")
         try:
-            with (path or Path()).open("rb") as blob:
-                return blob.read(MAX_SOURCE_BYTES + 1)
+            if (blob := open_blob(file.blob or "")) is None:
+                raise FileNotFoundError
+            with closing(blob):
+                return b"".join(blob.chunks(0, min(blob.size, MAX_SOURCE_BYTES + 1)))
         except OSError as error:
             raise BlobsUnavailable("An input's blob cannot be read; nothing was accepted.") from error
     if file.encoding == "base64":

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from functools import partial
 from urllib.parse import quote
 
 from orchestrator.characters import character_at
@@ -12,7 +12,7 @@ from orchestrator.errors import NotFound
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import authorize, reach
 from orchestrator.models import Artifact, CloudEvent, Execution
-from orchestrator.models.results import ResultBundle
+from orchestrator.models.results import Content, ResultBundle
 from orchestrator.models.stream import Entry
 from orchestrator.queries.events import SecurityQuery, of_execution
 from orchestrator.queries.following import Follower
@@ -94,13 +94,18 @@ class Results:
         found = self._store.records.get(id, principal.tenant).artifacts
         return [with_url(id, artifact) for artifact in found]
 
-    def artifact(self, principal: Principal, id: str, path: str) -> tuple[Artifact, Path]:
-        """An artifact and the path of its bytes. Raises :class:`NotFound`."""
+    def artifact(self, principal: Principal, id: str, path: str) -> tuple[Artifact, Callable[[], Content]]:
+        """An artifact, and a function that opens its bytes. Both raise :class:`NotFound`."""
         execution = self._store.records.get(id, principal.tenant)
         for artifact in execution.artifacts:
             if artifact.path == path:
-                return artifact, self._store.blobs.artifact_path(id, execution.attempt, artifact.sha256)
+                return artifact, partial(self._opened, id, execution.attempt, artifact)
         raise NotFound(f"Execution {id!r} has no artifact {path!r}.")
+
+    def _opened(self, id: str, attempt: int, artifact: Artifact) -> Content:
+        if (content := self._store.own_blobs.open_artifact(id, attempt, artifact.sha256)) is None:
+            raise NotFound(f"The bytes of artifact {artifact.path!r} are gone.")
+        return content
 
     def events(self, principal: Principal, id: str) -> list[CloudEvent]:
         """State changes and security events, oldest first."""

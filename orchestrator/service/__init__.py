@@ -215,7 +215,7 @@ class Service:
 
     def blob_writer(self, tenant: str) -> BlobWriter:
         """A blob that is written piece by piece. Raises :class:`BlobsUnavailable` and :class:`BlobsFull`."""
-        return self._store.blobs.writer(tenant)
+        return self._store.own_blobs.writer(tenant)
 
     def delete(self, principal: Principal, id: str) -> None:
         """Remove a finished execution with output and artifacts. Raises :class:`StillRunning`, :class:`NotFound`."""
@@ -229,7 +229,7 @@ class Service:
         tenant = specification.tenant
         try:
             return self.policy.check(
-                specification, submission.code is not None, lambda blob: self._store.blobs.path(tenant, blob)
+                specification, submission.code is not None, lambda blob: self._store.own_blobs.open(tenant, blob)
             )
         except PolicyViolation as refused:
             findings, omitted = few_findings(refused.report)
@@ -244,7 +244,7 @@ class Service:
         if file.content is None or len(file.content) <= INLINE_FILE_BYTES:
             return file
         content = base64.b64decode(file.content) if file.encoding == "base64" else file.content.encode()
-        reference, _ = self._store.blobs.put(tenant, [content])
+        reference, _ = self._store.own_blobs.put(tenant, [content])
         return file.model_copy(update={"content": None, "encoding": "utf-8", "blob": reference})
 
     def _stdin_outside(self, tenant: str, stdin: str | Stdin) -> str | Stdin:
@@ -260,11 +260,12 @@ class Service:
         for field, blob in [*blobs, ("stdin.blob", submission.stdin.blob)]:
             if blob is None:
                 continue
-            path = self._store.blobs.path(tenant, blob)
-            if path is None:
+            found = self._store.own_blobs.open(tenant, blob)
+            if found is None:
                 message = "there is no such blob; upload it with PUT /api/v1/blobs first"
                 raise ValidationFailed([(field, message)], "unknown_blob")
-            total += path.stat().st_size
+            total += found.size
+            found.close()
         most = self.settings.input_bytes
         if total > most:
             message = f"inputs and stdin have {total} bytes together, at most {most} are taken"

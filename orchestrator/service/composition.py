@@ -35,6 +35,7 @@ from orchestrator.service.security_reports import SecurityReports
 from orchestrator.service.tool_calls import ToolCalls
 from orchestrator.service.tool_results import ToolResults
 from orchestrator.service.tool_servers import ToolServers
+from orchestrator.service.transfers import Transfers
 from orchestrator.service.users import Logins, UserCases
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
@@ -53,6 +54,7 @@ class UseCases:
     tool_results: ToolResults
     tool_servers: ToolServers
     tool_calls: ToolCalls
+    transfers: Transfers
     api_keys: ApiKeys
     keys: KeyCases
     tenants: TenantCases
@@ -90,12 +92,15 @@ def open_use_cases(settings: Settings) -> UseCases:
     return UseCases(
         service=service,
         results=results,
-        operation=Operation(store, audit.writer, check_confinement("api", settings.expect_confinement)),
+        operation=Operation(
+            store, audit.writer, settings.state_dir, check_confinement("api", settings.expect_confinement)
+        ),
         agent_calls=AgentCalls(store, service),
         reports=SecurityReports(store.security, audit),
         tool_results=ToolResults(store, settings),
         tool_servers=ToolServers(store.tools, settings.secret(), audit.writer),
         tool_calls=ToolCalls(store, settings),
+        transfers=Transfers(store, settings),
         api_keys=api_keys,
         keys=keys,
         tenants=tenants,

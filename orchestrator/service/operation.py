@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator import queue
 from orchestrator.audit import Writer
 from orchestrator.errors import MayflyError, NotFound
+from orchestrator.host.supervision import read_report, remarks
 from orchestrator.identity import Principal
 from orchestrator.models.fleet import WorkerStatus
 from orchestrator.store import Store, keys
@@ -27,16 +29,20 @@ class Readiness(NamedTuple):
 class Operation:
     """Reads the state of the installation, over one store. Thread-safe."""
 
-    def __init__(self, store: Store, audit: Writer, lacking: tuple[str, ...] = ()) -> None:
-        self._store, self._audit, self._lacking = store, audit, lacking
+    def __init__(self, store: Store, audit: Writer, state_dir: Path, lacking: tuple[str, ...] = ()) -> None:
+        """``state_dir`` has the report of the supervisor of `mayfly up`, where there is one."""
+        self._store, self._audit, self._state_dir, self._lacking = store, audit, state_dir, lacking
 
     def workers(self) -> list[WorkerStatus]:
         """Every live worker."""
         return self._store.fleet.alive()
 
-    def drain(self, principal: Principal, id: str) -> None:
-        """Drain a worker: it finishes its executions and takes no more. Raises :class:`NotFound`."""
-        if not self._store.fleet.drain(id, self._audit.entry(principal, "fleet.drain", f"worker/{id}")):
+    def drain(self, principal: Principal, id: str, *, undo: bool = False) -> None:
+        """Drain a worker, or end its drain: a draining worker finishes its executions, takes no more and removes its
+        warm containers. Raises :class:`NotFound`.
+        """
+        action = "fleet.undrain" if undo else "fleet.drain"
+        if not self._store.fleet.drain(id, self._audit.entry(principal, action, f"worker/{id}"), undo=undo):
             raise NotFound(f"There is no live worker {id!r}.")
 
     def depths(self) -> dict[str, int]:
@@ -52,6 +58,8 @@ class Operation:
         checks: dict[str, str] = {}
         details: dict[str, str] = {}
         unconfined = {"api": self._lacking} if self._lacking else {}
+        if restarts := remarks(read_report(self._state_dir)):
+            details["restarts"] = restarts
         try:
             self._store.redis.ping()
             checks["redis"] = "ok"
@@ -68,7 +76,7 @@ class Operation:
             if reduced := [worker.id for worker in alive if worker.attribution == "reduced"]:
                 details["attribution"] = f"reduced, the kernel's audit records cannot be read on: {', '.join(reduced)}"
             unconfined |= {worker.id: worker.lacking for worker in alive if worker.lacking}
-            self._store.blobs.check_writable()
+            self._store.own_blobs.check_writable()
             checks["blobs"] = "ok"
         except MayflyError as error:
             checks[error.code] = error.message

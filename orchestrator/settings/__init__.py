@@ -23,7 +23,7 @@ __all__ = ["PACKAGE_ROOT", "PREFIX", "Settings", "create_secret_file", "inherite
 class Settings(BrokerSettings, WorkerSettings, ApiSettings):
     """Every setting, with its default and meaning."""
 
-    metrics_host: str = Field("127.0.0.1", description="Address of the worker's and the broker's metrics listeners.")
+    metrics_host: str = Field("127.0.0.1", description="Address of the listeners for metrics.")
     metrics_port: int = Field(9101, ge=0, le=65535, description="Port of the worker's metrics; 0 picks a free one.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe line logged.")
 

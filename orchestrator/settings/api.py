@@ -17,6 +17,13 @@ class ApiSettings(SharedSettings):
 
     api_host: str = Field("127.0.0.1", description="Address the API listens on.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port the API listens on.")
+    api_metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="Port of a listener with the API's metrics alone, without keys, on `metrics_host`; 0: none, and "
+        "`GET /metrics` serves them.",
+    )
     body_bytes: int = Field(32 * 2**20, gt=0, description="Largest request body.")
     connections: int = Field(4096, gt=0, description="Connections one API process keeps open; beyond that 503.")
     address_connections: int = Field(

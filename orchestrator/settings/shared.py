@@ -52,6 +52,11 @@ class SharedSettings(BaseSettings):
     issuers: list[Issuer] = Field([], description="OIDC issuers of access tokens (JSON list, `docs/login.md`).")
     issuers_file: Path | None = Field(None, description="TOML file with further issuers, as `[[issuer]]` tables.")
     blob_dir: Path | None = Field(None, description="Uploaded blobs and artifacts; shared by API and workers.")
+    blobs_url: str = Field(
+        "",
+        description="Where blobs and artifacts lie instead: `s3://bucket/prefix`, for API and workers, or for a worker "
+        "without the directory the API's `https://` URL (`docs/operations/hosts.md`).",
+    )
     images_dir: Path | None = Field(None, description="Sandbox images as the image builder wrote them.")
     sandbox_dir: Path | None = Field(
         None,

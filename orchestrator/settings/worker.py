@@ -47,6 +47,12 @@ class WorkerSettings(SharedSettings):
         description="Least free space where blobs, inputs and containers lie: with less a worker takes no executions, "
         "and uploads are refused.",
     )
+    worker_token_file: Path | None = Field(
+        None, description="File with the API key, of the scope `worker`, for an API in `MAYFLY_BLOBS_URL`."
+    )
+    blobs_ca_file: Path | None = Field(
+        None, description="File with the certificate authorities that API is verified with; unset: the system's."
+    )
     driver: Literal["docker", "oci"] = Field(
         "docker", description="How the worker makes containers: through Docker Engine, or with an OCI runtime directly."
     )
@@ -96,6 +102,12 @@ class WorkerSettings(SharedSettings):
     def worker_engine_url(self) -> str:
         """The address at which a worker reaches the engine."""
         return f"unix://{self.engine_proxy_path}" if self.uses_engine_proxy else self.docker_url
+
+    def worker_token(self) -> str:
+        """The API key of a worker. Raises ``ValueError`` without the setting, ``OSError`` without the file."""
+        if self.worker_token_file is None:
+            raise ValueError("MAYFLY_BLOBS_URL names an API: set MAYFLY_WORKER_TOKEN_FILE, too")
+        return self.worker_token_file.read_text(encoding="ascii").strip()
 
     def runtime_names(self) -> dict[Isolation, tuple[str, ...]]:
         """The possible runtimes of each isolation, the preferred first."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from orchestrator.settings import Settings
 from orchestrator.store.connection import connect
-from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.content import open_blobs
+from orchestrator.store.content.blobs import Blobs, OwnBlobs
 from orchestrator.store.content.stdin import StreamedStdin
 from orchestrator.store.executions.agent_calls import AgentCalls
 from orchestrator.store.executions.records import Records
@@ -47,6 +48,13 @@ class Store:
     schema: Schema
     switches: Switches
 
+    @property
+    def own_blobs(self) -> OwnBlobs:
+        """The contents with uploads and deletion. Raises ``ValueError`` if this process has a worker's part alone."""
+        if not isinstance(self.blobs, OwnBlobs):
+            raise ValueError("MAYFLY_BLOBS_URL names an API: that is for workers; an API has a directory or a bucket")
+        return self.blobs
+
     def now(self) -> float:
         """Redis's clock, shared by all hosts: seconds since the epoch."""
         seconds, microseconds = self.redis.time()
@@ -55,7 +63,7 @@ class Store:
     def delete_files(self, id: str) -> None:
         """Remove the files of an execution whose record was removed; during a backup the janitor removes them later."""
         if not self.deletions.are_paused():
-            self.blobs.delete_artifacts(id)
+            self.own_blobs.delete_artifacts(id)
             self.records.deleted(id)
 
 
@@ -63,7 +71,7 @@ def open_store(settings: Settings) -> Store:
     """Build the store; nothing is sent to Redis yet."""
     connection = connect(settings.effective_redis_url, settings.redis_timeout_seconds)
     bounds = LogBounds(settings.security_events, settings.security_seconds)
-    blobs = Blobs(settings.blobs_path, settings.disk_free_bytes)
+    blobs = open_blobs(settings)
     steps = Steps(connection, bounds, settings.retention_seconds, settings.redis_share)
     calls_per_day = CallsPerDay(settings.tenant_quotas.tool_calls_per_day, settings.key_quotas.tool_calls_per_day)
     return Store(

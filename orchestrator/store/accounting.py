@@ -6,7 +6,8 @@ from orchestrator.models import Result
 
 # The memory of a tenant's executions in Redis, in bytes: ``bytes`` in ``mayfly:tenant:…:room``, and of each in
 # ``bytes`` of its record. ``most`` is how much the tenant may have, as of its last submission, if there is a bound.
-RECORD_BYTES = 5 * 1024  # of keys, indexes and states; 4 KB is the least of a stream
+RECORD_BYTES = 5 * 1024  # of keys, indexes and states; 4 KB is the least of a stream that grows
+SPARE_BYTES = 3 * 1024  # of these, freed at the end (``shrink.lua``)
 ENTRY_BYTES = 32  # of an entry of a stream
 IDEMPOTENCY_BYTES = 1024  # of an Idempotency-Key, which stays when its execution is deleted
 # The memory that an accepted execution takes at most from its claim to its end, beside output: 2 KiB and its result.

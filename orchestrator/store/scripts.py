@@ -56,6 +56,7 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "MOST_RECOUNTED": accounting.MOST_RECOUNTED,
     "MOST_USAGE_SERIES": accounting.MOST_USAGE_SERIES,
     "SETTLED_SECONDS": SETTLED_SECONDS,
+    "SPARE_BYTES": accounting.SPARE_BYTES,
     "UNDECLARED": UNDECLARED,
     "USAGE": accounting.USAGE,
     "USAGE_SECONDS": accounting.USAGE_SECONDS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,7 +23,7 @@ from orchestrator.tool_environments import (
     load_tool_environment,
 )
 from sandbox_image import image, registry, rootfs, sbom
-from sandbox_image.debian import BuildError, Source, kept, links_of, packages_only, python_version
+from sandbox_image.debian import BuildError, Source, kept, links_of, packages_only, python_version, unpack
 from sandbox_image.tool_servers import node_modules, wheels
 
 HERE = Path(__file__).resolve().parent
@@ -40,8 +41,9 @@ def inputs_hash(declaration: Path, environment: ToolEnvironment, source: Source)
     return digest.hexdigest()
 
 
-def build(declaration: Path, source: Source, output: Path, force: bool = False) -> ToolServerImage:
-    """Build one image below ``output``, unless it exists already; the content of its NAME.json.
+def build(declaration: Path, source: Source, output: Path, shared: Path, force: bool = False) -> ToolServerImage:
+    """Build one image below ``output``, unless it exists already; the content of its NAME.json. Images of one run with
+    the same packages of Debian have these unpacked once, into the directory ``shared``.
 
     Raises :class:`BuildError` (also for packages that cannot be fetched), :class:`registry.RegistryError`, or
     :class:`rootfs.RootError`.
@@ -53,12 +55,20 @@ def build(declaration: Path, source: Source, output: Path, force: bool = False) 
         name=environment.name,
         version=environment.version,
         inputs_hash=inputs_hash(declaration, environment, source),
-        unpacked=packages_only(environment.name, environment.packages),
+        unpack=partial(_unpack_once, environment.packages, source, shared),
         config=config(environment),
         make_root=partial(make_root, environment, declaration, source),
         more={"description": environment.description, "limits": environment.limits.model_dump(mode="json")},
     )
     return ToolServerImage.model_validate(image.build(recipe, source, output / TOOL_SERVER_IMAGES, force))
+
+
+def _unpack_once(packages: tuple[str, ...], source: Source, shared: Path, scratch: Path) -> Path:
+    """The tar of the unpacked packages, which another image of this run may have made."""
+    made = shared / hashlib.sha256(repr((packages, source)).encode()).hexdigest()
+    if not made.exists():
+        shutil.move(unpack(packages_only("tool-server", packages), source, scratch), made)
+    return made
 
 
 def config(environment: ToolEnvironment) -> dict[str, object]:

@@ -89,24 +89,13 @@ def node_clients() -> NodeClients:
 
 def python_clients() -> Path:
     """The directory of the programs from PyPI; installed, if they are not."""
-
-    def install(directory: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=SECONDS)
-        words = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCKS / "fuzzers.lock")]
-        subprocess.run([directory / "bin" / "python", "-m", "pip", *words], check=True, timeout=SECONDS)
-
-    return _installed("pypi", "fuzzers.lock", install) / "bin"
+    return _python("pypi", "fuzzers.lock") / "bin"
 
 
 def adapter_python() -> Path:
     """The Python of an environment with what the adapters in ``deploy/integrations`` are for; it has no Mayfly."""
 
-    def install(directory: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=SECONDS)
-        words = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCKS / "adapters.lock")]
-        subprocess.run([directory / "bin" / "python", "-m", "pip", *words], check=True, timeout=SECONDS)
-
-    return _installed("adapters", "adapters.lock", install) / "bin" / "python"
+    return _python("adapters", "adapters.lock") / "bin" / "python"
 
 
 def codemode() -> tuple[Path, Path]:
@@ -139,24 +128,28 @@ def issuer_program() -> list[str]:
 def canaille_program() -> list[str]:
     """The command of the OIDC issuer from PyPI, without its configuration; its environment has no Mayfly."""
 
-    def install(directory: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=SECONDS)
-        words = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCKS / "canaille/requirements.lock")]
-        subprocess.run([directory / "bin" / "python", "-m", "pip", *words], check=True, timeout=SECONDS)
-
-    python = _installed("canaille", "canaille/requirements.lock", install) / "bin" / "python"
+    python = _python("canaille", "canaille/requirements.lock") / "bin" / "python"
     return [str(python), str(LOCKS / "canaille" / "issuer.py")]
 
 
 def s3_server() -> list[str]:
     """The command of a server that speaks S3's protocol; its environment has no Mayfly."""
 
-    def install(directory: Path) -> None:
-        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=SECONDS)
-        words = ["install", "--quiet", "--require-hashes", "--requirement", str(LOCKS / "moto/requirements.lock")]
-        subprocess.run([directory / "bin" / "python", "-m", "pip", *words], check=True, timeout=SECONDS)
+    return [str(_python("moto", "moto/requirements.lock") / "bin" / "moto_server")]
 
-    return [str(_installed("moto", "moto/requirements.lock", install) / "bin" / "moto_server")]
+
+def _python(name: str, lock: str) -> Path:
+    """The directory of a virtual environment by that lock file, which is whole. It has no pip and no byte code, which
+    would take most of the time.
+    """
+
+    def install(directory: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True, timeout=SECONDS)
+        words = ["--quiet", "--no-deps", "--no-compile", "--require-hashes", "--requirement", str(LOCKS / lock)]
+        pip = [sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python")]
+        subprocess.run([*pip, "install", *words], check=True, timeout=SECONDS)
+
+    return _installed(name, lock, install)
 
 
 def _installed(name: str, lock: str, install: Callable[[Path], None]) -> Path:

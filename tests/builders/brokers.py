@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,12 @@ class Brokers:
 
     def status(self, port: int, path: str) -> int:
         try:
-            return httpx2.get(f"http://127.0.0.1:{port}{path}").status_code
+            return httpx2.get(f"http://127.0.0.1:{port}{path}", timeout=60).status_code
         except httpx2.TransportError:
             return 0
 
     def metrics(self, index: int = 0) -> dict[str, float]:
-        text = httpx2.get(f"http://127.0.0.1:{self.ports[index]}/metrics").text
+        text = httpx2.get(f"http://127.0.0.1:{self.ports[index]}/metrics", timeout=60).text
         lines = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in lines}
 
@@ -150,13 +151,13 @@ class Brokers:
         return self.ledger.read_text().splitlines().count(f"{tool} {mark}")
 
     def stop(self) -> None:
-        for broker in self.brokers:
-            broker.stop()
-        for server in self.servers:
-            server.stop()
-        self.replies.stop()
-        self.store.redis.close()
-        shutil.rmtree(self.ledger.parent)
+        """End everything, also after a failure."""
+        with ExitStack() as ends:
+            ends.callback(shutil.rmtree, self.ledger.parent)
+            ends.callback(self.store.redis.close)
+            ends.callback(self.replies.stop)
+            for process in reversed((*self.brokers, *self.servers)):
+                ends.callback(process.stop)
 
     def logs(self) -> str:
         return "\n".join(path.read_text(errors="replace")[-4000:] for path in sorted(self.directory.glob("*.log")))

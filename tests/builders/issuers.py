@@ -78,6 +78,7 @@ class RealIssuer:
             f"{self.url}/token",
             data={"grant_type": grant, **more},
             auth=(client, f"secret-of-{client}"),
+            timeout=60,
         )
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()

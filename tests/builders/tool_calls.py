@@ -36,9 +36,9 @@ def declare(store: Store, *names: str, tenant: str = "t") -> None:
 
 
 def serving(store: Store, broker: str = "b", *names: str) -> None:
-    """Declare servers (``files``) and let a broker serve its share of them."""
+    """Declare servers (``files``) and let a broker serve its share of them, for longer than a test lasts."""
     declare(store, *(names or ("files",)))
-    store.tools.brokers.heartbeat(broker)
+    store.tools.brokers.heartbeat(broker, lease_seconds=600)
 
 
 def taken(store: Store, broker: str = "b", upstream: Upstream = SERVER, room: int = 100) -> list[TakenCall]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,17 @@ from tests.chaos.installations.installation import Installation
 @pytest.fixture
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Installation]]:
     """Makes installations; settings are keyword arguments."""
-    made: list[Installation] = []
+    numbers = count()
 
     def make(driver: str = "none", **settings: Any) -> Installation:
         if driver != "none":
             request.getfixturevalue("images")
             request.getfixturevalue("need_runtime")("crun" if driver == "oci" else "runc", driver)
-        directory = tmp_path / f"installation-{len(made)}"
+        directory = tmp_path / f"installation-{next(numbers)}"
         directory.mkdir()
-        made.append(Installation(directory, driver, **settings))
-        return made[-1]
+        made = Installation(directory, driver, **settings)
+        ends.callback(made.stop)
+        return made
 
-    yield make
-    for one in made:
-        one.stop()
+    with ExitStack() as ends:
+        yield make

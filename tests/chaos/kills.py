@@ -38,5 +38,5 @@ def kill_at_every_step(stack: Installation, times: int, seed: int) -> Report:
         5 * len(steps) + PATIENCE_SECONDS,
     )
     load.stop()
-    found = load.refused + stack.check(load.accepted, 60)
+    found = load.refused + stack.check(load.accepted)
     return Report(len(load.accepted), crew.deaths(), load.again, found)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -124,7 +125,8 @@ class Mixture:
         assert self._stack.engine is not None
         self._stack.engine.kill(everything=True)
         for agent in agents(self._stack.first_uid):
-            agent.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended with the engine
+                agent.kill()
         time.sleep(2 * step.how)
         self._stack.engine.start()
 
@@ -201,7 +203,7 @@ def mix(stack: Installation, seconds: float, seed: int) -> Report:
             mixture.inject(step)
         crew.spare()
         load.stop()
-        found = load.refused + stack.check(load.accepted, 60)
+        found = load.refused + stack.check(load.accepted)
         faults = mixture.done + Counter({f"worker killed: {step}": count for step, count in crew.deaths().items()})
         return Report(len(load.accepted), faults, load.again, found)
     finally:

@@ -7,10 +7,11 @@ worker and the API are not killed, since their resources are watched all the tim
 
 from __future__ import annotations
 
+import os
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import takewhile
@@ -100,7 +101,7 @@ def soak(stack: Installation, seconds: float, seed: int, trial_seconds: float = 
             "every execution expires",
             3 * RETENTION_SECONDS,
         )
-        found += load.refused + stack.check([], 60, all_kept=False)
+        found += load.refused + stack.check([], all_kept=False)
         return Soaked(Report(load.forgotten, mixture.done, load.again, found), capacity, looks)
     finally:
         mixture.close()
@@ -109,11 +110,12 @@ def soak(stack: Installation, seconds: float, seed: int, trial_seconds: float = 
 
 
 def _capacity(stack: Installation, seconds: float, seed: int) -> float:
-    """Executions a second when each client submits again at each end."""
+    """Executions a second when each client submits again at each end: for so many seconds, and one for each client."""
     load = Load(stack, CLIENTS, seed, judge=lambda _: None)
     eventually(lambda: load.reported, "the first execution has ended", 120)
     began, before = time.monotonic(), load.forgotten
     time.sleep(seconds)
+    eventually(lambda: load.forgotten - before >= CLIENTS, "there is a rate", 120)
     rate = (load.forgotten - before) / (time.monotonic() - began)
     load.stop()
     return rate
@@ -161,14 +163,20 @@ class Watch:
             redis_bytes=stats["total.allocated"] - remembered_bytes - tables,
             host_cgroups=sum(1 for _ in Path("/sys/fs/cgroup").glob("*/mayfly/*")),
             leased_uids=sum(1 for _ in (self._state / "sandboxes").iterdir()),
-            disk_bytes=sum(map(_size, (self._state / "blobs").rglob("*"))),
+            disk_bytes=sum(map(_size, _below(self._state / "blobs"))),
         )
 
 
-def _size(path: Path) -> int:
+def _below(directory: Path) -> Iterator[str]:
+    """The files and directories below a directory from which others are removed meanwhile."""
+    for path, directories, files in os.walk(directory):
+        yield from (os.path.join(path, name) for name in (*directories, *files))
+
+
+def _size(path: str) -> int:
     """The bytes that a file or directory takes on the disk; 0 once it is gone."""
     with suppress(FileNotFoundError):
-        return 512 * path.stat().st_blocks
+        return 512 * os.stat(path).st_blocks
     return 0
 
 

@@ -68,7 +68,7 @@ GROUPS = {
         "base64 binascii context csv hashlib hmac json secrets struct traceback urllib urlparse zoneinfo",
         1000, "standard",
     ),
-    # Pure computation, of which no wall and no limit changes anything.
+    # Pure computation, of which no wall and no limit changes anything; numpy-core and pandas-core are that, too.
     "python-computation": _python(
         "array calendar cmath collections copy fractions heapq itertools math memoryview pickle re textwrap "
         "unicodedata weakref",
@@ -94,9 +94,9 @@ GROUPS = {
         "numpy/core/tests/test_memmap.py numpy/fft numpy/lib/tests/test_io.py", 300, "standard", "hardened"
     ),
     "numpy-core": _data(
-        "numpy/core/tests/test_numeric.py numpy/linalg numpy/random/tests/test_generator_mt19937.py", 1000, "standard"
+        "numpy/core/tests/test_numeric.py numpy/linalg numpy/random/tests/test_generator_mt19937.py", 1000
     ),
     "pandas-files": _data("pandas/tests/io/test_common.py pandas/tests/io/test_pickle.py", 100, "standard", "hardened"),
-    "pandas-core": _data("pandas/tests/series/methods pandas/tests/reshape/merge", 1000, "standard"),
+    "pandas-core": _data("pandas/tests/series/methods pandas/tests/reshape/merge", 1000),
     "node": Group("node", (), 38),
 }  # fmt: skip

@@ -18,7 +18,7 @@ from orchestrator.models import Isolation, Limits, Result, Timings
 from orchestrator.models.results import ResultBundle
 from orchestrator.models.security import SecurityEvent
 from orchestrator.states import Reason, classify
-from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.content.directory import DirectoryBlobs
 from orchestrator.store.executions.records import Claim
 from orchestrator.store.security import MAX_EVENT_BYTES, encoded, written_form
 from orchestrator.store.steps import NewEntry
@@ -89,7 +89,7 @@ def _frames(decoder: Decoder, chunks: list[bytes]) -> tuple[list[Frame], bool]:
 def fuzz_artifacts(data: bytes) -> None:
     """Files, data and rejections in any order: bounds hold, digests are right, no name is followed."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory, only_below(Path(directory, "blobs")):
-        sink = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
+        sink = ArtifactSink(DirectoryBlobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         for number, payload in pieces.split(data):
             payload = pieces.chosen(payload) if number & CHOSEN else payload
             try:
@@ -273,7 +273,8 @@ def fuzz_session(data: bytes) -> None:
     with tempfile.TemporaryDirectory(dir=SCRATCH) as directory, only_below(Path(directory, "blobs")):
         kept, incidents = Kept(), Incidents()
         output = OutputSink(kept, Claim("execution", 1, b"", ""), OUTPUT_BYTES)  # type: ignore[arg-type]
-        artifacts = ArtifactSink(Blobs(Path(directory, "blobs")), "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
+        blobs = DirectoryBlobs(Path(directory, "blobs"))
+        artifacts = ArtifactSink(blobs, "execution", 1, ARTIFACT_BYTES, ARTIFACT_FILES)
         results = ResultSink(RESULT_BYTES, RESULT_COUNT)
         leased, sandbox = lease(isolation, frames_of(data))
         stdin = Whole(b"x" * 200_000) if kind & 4 else None

@@ -20,7 +20,7 @@ from typing import Any
 
 import docker
 
-from tests.harness import Stack, eventually
+from tests.harness import UIDS, Stack, eventually
 
 SYSCTLS = (
     "kernel/hostname", "kernel/domainname", "kernel/core_pattern", "kernel/modprobe", "kernel/randomize_va_space",
@@ -57,7 +57,7 @@ class Watched:
         """``uids_each``: how many uids a container leases."""
         self.stack, self._pool, self._uids_each = stack, pool, uids_each
         first = int(stack.env["MAYFLY_UID_FIRST"])
-        self._uids = range(first, first + 50_000)
+        self._uids = range(first, first + UIDS)
         self._state = Path(stack.env["MAYFLY_STATE_DIR"])
         self._engine = docker.APIClient()
         self._since = time.time() - 1

@@ -22,7 +22,7 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, Limits
 from orchestrator.settings import Settings
-from tests.harness import ROOT, Way, share_unpacked
+from tests.harness import ROOT, Way, free_uids, share_unpacked
 from worker.agent.frames import FromAgent, ToAgent, encode
 from worker.counters import Ended
 from worker.drivers.base import Driver
@@ -123,7 +123,7 @@ class Bench:
         )
         share_unpacked(self.settings.oci_path)
         self.driver: Any = driver_of(self.settings, WORKER)
-        self._host_dirs = HostDirs(directory / "sandboxes", WORKER, 100_000 + secrets.randbelow(10**9), 1000)
+        self._host_dirs = HostDirs(directory / "sandboxes", WORKER, free_uids(), 1000)
         self.launcher = Launcher(self.driver, self._host_dirs, ENVIRONMENTS, WORKER)
 
     @contextmanager

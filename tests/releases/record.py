@@ -5,17 +5,14 @@ Run once for each release, on the commit that gets its tag (CONTRIBUTING.md); th
 
 from __future__ import annotations
 
-import os
-import signal
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from orchestrator.cli.commands.local.processes import start_time
 from tests.builders.processes.installed import Installation, installed
-from tests.harness import IMAGES, bearer, eventually
+from tests.harness import IMAGES, bearer
 from tests.releases.recorded import KEPT, RELEASES, Recorded, read
 
 API = "/api/v1"
@@ -75,9 +72,7 @@ def _use(made: Installation) -> Recorded:
             answers[caller] = read(url, secret, [path for execution in ended for path in _paths(execution)])
         client.headers.update(bearer(key))
         answers["admin"] |= read(url, key, [API + path for path in ADMINISTRATION])
-        worker = made.pids()["worker"]
-        os.kill(worker, signal.SIGKILL)  # so that executions stay queued
-        eventually(lambda: start_time(worker) is None, "the worker has ended")
+        made.kill("worker")  # so that executions stay queued
         queued = {}
         for n in range(3):
             text = f"print('queued {n}')"

@@ -8,8 +8,10 @@ fills the memory of its own sandbox, up to the bound of all inputs, and there ar
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Protocol
 
@@ -44,7 +46,7 @@ class Source(Protocol):
 class Whole:
     """A complete standard input."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap) -> None:
         self._data = data
 
     def read(self, offset: int, taken: int, most: int) -> Piece | None:
@@ -68,21 +70,24 @@ class Streamed:
             return Piece(b"", last=False)
 
 
-def source_of(store: Store, claim: Claim, specification: Specification) -> Source | None:
+def source_of(store: Store, claim: Claim, specification: Specification, directory: Path) -> Source | None:
     """The source of an execution's standard input while it runs; ``None`` if the START request contains all of it.
 
-    Raises :class:`PlatformError` if its blob is gone or cannot be read.
+    ``directory``: on this host, out of the sandbox's sight, for a blob. Raises :class:`PlatformError` if the blob is
+    gone or cannot be read.
     """
     stdin = specification.stdin
     if isinstance(stdin, str) or (stdin.blob is None and not stdin.stream):
         return None
     if stdin.blob is None:
         return Streamed(store, claim)
-    path: Path | None = store.blobs.path(specification.tenant, stdin.blob)
-    if path is None:
-        raise PlatformError("The blob of the standard input was deleted.")
+    path = directory / "stdin"
     try:
-        return Whole(path.read_bytes())
+        if not store.blobs.fetch(specification.tenant, stdin.blob, path):
+            raise PlatformError("The blob of the standard input was deleted.")
+        with path.open("rb") as file:
+            path.unlink()
+            return Whole(mmap(file.fileno(), 0, access=ACCESS_READ) if os.fstat(file.fileno()).st_size else b"")
     except OSError as error:
         raise PlatformError(f"The blob of the standard input cannot be read: {error.strerror}.") from error
 

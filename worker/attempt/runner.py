@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import structlog
 
@@ -221,7 +222,7 @@ class Runner:
     ) -> Session:
         """The session of a leased sandbox, with all inputs in place."""
         settings, blobs = self._settings, self._store.blobs
-        lease.host_dir.write(specification.files, lambda ref: blobs.path(specification.tenant, ref))
+        lease.host_dir.write(specification.files, partial(blobs.fetch, specification.tenant))
         lease.host_dir.write_tools(self._tools.files(specification))
         return Session(
             lease,
@@ -232,7 +233,7 @@ class Runner:
             results,
             incidents,
             attempt,
-            source_of(self._store, claim, specification),
+            source_of(self._store, claim, specification, lease.host_dir.path),
             self._tools.line(claim, specification, attempt, lease.sandbox.send, incidents),
             self._tools.wait_seconds(specification),
         )

@@ -97,10 +97,10 @@ class HostDir:
         hosts = {"/etc/hosts": self.identity / "hosts"} if loopback else {}
         return {"/inputs": self.inputs, "/run/identity": self.identity, **hosts}
 
-    def write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
+    def write(self, files: Iterable[StoredFile], fetch: Callable[[str, Path], bool]) -> None:
         """Write the input files. Raises :class:`PlatformError` if a blob is gone or the disk is full."""
         try:
-            self._write(files, blob_path)
+            self._write(files, fetch)
         except OSError as error:
             raise PlatformError(f"The inputs cannot be put in place: {error.strerror}.") from error
 
@@ -118,18 +118,15 @@ class HostDir:
         except OSError as error:
             raise PlatformError(f"The descriptions of tools cannot be put in place: {error.strerror}.") from error
 
-    def _write(self, files: Iterable[StoredFile], blob_path: Callable[[str], Path | None]) -> None:
+    def _write(self, files: Iterable[StoredFile], fetch: Callable[[str, Path], bool]) -> None:
         for file in files:
             target = self.inputs / file.path
             if "/" in file.path:
                 target.parent.mkdir(parents=True, exist_ok=True)
             if file.blob is None:
                 _write(target, _content(file))
-            else:
-                source = blob_path(file.blob)
-                if source is None:
-                    raise PlatformError(f"The blob of input {file.path!r} is gone.")
-                shutil.copyfile(source, target)
+            elif not fetch(file.blob, target):
+                raise PlatformError(f"The blob of input {file.path!r} is gone.")
 
 
 class HostDirs:

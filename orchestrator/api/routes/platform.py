@@ -61,9 +61,18 @@ def workers(operation: OperationIn, caller: Caller) -> WorkerList:
 
 @router.post("/api/v1/workers/{id}/drain", status_code=202, tags=["fleet"])
 def drain(id: str, operation: OperationIn, caller: Caller) -> dict[str, Any]:
-    """Drain a worker: the worker finishes its executions and takes no more."""
+    """Drain a worker: with its next heartbeat it takes no more executions, and removes its warm containers; it finishes
+    the executions that it has.
+    """
     operation.drain(caller, id)
     return {"id": id, "draining": True}
+
+
+@router.delete("/api/v1/workers/{id}/drain", status_code=202, tags=["fleet"])
+def undrain(id: str, operation: OperationIn, caller: Caller) -> dict[str, Any]:
+    """End a worker's drain: with its next heartbeat it takes executions again."""
+    operation.drain(caller, id, undo=True)
+    return {"id": id, "draining": False}
 
 
 @router.get("/api/v1/queues", tags=["fleet"])

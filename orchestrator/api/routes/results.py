@@ -6,21 +6,22 @@ import os
 import re
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from starlette.concurrency import iterate_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.bodies import BINARY, bytes_body, refuse_encoded
 from orchestrator.api.dependencies import Caller, PartsIn, ResultsIn
 from orchestrator.api.door.uploads import is_small, pieces
 from orchestrator.api.problems import answer
-from orchestrator.errors import NotFound, RangeNotSatisfiable
+from orchestrator.errors import RangeNotSatisfiable
 from orchestrator.models import Artifact, CloudEvent, Frozen
+from orchestrator.models.results import Content
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 BYTES: dict[int | str, dict[str, Any]] = {
@@ -32,14 +33,11 @@ router = APIRouter(prefix="/api/v1", tags=["results"])
 
 
 class OpenedFile(FileResponse):
-    """A file that is sent whole even if it is deleted meanwhile, since it is opened before the answer begins.
+    """An open file, which is sent whole even if it is deleted meanwhile."""
 
-    Raises ``FileNotFoundError``.
-    """
-
-    def __init__(self, location: Path, headers: dict[str, str]) -> None:
-        self._file = location.open("rb")
-        descriptor = self._file.fileno()
+    def __init__(self, file: IO[bytes], headers: dict[str, str]) -> None:
+        self._file = file
+        descriptor = file.fileno()
         super().__init__(f"/proc/self/fd/{descriptor}", headers=headers, stat_result=os.fstat(descriptor))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,25 +90,13 @@ def artifact(
     id: str, path: str, request: Request, results: ResultsIn, caller: Caller, range: RangeHeader = None
 ) -> Response:
     """Download an artifact, always as an attachment."""
-    found, location = results.artifact(caller, id, path)
-    try:
-        stat = location.stat()
-    except FileNotFoundError as error:
-        raise NotFound(f"The bytes of artifact {path!r} are gone.") from error
-    span = span_of(range, stat.st_size)
-    if span is None:  # the header is removed: Starlette refuses unreadable ranges in plain text
-        request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
-    elif span[0] >= span[1]:
-        return outside(request, stat.st_size)
+    found, opened = results.artifact(caller, id, path)
     name = quote(found.path.rpartition("/")[2])
     headers = {
         "Content-Type": found.media_type,  # a header, since Starlette's media_type adds "charset=utf-8" to every text
         "Content-Disposition": f"attachment; filename*=UTF-8''{name}",
     }
-    try:
-        return OpenedFile(location, headers)
-    except FileNotFoundError as error:
-        raise NotFound(f"The bytes of artifact {path!r} are gone.") from error
+    return sent(request, opened(), range, headers)
 
 
 @router.get("/executions/{id}/events", response_model=EventList)
@@ -133,6 +119,24 @@ async def put_blob(request: Request, parts: PartsIn, caller: Caller) -> Response
         finally:
             writer.close()
     return JSONResponse({"blob": reference, "size": size}, 201)
+
+
+def sent(request: Request, content: Content, header: str | None, headers: dict[str, str]) -> Response:
+    """The answer with a stored content, or with the requested range of it."""
+    size, span = content.size, span_of(header, content.size)
+    if span is not None and span[0] >= span[1]:
+        content.close()
+        return outside(request, size)
+    if content.file is not None:
+        if span is None:  # the header is removed: Starlette refuses unreadable ranges in plain text
+            request.scope["headers"] = [pair for pair in request.scope["headers"] if pair[0] != b"range"]
+        return OpenedFile(content.file, headers)
+    begin, end = span or (0, size)
+    headers = {**headers, "Accept-Ranges": "bytes", "Content-Length": str(end - begin)}
+    if span is not None:
+        headers["Content-Range"] = f"bytes {begin}-{end - 1}/{size}"
+    chunks = iterate_in_threadpool(content.chunks(begin, end))
+    return StreamingResponse(chunks, 200 if span is None else 206, headers)
 
 
 def ranged(request: Request, data: bytes, header: str | None) -> Response:

@@ -51,7 +51,10 @@ class Creator:
     """Makes backups of one installation in one target."""
 
     def __init__(self, settings: Settings, target: Target) -> None:
-        """Raises :class:`BackupError` without recipients or with a weak signing key, ``OSError`` without a key."""
+        """Raises :class:`BackupError` without recipients, with a weak signing key, or if a directory does not have the
+        contents; ``OSError`` without a key.
+        """
+        files.check_contents(settings)
         self._settings, self._target = settings, target
         self._recipients = Recipients(settings.backup_recipients)
         try:

@@ -43,6 +43,7 @@ def restore(reader: Reader, settings: Settings, progress: Callable[[str], None] 
 
     Raises :class:`Occupied`, :class:`Damaged`, :class:`BackupError`, ``OSError`` and :class:`StoreUnavailable`.
     """
+    files.check_contents(settings)
     id = reader.summary.id
     contents = reader.contents()
     places = [(files.place_of(settings, file), file) for file in contents.own_files]

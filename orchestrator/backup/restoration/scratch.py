@@ -19,10 +19,10 @@ from typing import IO
 
 from orchestrator.backup.errors import BackupError
 from orchestrator.errors import StoreUnavailable
+from orchestrator.host.tied import tied
 from orchestrator.settings import inherited_environment
 from orchestrator.store.connection import connect
 
-DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL", "--")  # of util-linux
 ANSWER_SECONDS = 60.0
 POLL_SECONDS = 0.02
 DATABASES = 16384  # Redis loads no snapshot of more databases than it has
@@ -54,7 +54,7 @@ def _running(server: str, directory: Path) -> Iterator[str]:
     }  # fmt: skip
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     process = subprocess.Popen(
-        [*DIES_WITH_US, server, *words], stdin=subprocess.DEVNULL, env=inherited_environment(), start_new_session=True
+        [*tied(), server, *words], stdin=subprocess.DEVNULL, env=inherited_environment(), start_new_session=True
     )
     try:
         url = f"unix://{socket}"

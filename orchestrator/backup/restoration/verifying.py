@@ -68,7 +68,8 @@ def verify_backup(reader: Reader, settings: Settings, progress: Callable[[str], 
             if file.path.endswith(LARGE_RESULT) and file.path not in damaged:
                 reader.restore_file(file, blobs)
         with scratch_redis(snapshot, contents.database) as url, scratch_redis() as fresh:
-            changes: dict[str, Any] = {"redis_url": fresh, "redis_password_file": None, "blob_dir": blobs}
+            changes: dict[str, Any] = {"redis_url": fresh, "redis_password_file": None, "blobs_url": ""}
+            changes["blob_dir"] = blobs
             changes["redis_timeout_seconds"] = PATIENCE_SECONDS
             store = open_store(settings.model_copy(update=changes))
             with closing(store.redis), closing(connect(url, PATIENCE_SECONDS)) as source:

@@ -1,4 +1,4 @@
-"""Backups in a bucket of S3 or of a server that speaks its protocol; the one module that uses obstore.
+"""Backups in a bucket of S3 or of a server that speaks its protocol.
 
 Keys, region and endpoint come from the usual variables: ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``,
 ``AWS_REGION``, ``AWS_ENDPOINT_URL``; ``AWS_ALLOW_HTTP=true`` for an endpoint without TLS.
@@ -9,16 +9,13 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from typing import IO, Any
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import S3Store
 
 from orchestrator.backup.errors import BackupError, Damaged
-
-RETRIES, PATIENCE = 5, timedelta(seconds=60)  # of one request
+from orchestrator.store.content.bucket import connected
 
 
 class Bucket:
@@ -27,7 +24,7 @@ class Bucket:
     def __init__(self, address: str) -> None:
         self._address = address
         with _failures(address):
-            self._store = S3Store.from_url(address, retry_config={"max_retries": RETRIES, "retry_timeout": PATIENCE})
+            self._store = connected(address)
 
     def put(self, name: str, source: IO[bytes]) -> None:
         """As :class:`Target` has it."""

@@ -3,7 +3,7 @@
 Theory of operation. For each start there is a bundle: a directory with the configuration, on a file system in memory,
 since the configuration has the server's secrets. The command is a chain of programs:
 
-- ``setpriv --pdeathsig KILL``: the kernel kills ``unshare`` when the broker dies, even by SIGKILL;
+- that of ``orchestrator/host/tied.py``: the kernel kills ``unshare`` when the broker dies, even by SIGKILL;
 - ``flock``: ``unshare`` and crun keep the lock of the bundle; the bundle of a dead sandbox has no lock;
 - ``unshare --pid --kill-child``: crun is the first process of a pid namespace; when ``unshare`` dies, crun dies too,
   and the kernel then kills all processes of the namespace, including the container's;
@@ -35,6 +35,7 @@ from orchestrator.broker.sandboxes import leftovers
 from orchestrator.broker.sandboxes.configuration import NETWORK_FILES, Bind, Sandbox, rendered
 from orchestrator.errors import EnvironmentUnavailable
 from orchestrator.host import oci, rootfs
+from orchestrator.host.tied import tied
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.settings import Settings
 from orchestrator.tool_environments import TOOL_SERVER_IMAGES, load_tool_server_image
@@ -123,16 +124,16 @@ class SandboxLauncher:
 
     def _words(self, bundle: Path, name: str) -> tuple[str, ...]:
         unified = oci.unified_mount(self._settings.cgroup_root)
-        tied = (
-            *("setpriv", "--pdeathsig", "KILL", "--"),
+        kept = (
+            *tied(),
             *("flock", "--nonblock", "--no-fork", str(bundle / leftovers.LOCK)),
         )
         crun = ("crun", "--root", str(bundle / "state"))
         run = ("run", "--bundle", str(bundle))
         if os.geteuid() != 0:
-            return (*tied, *crun, "--cgroup-manager=disabled", *run, "--no-new-keyring", name)
+            return (*kept, *crun, "--cgroup-manager=disabled", *run, "--no-new-keyring", name)
         return (
-            *tied,
+            *kept,
             *("unshare", "--pid", "--mount-proc", "--kill-child=KILL", "--"),
             *(("sh", "-c", 'umount "$0" && exec "$@"', str(unified)) if unified else ()),
             *(*crun, *run, name),

@@ -76,7 +76,8 @@ def _kill(bundle: Path) -> None:
 def cgroups_of(root: Path, name: str) -> list[Path]:
     """A sandbox's cgroups, of each version and controller, the innermost first."""
     places = [place for place in (root / GROUP / name, *root.glob(f"*/{GROUP}/{name}")) if place.is_dir()]
-    inner = [path for place in places for path in place.rglob("*") if path.is_dir()]
+    # Unlike `Path.rglob`, a walk passes over a group that goes meanwhile.
+    inner = [Path(above, name) for place in places for above, names, _ in os.walk(place) for name in names]
     return sorted((*places, *inner), reverse=True)
 
 

@@ -84,9 +84,13 @@ class Upstream:
 
     def room(self) -> int:
         """The number of calls that may be taken now."""
-        if self.releasing or self._state == "starting":
+        if self.releasing or self._state == "starting" or (self._state == "ready" and self._is_closed()):
             return 0
         return self.server.concurrency - self._active if self._state == "ready" else REFUSING
+
+    def _is_closed(self) -> bool:
+        """Whether the connection has ended, and the next one is about to be opened."""
+        return getattr(self._link, "closed", False)
 
     def begin(self, count: int) -> None:
         """Count calls that were taken; each ends with :meth:`end`."""
@@ -196,6 +200,7 @@ class Upstream:
             made.digest, made.state, made.detail
         )  # fmt: skip
         if not same:
+            self._state = "starting"  # calls wait: a reader of the new catalogue may call its tools at once
             change = catalogues.difference(before, made)
             if not await asyncio.to_thread(self._publish, made, change):
                 raise LinkFailed("another broker serves this tool server")

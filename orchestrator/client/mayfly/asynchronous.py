@@ -163,6 +163,8 @@ class AsyncClient:
     usage = _awaiting(Calls.usage)
     quotas = _awaiting(Calls.quotas)
     set_quotas = _awaiting(Calls.set_quotas)
+    workers = _awaiting(Calls.workers)
+    drain_worker = _awaiting(Calls.drain_worker)
     switches = _awaiting(Calls.switches)
     set_switch = _awaiting(Calls.set_switch)
     tenants = _awaiting(Calls.tenants)

@@ -149,6 +149,8 @@ class Client:
     usage = _blocking(Calls.usage)
     quotas = _blocking(Calls.quotas)
     set_quotas = _blocking(Calls.set_quotas)
+    workers = _blocking(Calls.workers)
+    drain_worker = _blocking(Calls.drain_worker)
     switches = _blocking(Calls.switches)
     set_switch = _blocking(Calls.set_switch)
     tenants = _blocking(Calls.tenants)

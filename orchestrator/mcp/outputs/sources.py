@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Protocol
 
 from orchestrator.errors import NotFound
 from orchestrator.mcp.parts import Caller, Parts
 from orchestrator.models import Artifact
+from orchestrator.models.results import Content
 
 BLOCK_BYTES = 2**18
 
@@ -35,23 +36,20 @@ class Memory:
 class File:
     """A file that does not change. Raises :class:`NotFound` once it is deleted."""
 
-    def __init__(self, path: Path, named: str) -> None:
-        self._path, self._named = path, named
-        try:
-            self.size = path.stat().st_size
-        except FileNotFoundError as error:
-            raise self._gone() from error
+    def __init__(self, opened: Callable[[], Content], named: str) -> None:
+        self._opened, self._named = opened, named
+        with closing(self._open()) as content:
+            self.size = content.size
 
     def read(self, offset: int, count: int) -> bytes:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(offset)
-                return file.read(count)
-        except FileNotFoundError as error:
-            raise self._gone() from error
+        with closing(self._open()) as content:
+            return b"".join(content.chunks(offset, min(offset + count, content.size)))
 
-    def _gone(self) -> NotFound:
-        return NotFound(f"The file of artifact {self._named!r} was deleted.")
+    def _open(self) -> Content:
+        try:
+            return self._opened()
+        except NotFound as error:
+            raise NotFound(f"The file of artifact {self._named!r} was deleted.") from error
 
 
 def stream_of(parts: Parts, caller: Caller, id: str, name: str) -> Source:
@@ -62,12 +60,12 @@ def stream_of(parts: Parts, caller: Caller, id: str, name: str) -> Source:
 def artifact_of(parts: Parts, caller: Caller, id: str, path: str) -> tuple[Artifact, Source]:
     """An artifact. Raises :class:`NotFound`, which lists the execution's artifacts."""
     try:
-        artifact, location = parts.results.artifact(caller.principal, id, path)
+        artifact, opened = parts.results.artifact(caller.principal, id, path)
     except NotFound as error:
         listed = [one.path for one in parts.results.artifacts(caller.principal, id)]
         known = ", ".join(listed[:10]) + (f", and {len(listed) - 10} more" if len(listed) > 10 else "")
         raise NotFound(f"{error.message} The execution's files: {known or 'none'}.") from error
-    return artifact, File(location, path)
+    return artifact, File(opened, path)
 
 
 def blocks(source: Source, offset: int = 0) -> Iterator[tuple[int, bytes]]:

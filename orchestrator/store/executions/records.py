@@ -114,10 +114,10 @@ class Records:
 
         Raises :class:`StaleAttempt` if the execution has ended or another attempt owns it; then nothing was written.
         """
-        stored: dict[str, Any] = {"result": RESULT.dump_json(result)}
+        stored: dict[str, Any] = {"result": _dumped(result)}
         if (size := len(stored["result"])) > RESULT_BYTES:
             self._blobs.write_output(claim.id, claim.attempt, "result", 0, stored["result"])
-            stored = {"result": RESULT.dump_json(result.model_copy(update=LEFT_OUT)), "result_bytes": size}
+            stored = {"result": _dumped(result.model_copy(update=LEFT_OUT)), "result_bytes": size}
         to = State(result.state)
         used = amounts_of(result)
         if not self._end(claim.id, claim.attempt, to, result.fault, stored, entries=entries, token=token, usage=used):
@@ -243,6 +243,11 @@ class Records:
         fields = {"finished_at": now, "expires_at": now + self._retention_seconds, **stored}
         counts_as = fault or NO_FAULT
         return self._steps.take(Step(id, attempt, to, sources or _from(to), fields, counts_as, entries, token, usage))
+
+
+def _dumped(result: Result) -> bytes:
+    """A result without values that an :class:`Execution` has by default."""
+    return RESULT.dump_json(result, exclude_none=True, exclude_defaults=True)
 
 
 @cache

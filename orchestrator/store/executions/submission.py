@@ -19,7 +19,7 @@ from orchestrator.store.executions.claims import Envelope, Idempotency, QueueBou
 from orchestrator.store.tools.caller_calls import output_schemas
 
 IDEMPOTENCY_SECONDS = 24 * 3600
-NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent", "tools"}
+NOT_SHOWN = {"files", "env", "args", "stdin", "entrypoint", "artifacts", "traceparent", "tools", "created_at"}
 flat = chain.from_iterable
 
 
@@ -102,7 +102,10 @@ def _record(
     submitter: Mapping[str, str | None],
 ) -> dict[str, Any]:
     """The fields of a new record."""
-    view = json.dumps({**specification.model_dump(mode="json", exclude=NOT_SHOWN), **submitter})
+    shown = specification.model_dump(mode="json", exclude=NOT_SHOWN, exclude_defaults=True)
+    view = json.dumps(
+        {name: value for name, value in {**shown, **submitter}.items() if value is not None}, separators=(",", ":")
+    )
     record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
     record |= {"tenant": specification.tenant, "environment": specification.environment}
     record |= {"isolation": specification.isolation, "queue": envelope.queue_key}

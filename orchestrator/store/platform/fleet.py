@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
+from orchestrator import __version__
 from orchestrator.errors import StoreUnavailable
 from orchestrator.models.fleet import WorkerStatus
 from orchestrator.store import keys, scripts
@@ -47,7 +48,13 @@ class Fleet:
         """Renew a worker's lease, or start it."""
         known, drain = self._beat(
             keys=[keys.worker(status.id), keys.WORKERS],
-            args=[status.id, status.model_dump_json(), int(self._lease_seconds * 1000)],
+            args=[
+                status.id,
+                status.model_dump_json(),
+                int(self._lease_seconds * 1000),
+                __version__,
+                int(status.draining),
+            ],
         )
         return Beat(bool(known), bool(drain))
 
@@ -58,9 +65,11 @@ class Fleet:
             pipe.srem(keys.WORKERS, id)
             pipe.execute()
 
-    def drain(self, id: str, audit: str = "") -> bool:
-        """Request a worker's drain, and append to the audit log; ``False`` if the worker is not alive."""
-        return bool(self._drain(keys=[keys.worker(id)], args=[audit]))
+    def drain(self, id: str, audit: str = "", *, undo: bool = False) -> bool:
+        """Request the start, or the end, of a worker's drain, and append to the audit log; ``False`` if the worker is
+        not alive.
+        """
+        return bool(self._drain(keys=[keys.worker(id)], args=[0 if undo else 1, audit]))
 
     def offered(self, wanted: str) -> frozenset[str]:
         """Isolation tiers of the live workers, cached for a moment."""
@@ -93,19 +102,20 @@ class Fleet:
             raise StoreUnavailable(message) from error
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(_worker_key(id), "status", "lease")
+                pipe.hmget(_worker_key(id), "status", "lease", "version")
                 pipe.pttl(_worker_key(id))
             answers = pipe.execute(raise_on_error=False)
         workers, unreadable = [], set()
         for id, found, left in zip(ids, answers[::2], answers[1::2], strict=True):
-            if isinstance(left, int) and (left < 0 or found == [None, None]):
+            if isinstance(left, int) and (left < 0 or found == [None] * 3):
                 with suppress(StoreUnavailable):  # Redis may refuse writes; the live workers can still be read
                     self._forget(keys=[_worker_key(id), keys.WORKERS], args=[id])
                 continue
             try:
-                status, lease = found
+                status, lease, version = found
                 fields: dict[str, Any] = json.loads(status)
                 fields["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000
+                fields["version"] = (version or b"").decode(errors="replace")
                 worker = WorkerStatus.model_validate(fields)
                 if worker.id != id.decode():
                     raise ValueError("the status of another worker")

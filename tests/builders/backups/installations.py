@@ -133,7 +133,7 @@ def source_in(directory: Path, backups: Backups) -> Iterator[Source]:
         settings = backups.settings(directory / "state", server)
         prepare(settings)
         store = open_store(settings)
-        store.blobs.put("default", [BLOB])
+        store.own_blobs.put("default", [BLOB])
         done = ended(store, b"the same", b"only here"), ended(store, b"the same", b"")
         waiting = submit(store, tenant="default"), submit(store, tenant="other")
         seal_entries(settings, store, 5)

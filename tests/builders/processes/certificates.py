@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ssl
+from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
@@ -12,8 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
+def _alternative(name: str) -> x509.GeneralName:
+    return x509.IPAddress(ip_address(name)) if name[0].isdigit() else x509.DNSName(name)
+
+
 class Authority:
-    """Signs one certificate, for the names given; ``path`` is for its files."""
+    """Signs one certificate, for the names and addresses given; ``path`` is for its files."""
 
     def __init__(self, path: Path, *names: str) -> None:
         now = datetime.datetime.now(datetime.UTC)
@@ -29,7 +34,7 @@ class Authority:
         root = builder(issuer, own_key.public_key())
         root = root.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         leaf = builder(x509.Name([]), key.public_key())
-        alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
+        alternatives = x509.SubjectAlternativeName([_alternative(name) for name in names])
         leaf = leaf.add_extension(alternatives, critical=True)
         self.certificate = path / "authority.pem"
         self.server_file = path / "server.pem"

@@ -6,18 +6,16 @@ Those are packages of later releases, pinned by digest, whose one file runs on t
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from tests.builders.processes.packages import fetched
 from tests.harness import ROOT
 from tests.lanes import locked
 
 KEPT = ROOT / ".mayfly" / "composes"
-HELPER = "/usr/lib/apt/apt-helper"
-ORIGIN = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Codename: bookworm"]
 
 
 class Package(NamedTuple):
@@ -52,17 +50,7 @@ def compose_of(version: str) -> str:
 
 
 def _fetch(package: Package, command: Path) -> None:
-    archive, unpacked = command.with_suffix(".deb"), command.with_suffix(".unpacked")
-    (origin,) = subprocess.run(ORIGIN, check=True, capture_output=True, text=True).stdout.split()
-    url = f"{origin}pool/main/d/docker-compose/docker-compose_{package.version}_amd64.deb"
-    fetch = [HELPER, "-o", "APT::Sandbox::User=root", "download-file", url, str(archive), f"SHA256:{package.sha256}"]
-    done = subprocess.run(fetch, capture_output=True, text=True)
-    if package.moves and "404" in done.stderr:
+    file = f"pool/main/d/docker-compose/docker-compose_{package.version}_amd64.deb"
+    if not fetched(file, package.sha256, "usr/bin/docker-compose", command) and package.moves:
         pytest.skip(f"Debian has docker-compose {package.version} no longer: pin its successor in {__file__}")
-    assert done.returncode == 0, done.stderr
-    subprocess.run(["dpkg-deb", "-x", str(archive), str(unpacked)], check=True)
-    copied = command.with_suffix(".copied")
-    shutil.copy(unpacked / "usr" / "bin" / "docker-compose", copied)
-    copied.rename(command)  # so that an interrupted copy is never taken for the command
-    shutil.rmtree(unpacked)
-    archive.unlink()
+    assert command.exists()

@@ -16,7 +16,7 @@ import httpx2
 from orchestrator.backup.encryption import write_identity
 from tests.builders.processes.composes import V1, compose_of
 from tests.builders.processes.networks import SHOW, unused
-from tests.harness import ROOT, bearer, free_port
+from tests.harness import ROOT, bearer, free_port, free_uids
 
 SERVICES = ("proxy", "api", "worker", "engine-proxy", "broker", "redis")
 OTHERS = 6  # containers that are no workers: two of the API, one of each other service
@@ -55,7 +55,7 @@ class Deployment:
         written = settings.read_text().replace("127.0.0.1:8443", f"127.0.0.1:{self.port}")
         written = written.replace("NETWORK=10.213.57", f"NETWORK={network}")
         written = written.replace("INSTALLATION=mayfly", f"INSTALLATION={self.name}")
-        own = {"UID_FIRST": 100_000 + secrets.randbelow(1_000_000_000), "POOL_SIZE": 0, "POOL_SIZES": '{"python":1}'}
+        own = {"UID_FIRST": free_uids(), "POOL_SIZE": 0, "POOL_SIZES": '{"python":1}'}
         own["BACKUP_RECIPIENTS"] = json.dumps([write_identity(self.home / "identity.txt")])
         own["RATE_LIMIT"] = "1000/second"  # waiting is many requests
         settings.write_text(written + "".join(f"MAYFLY_{name}={value}\n" for name, value in own.items()))

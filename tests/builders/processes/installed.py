@@ -6,11 +6,13 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from orchestrator.cli.commands.local.engine import Engine
 from orchestrator.cli.commands.local.mounts import mount_points
 from orchestrator.cli.commands.local.processes import start_time
 from orchestrator.settings import PREFIX, inherited_environment
-from tests.harness import ROOT
+from tests.harness import ROOT, eventually, free_uids
 
 UP_SECONDS = 240
 
@@ -42,7 +44,7 @@ class Installation:
             "TOOL_USERS_DIR": str(self.state / "tool-users"),
             "POOL_SIZE": "0",
             "POOL_SIZES": '{"python": 1}',
-            "UID_FIRST": str(100_000 + secrets.randbelow(1_000_000_000)),
+            "UID_FIRST": str(free_uids()),
         } | settings
         clean = {name: value for name, value in inherited_environment().items() if not name.startswith(PREFIX)}
         paths = os.pathsep.join(filter(None, (str(ROOT), clean.get("PYTHONPATH"))))
@@ -75,6 +77,14 @@ class Installation:
             if path.stem != "dockerd"
         }
 
+    def kill(self, *names: str) -> None:
+        """Kill processes, the supervisor first, so that none is restarted; wait for their ends."""
+        pids = self.pids()
+        for name in ("supervisor", *names):
+            if pid := pids.get(name):  # earlier releases have no supervisor
+                os.kill(pid, signal.SIGKILL)
+                eventually(partial(_is_dead, pid), f"{name} is dead")
+
     def client(self) -> Client:
         return Client((self.state / "url").read_text().strip(), (self.state / "api-key").read_text().strip())
 
@@ -89,6 +99,10 @@ class Installation:
         found += [str(path) for path in self.state.rglob("*") if path.is_socket() or path.suffix == ".pid"]
         found += [str(path) for pattern in ("sandboxes/*", "oci/bundles/*/*") for path in self.state.glob(pattern)]
         return found
+
+
+def _is_dead(pid: int) -> bool:
+    return start_time(pid) is None
 
 
 @contextmanager

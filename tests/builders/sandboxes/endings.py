@@ -134,6 +134,6 @@ PROGRAMS: list[tuple[str, dict[str, Any], str, str | None, str | None, dict[str,
         "succeeded",
         None,
         None,
-        {"stdout": "compiled\n"},
+        {"stdout": "compiled\n", "artifacts": []},
     ),
 ]

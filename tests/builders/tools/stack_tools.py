@@ -9,7 +9,7 @@ from typing import Any
 import docker
 
 from tests.builders.brokers import Brokers
-from tests.harness import Stack, eventually
+from tests.harness import Stack, end_of, eventually
 
 TENANT = "t"  # of ``Brokers``
 
@@ -37,15 +37,18 @@ class StackTools:
     def run(self, code: str, environment: str = "python", **body: Any) -> dict[str, Any]:
         """Run a program with the tools of ``test`` to its end; with a wall time as by ``Stack.run``."""
         limits = {"wall_seconds": 60, **body.pop("limits", {})}
-        ended = self.submit(code, environment, wait=60, limits=limits, **body)
-        assert ended["finished_at"] is not None, ended
-        return ended
+        found = self.submit(code, environment, wait=60, limits=limits, **body)
+        return found if found["finished_at"] is not None else self.ended(found["id"])
 
     def show(self, id: str, wait: int = 0) -> dict[str, Any]:
         response = self.stack.client.get(f"/api/v1/executions/{id}", params={"wait": wait}, headers=self.headers)
         assert response.status_code == 200, response.text
         found: dict[str, Any] = response.json()
         return found
+
+    def ended(self, id: str) -> dict[str, Any]:
+        """The record of an execution after its end."""
+        return end_of(self.show, id)
 
     def security(self, id: str) -> list[dict[str, Any]]:
         """An execution's security events."""

@@ -109,7 +109,7 @@ def test_full_disk_under_redis_refuses_and_recovers(disk: Callable[..., Disk], o
     last = [id for id in kept(stack) if id not in {one.id for one in accepted}]
     accepted += [Accepted(id, "3\n", reported=stack.show(id), reported_again=stack.show(id)) for id in last]
     with stack.redis.client() as redis:
-        eventually(lambda: not violations(redis, accepted), "nothing is violated", 20)
+        eventually(lambda: not violations(redis, accepted), "nothing is violated")
 
 
 def kept(stack: Stack) -> list[str]:

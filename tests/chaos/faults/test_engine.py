@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+from tests.builders.sandboxes.pauses import Pause
+from tests.chaos.installations.containers import inside
 from tests.chaos.installations.proxy import EngineProxy
 from tests.chaos.invariants import Accepted, violations
 from tests.engine import ENGINE
@@ -86,13 +88,13 @@ def check(stack: Stack, accepted: list[Accepted]) -> None:
     for one in (everything := [*accepted, *sleepers]):
         one.reported_again = stack.show(one.id)
     with stack.redis.client() as redis:
-        eventually(lambda: not violations(redis, everything), "nothing is violated", 20)
+        eventually(lambda: not violations(redis, everything), "nothing is violated")
 
 
 def test_executions_survive_an_engine_that_fails_every_tenth_call(
     behind: Callable[..., Stack], proxy: EngineProxy
 ) -> None:
-    stack = behind()
+    stack = behind(engine_timeout_seconds=30)  # calls fail at once, and none because the engine is slow
     proxy.fail_chance = 0.1
     accepted = run_many(stack, 8)
     eventually(lambda: proxy.failed > 10, "calls have failed")
@@ -129,17 +131,25 @@ def test_hanging_engine_delays_no_execution_beyond_its_bound(behind: Callable[..
 
 def test_stream_broken_by_engine_is_not_the_programs_fault(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     stack = behind(engine_timeout_seconds=60)
-    code = "import sys, time; print('begun', flush=True); time.sleep(0.5); sys.exit(3)"
+    pause = Pause()
+    code = f"import sys; print('begun', flush=True); {pause.code}; sys.exit(3)"
     cut_off = submit(stack, code, "begun\n", 60)
-    eventually(lambda: stack.show(cut_off.id)["state"] == "running", "the execution runs")
+    pause.begun()
+    first = set(pause.processes())
     proxy.cut()
+    eventually(lambda: set(pause.processes()) - first, "a second attempt pauses")
+    pause.end()
     ended = await_end(stack, cut_off)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
-    delayed = submit(stack, code, "begun\n", 3)
-    eventually(lambda: stack.show(delayed.id)["state"] == "running", "the execution runs")
+    delayed = submit(stack, code, "begun\n", 5)
+    pause.begun()
+    uid = psutil.Process(pause.processes()[0]).uids().real
     proxy.hold()
-    time.sleep(8)  # its limit, the agent's time to apply that, and some more: the host wants it killed
+    pause.end()
+    # The limit, and the agent's time to apply it, are over; the worker reads what was sent in time for seconds more.
+    eventually(lambda: uid not in {one.info["uids"].real for one in inside(uid)}, "the host has killed the sandbox")
     proxy.flow()
+    pause.end()
     ended = await_end(stack, delayed)
     assert (ended["exit_code"], ended["stdout"], ended["attempt"]) == (3, "begun\n", 2), ended
 

@@ -13,6 +13,7 @@ from tests.chaos.installations.proxy import Proxy
 from tests.chaos.installations.workers import FORKS, serve_until
 from tests.harness import eventually
 
+pytestmark = pytest.mark.timeout(900)  # on a slow machine the waits alone may sum up to more than 300 s
 EXECUTIONS = 100
 
 
@@ -82,7 +83,7 @@ def test_api_killed_between_accepting_and_answering_loses_no_submission(
     with closing(Client(stack.env["MAYFLY_URL"], stack.key, seed=1)) as client:
         ended = [client.run(3, 0), client.run(3, 0)]
         load = Load(stack, 1, 1, most=1)
-        doomed.join(60)
+        doomed.join(180)
         assert doomed.exitcode is not None
         assert stack.raw.zcard("mayfly:tenant:default:executions") == 3
         stack.start_api()

@@ -8,13 +8,13 @@ from __future__ import annotations
 import glob
 import secrets
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.builders.processes.hosts import Host
 from tests.chaos.invariants import Accepted, left_on_host, violations
 from tests.harness import ROOT, Process, RedisServer, Stack, eventually, free_port
 
@@ -22,29 +22,8 @@ CARELESS = "from tests.chaos.installations.weaker import without_watch; without_
 PROGRAM = "import time; print('begun', flush=True); time.sleep({seconds}); print('done')"
 
 
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True)
-
-
-class Host:
-    """A network namespace, and the link that leads out of it."""
-
-    def __init__(self, name: str, number: int, directory: Path) -> None:
-        self.name, self.directory = name, directory
-        self.address = f"198.18.{number}.1"  # where it finds this end of its link; a range for tests, RFC 2544
-        self.link = f"{name}-0"
-        ip("netns", "add", name)
-        ip("link", "add", self.link, "type", "veth", "peer", "name", "out", "netns", name)
-        ip("address", "add", f"{self.address}/30", "dev", self.link)
-        ip("-n", name, "address", "add", f"198.18.{number}.2/30", "dev", "out")
-        for end in (["link", "set", self.link], ["-n", name, "link", "set", "out"], ["-n", name, "link", "set", "lo"]):
-            ip(*end, "up")
-
-    def cut(self) -> None:
-        ip("link", "set", self.link, "down")
-
-    def heal(self) -> None:
-        ip("link", "set", self.link, "up")
+class WorkerHost(Host):
+    """A host with a worker."""
 
     def start(self, stack: Stack, port: int, weaker: str) -> None:
         """A worker on it, which does something else first, also when it has executed itself again."""
@@ -55,9 +34,11 @@ class Host:
             "MAYFLY_REDIS_URL": f"redis://{self.address}:{port}", "MAYFLY_METRICS_PORT": "0",
             "MAYFLY_OCI_DIR": str(state / "oci"), "MAYFLY_SANDBOX_DIR": str(state / "sandboxes"),
         }  # fmt: skip
-        # Not `ip netns exec`, which hides cgroups.
-        command = ["nsenter", f"--net=/run/netns/{self.name}", sys.executable, "-m", "worker"]
-        self.process = Process(command, {**stack.env, **env}, stack.directory / f"worker-{self.name}.log")
+        self.process = Process(
+            [*self.inside, sys.executable, "-m", "worker"],
+            {**stack.env, **env},
+            stack.directory / f"worker-{self.name}.log",
+        )
         stack.workers.append(self.process)
 
     def containers(self) -> list[Path]:
@@ -66,12 +47,9 @@ class Host:
     def log(self) -> str:
         return self.process.log.read_text(encoding="utf-8")
 
-    def remove(self) -> None:
-        ip("netns", "delete", self.name)  # and with it both ends of its link
-
 
 @pytest.fixture
-def hosts(tmp_path: Path, missing: Callable[[str], None]) -> Iterator[tuple[Host, Host]]:
+def hosts(tmp_path: Path, missing: Callable[[str], None]) -> Iterator[tuple[WorkerHost, WorkerHost]]:
     if shutil.which("ip") is None:
         missing("there is no ip (iproute2)")
     made = []
@@ -79,14 +57,14 @@ def hosts(tmp_path: Path, missing: Callable[[str], None]) -> Iterator[tuple[Host
     for index, letter in enumerate("ab"):
         directory = tmp_path / letter
         directory.mkdir()
-        made.append(Host(f"mf{token}{letter}", 2 * number + index, directory))
+        made.append(WorkerHost(f"mf{token}{letter}", 2 * number + index, directory))
     yield made[0], made[1]
     for host in made:
         host.remove()
 
 
 @pytest.fixture
-def stack(hosts: tuple[Host, Host], own_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Stack]:
+def stack(hosts: tuple[WorkerHost, WorkerHost], own_stack: Callable[..., Stack], tmp_path: Path) -> Iterator[Stack]:
     """With a Redis that both hosts reach, on the port that it names."""
     only_python = tmp_path / "environments"
     only_python.mkdir()
@@ -108,14 +86,14 @@ def port_of(stack: Stack) -> int:
         return int(redis.config_get("port")["port"])
 
 
-def has(stack: Stack, host: Host, id: str) -> bool:
+def has(stack: Stack, host: WorkerHost, id: str) -> bool:
     return any(f"-{host.process.pid}-" in worker["id"] and id in worker["executions"] for worker in stack.fleet())
 
 
 @pytest.mark.complete
 @pytest.mark.parametrize("weaker", [pytest.param("", id="as it is"), pytest.param(CARELESS, id="never noticed")])
 def test_executions_of_a_cut_off_host_run_elsewhere(
-    stack: Stack, hosts: tuple[Host, Host], need_runtime: Callable[..., None], weaker: str
+    stack: Stack, hosts: tuple[WorkerHost, WorkerHost], need_runtime: Callable[..., None], weaker: str
 ) -> None:
     """Executions of the host end there and run elsewhere; a late commit of the cut-off worker is refused."""
     need_runtime("crun", "oci")
@@ -163,4 +141,4 @@ def test_executions_of_a_cut_off_host_run_elsewhere(
         assert left_on_host(host.directory, [host.process.pid]) == []
     accepted = [Accepted(id, "begun\ndone\n", reported=reported, reported_again=stack.show(id)), *cancelled]
     with stack.redis.client() as redis:
-        eventually(lambda: not violations(redis, accepted), "nothing is violated", 20)
+        eventually(lambda: not violations(redis, accepted), "nothing is violated")

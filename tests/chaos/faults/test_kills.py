@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.chaos.installations.installation import Installation
 from tests.chaos.installations.workers import STEPS
 from tests.chaos.kills import kill_at_every_step
 
+pytestmark = pytest.mark.timeout(900)  # on a slow machine the waits alone may sum up to more than 300 s
 KILLS = 3  # at each step; `make chaos` has more
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-UIDS = 50_000  # of an installation
+from tests.harness import UIDS
 
 
 def named(state: Path) -> list[str]:

@@ -85,7 +85,7 @@ class Installation(Stack):
         self.crew.start()
         return self.crew
 
-    def check(self, accepted: list[Accepted], seconds: float = 20.0, all_kept: bool = True) -> list[str]:
+    def check(self, accepted: list[Accepted], seconds: float = 120.0, all_kept: bool = True) -> list[str]:
         """Every violation there is when the rest has been tidied up, or the time for that is over.
 
         The workers end in good order here. ``all_kept`` is for :func:`violations`.
@@ -107,11 +107,11 @@ class Installation(Stack):
                 one.reported_again = self.show(one.id)
                 if self.driver != "none" and one.reported_again["state"] == State.SUCCEEDED:
                     one.artifact = self.client.get(f"/api/v1/executions/{one.id}/artifacts/lines").text
-        left = violations(self.raw, accepted, all_kept)
-        while left and time.monotonic() < deadline:  # the janitor is alive
-            time.sleep(0.2)
-            left = violations(self.raw, accepted, all_kept)
-        return [*found, *left, *self._left(workers)]
+        while True:
+            left = [*violations(self.raw, accepted, all_kept), *self._left(workers)]
+            if not left or time.monotonic() > deadline:
+                return [*found, *left]
+            time.sleep(0.2)  # the janitor is alive, and killed processes are about to end
 
     def containers(self) -> list[str]:
         """Names of its containers, ended ones included."""

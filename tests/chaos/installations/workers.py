@@ -51,7 +51,7 @@ STEPS = (
     "removing",  # the container is gone, its directory and uid are not
     "unacknowledged",  # RQ does not know
 )
-END_SECONDS = 60.0  # a worker drains for 20, and then waits for Redis or a runtime at most as long again
+END_SECONDS = 120.0  # a worker drains for 20, and then waits for Redis or a runtime at most as long again
 STACK = (
     "line 1 in <module>\n"  # the last line that faulthandler writes of a fork: the outermost frame of its main thread
 )

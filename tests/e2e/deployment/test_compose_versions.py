@@ -15,23 +15,37 @@ from tests.builders.processes.composes import V2, VERSIONS, compose_of
 from tests.builders.processes.deployment import CLEAN, SERVICES, Deployment
 from tests.harness import ROOT, eventually
 
+MONITORING = {"prometheus", "alertmanager", "redis-exporter", "host-exporter"}
 HARDENED = ("image", "user", "read_only", "cap_drop", "security_opt", "logging")
 PROGRAM = "print(6 * 7)"
 
 
-def printed(version: str, settings: Path, *words: str, files: tuple[str, ...] = ()) -> str:
+def printed(version: str, settings: Path, *words: str, files: tuple[str, ...] = (), profile: str = "") -> str:
     """The output of that version's command ``config``."""
     named = [part for file in ("compose.yaml", *files) for part in ("-f", f"deploy/{file}")]
+    named += ["--profile", profile] if profile else []
     command = [compose_of(version), "-p", "test", "--env-file", str(settings), *named, "config", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=CLEAN)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def configuration(version: str, settings: Path, *files: str) -> dict[str, Any]:
-    """The services as that version understands them."""
-    found: dict[str, Any] = yaml.safe_load(printed(version, settings, files=files))["services"]
-    return found
+def configuration(version: str, settings: Path, *files: str, profile: str = "") -> dict[str, Any]:
+    """The services as that version understands them; docker-compose 1.29 prints those of all profiles."""
+    found: dict[str, Any] = yaml.safe_load(printed(version, settings, files=files, profile=profile))["services"]
+    return found if profile else {name: one for name, one in found.items() if not one.get("profiles")}
+
+
+def check_walls(name: str, service: dict[str, Any]) -> None:
+    assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+    assert "no-new-privileges:true" in service["security_opt"], name
+    assert service["user"].split(":")[0].startswith("1000"), name
+    assert service["restart"] == "unless-stopped", name
+    assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+    assert service["mem_limit"], name
+    assert service["pids_limit"] > 0, name
+    assert service["healthcheck"]["test"], name
+    assert not {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode"} & service.keys(), name
 
 
 @pytest.fixture
@@ -56,17 +70,19 @@ def test_every_version_gives_each_service_the_same_walls(version: str, settings:
         assert sorted(found) == sorted(SERVICES)
         assert {name for name in found if "out" in found[name]["networks"]} == {"api", "broker"}
         for name, service in found.items():
-            assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
-            assert "no-new-privileges:true" in service["security_opt"], name
-            assert service["user"].split(":")[0].startswith("1000"), name
-            assert service["restart"] == "unless-stopped", name
-            assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
-            assert service["mem_limit"], name
-            assert service["pids_limit"] > 0, name
-            assert service["healthcheck"]["test"], name
-            assert not {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode"} & service.keys(), name
+            check_walls(name, service)
         assert found["api"]["scale"] == 2
         assert {name for name in found if found[name].get("ports")} == {"proxy"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_profile_adds_monitoring_behind_the_same_walls(version: str, settings: Path) -> None:
+    found = configuration(version, settings, profile="metrics")
+    assert found.keys() == {*SERVICES, *MONITORING}
+    for name in MONITORING:
+        check_walls(name, found[name])
+    assert {name for name in MONITORING if found[name].get("ports")} == {"prometheus"}
+    assert {name for name in MONITORING if "out" in found[name]["networks"]} == {"alertmanager"}
 
 
 @pytest.mark.parametrize("version", V2)

@@ -13,15 +13,16 @@ from tests.harness import Stack, eventually
 def test_worker_without_disk_space_takes_no_execution(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     stack.start_worker(MAYFLY_DISK_FREE_BYTES=str(2**60))
-    (worker,) = eventually(stack.fleet, "the worker is registered", 60)
-    places = [printed.partition(" ")[0] for printed in worker["trouble"]]
-    assert places == ["blobs", "inputs", "engine"], worker["trouble"]
-    ready = stack.client.get("/readyz").json()
-    assert "blobs (" in ready["details"]["trouble"]
+    expected = [["blobs", "inputs", "engine"]]
+    eventually(
+        lambda: [[one.partition(" ")[0] for one in trouble] for trouble in stack.reported("trouble")] == expected,
+        "the worker reports the disks",
+    )
+    eventually(lambda: "blobs (" in stack.client.get("/readyz").json()["details"].get("trouble", ""), "the API, too")
     id = stack.submit(environment="python", code="print(1)").json()["id"]
     assert stack.show(id, wait=2)["state"] == "queued"
     stack.start_worker()
-    assert stack.show(id, wait=60)["state"] == "succeeded"
+    assert stack.ended(id)["state"] == "succeeded"
 
 
 def test_uploads_are_refused_before_the_disk_is_full(own_stack: Callable[..., Stack]) -> None:
@@ -66,6 +67,6 @@ def test_worker_that_cannot_launch_takes_no_execution(
     spoilt = stack.show(id)["attempt"]
     assert (stack.show(id, wait=4)["state"], stack.show(id)["attempt"]) == ("queued", spoilt)
     bundles.unlink()
-    ended = stack.show(id, wait=60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "yes\n", spoilt + 1)
     eventually(lambda: stack.reported("trouble") == [[]], "the worker reports the end of the trouble")

@@ -5,13 +5,19 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 
+from orchestrator import __version__
+from orchestrator.store import keys
 from tests.harness import Process, Stack, eventually
 
+FLOOD = 120  # executions
 # A program that waits for its input, which each attempt gets again.
 WAITING: dict[str, Any] = {
     "environment": "python",
@@ -64,7 +70,7 @@ def test_redis_away_while_a_program_runs(own_stack: Callable[..., Stack]) -> Non
     stack.redis.start()
     stack.ready()
     go_on(stack, id)
-    ended = eventually(lambda: (shown := stack.show(id, wait=30))["finished_at"] and shown, "the execution ends", 60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 1)
 
 
@@ -92,10 +98,10 @@ def test_worker_resumes_after_engine_outage(
     assert stack.show(queued, wait=2)["state"] == "queued"
     engine = start_engine()
     stack.ready()
-    ended = stack.show(queued, wait=60)
+    ended = stack.ended(queued)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "waited\n")
     go_on(stack, running)
-    again = stack.show(running, wait=60)
+    again = stack.ended(running)
     assert (again["state"], again["stdout"], again["attempt"]) == ("succeeded", "begun\ndone\n", 2)
     stack.workers[0].stop()  # while the engine still answers
 
@@ -105,7 +111,9 @@ def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> N
     ids = [submitted(stack) for _ in range(4)]
     eventually(lambda: all(stack.show(id)["stdout"] == "begun\n" for id in ids), "every execution runs")
     dead, alive = stack.workers
-    name = next(id for id in stack.reported("id") if f"-{dead.pid}-" in id)
+    name = eventually(
+        lambda: next((id for id in stack.reported("id") if f"-{dead.pid}-" in id), ""), "the worker is registered"
+    )
     dead.stop(signal.SIGKILL)
     eventually(
         lambda: not any(name in container for container in stack.containers()),
@@ -113,7 +121,7 @@ def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> N
     )
     for id in ids:
         go_on(stack, id)
-    assert [stack.show(id, wait=60)["state"] for id in ids] == ["succeeded"] * 4
+    assert [stack.ended(id)["state"] for id in ids] == ["succeeded"] * 4
     assert alive.popen.poll() is None
 
 
@@ -152,7 +160,7 @@ def test_a_second_sigterm_hands_back_at_once(own_stack: Callable[..., Stack]) ->
     assert stack.show(id)["state"] == "queued"  # though its program would wait for minutes
     stack.start_worker()
     go_on(stack, id)
-    ended = stack.show(id, wait=60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
 
 
@@ -174,9 +182,9 @@ def test_worker_cut_off_from_redis_ends_its_executions(own_stack: Callable[..., 
     stack.redis.start()
     stack.ready()
     go_on(stack, again)
-    ended = stack.show(again, wait=60)
+    ended = stack.ended(again)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
-    ended = stack.show(once, wait=60)
+    ended = stack.ended(once)
     assert (ended["state"], ended["reason"], ended["attempt"]) == ("errored", "worker_lost", 1)
     assert stack.worker_metrics()["mayfly_worker_leases_lost_total"] == 1.0
 
@@ -197,31 +205,72 @@ def test_worker_stopped_for_longer_than_its_lease(own_stack: Callable[..., Stack
     finally:
         frozen.popen.send_signal(signal.SIGCONT)  # and sees how its container ended
     go_on(stack, id)
-    ended = stack.show(id, wait=60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "begun\ndone\n", 2)
     eventually(lambda: len(stack.fleet()) == 2, "the stopped worker is registered again")
 
 
-def test_a_drained_worker_takes_no_more(own_stack: Callable[..., Stack]) -> None:
+def mayfly(stack: Stack, *words: str) -> str:
+    """Run the command and return its output."""
+    command = [sys.executable, "-m", "orchestrator.cli", *words]
+    done = subprocess.run(command, env={**os.environ, **stack.env}, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_drained_worker_takes_no_more_until_the_drain_is_undone(own_stack: Callable[..., Stack]) -> None:
+    stack = own_stack(slots=2).start()
+    (worker,) = stack.reported("id")
+    running = waiting(stack)
+    eventually(stack.waiting, "a warm container waits")
+    assert mayfly(stack, "workers", "drain", worker) == f"{worker} is draining\n"
+    eventually(lambda: stack.reported("draining") == [True], "the worker drains")
+    eventually(lambda: stack.waiting() == 0, "its warm containers are removed")
+    refused = eventually(
+        lambda: (answer := stack.submit(1, environment="python", code="print(1)")).status_code == 202 and answer,
+        "no worker takes the execution",
+    )
+    queued = refused.json()["id"]
+    assert stack.show(running)["state"] == "running"
+    go_on(stack, running)
+    assert mayfly(stack, "workers", "drain", "--wait", worker) == f"{worker} is drained\n"
+    ended = stack.show(running)
+    assert (ended["state"], ended["attempt"]) == ("succeeded", 1)
+    assert stack.show(queued)["state"] == "queued"
+    columns = mayfly(stack, "workers", "list").strip().split("\t")
+    assert columns[:6] == [worker, socket.gethostname(), __version__, "2", "0", "0"]
+    assert (columns[7], "python" in columns[10]) == ("drained", True)
+    assert mayfly(stack, "workers", "drain", "--undo", worker) == f"{worker} takes executions again\n"
+    assert stack.show(queued, wait=60)["state"] == "succeeded"
+    eventually(stack.waiting, "the pool is filled again")
+    entries = stack.client.get("/api/v1/audit", params={"limit": 1000}).json()["items"]
+    changes = [entry["action"] for entry in entries if entry.get("resource") == f"worker/{worker}"]
+    assert changes == ["fleet.drain", "fleet.drain", "fleet.undrain"]
+
+
+def test_a_restart_ends_a_drain(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start()
     (worker,) = stack.reported("id")
     assert stack.client.post(f"/api/v1/workers/{worker}/drain").status_code == 202
     eventually(lambda: stack.reported("draining") == [True], "the worker drains")
-    eventually(
-        lambda: stack.submit(1, environment="python", code="print(1)").status_code == 202,
-        "no worker takes the execution",
-    )
-    assert stack.client.post("/api/v1/workers/nobody/drain").json()["code"] == "not_found"
+    with stack.redis.client() as redis:
+        redis.delete(keys.worker(worker))  # as if its lease had ended
+        eventually(lambda: redis.hexists(keys.worker(worker), "drain"), "the worker repeats the request")
+    queued = stack.submit(environment="python", code="print(1)").json()["id"]
+    assert stack.workers[0].stop() == 0
+    stack.start_worker()
+    eventually(lambda: stack.show(queued)["state"] == "succeeded", "the new worker takes executions", 120)
+    assert stack.client.post(f"/api/v1/workers/{worker}/drain").json()["code"] == "not_found"
 
 
-def test_three_hundred_concurrent_executions_run_in_order(own_stack: Callable[..., Stack]) -> None:
+def test_flood_of_executions_runs_in_order(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=0)
     priorities = ("low", "default", "high")
     ids: dict[str, list[str]] = {priority: [] for priority in priorities}
-    for start in range(0, 300, 100):
+    for start in range(0, FLOOD, FLOOD // 2):
         batch = [
             {"environment": "python", "code": f"print({n})", "priority": priorities[n % 3]}
-            for n in range(start, start + 100)
+            for n in range(start, start + FLOOD // 2)
         ]
         for n, item in enumerate(stack.client.post("/api/v1/executions/batch", json={"executions": batch}).json()):
             assert item["status"] == 202, item
@@ -229,17 +278,15 @@ def test_three_hundred_concurrent_executions_run_in_order(own_stack: Callable[..
     stack.start_worker()
     stack.ready()
     processes = [psutil.Process(stack.workers[0].pid), psutil.Process(stack.api.pid)]  # type: ignore[union-attr]
-    eventually(
-        lambda: stack.client.get("/api/v1/queues").json()["queued"] < 240, "a fifth of the executions have begun", 120
-    )
+    eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] < FLOOD * 4 / 5, "a fifth have begun", 120)
     early = [process.memory_info().rss for process in processes]
     eventually(lambda: stack.client.get("/api/v1/queues").json()["queued"] == 0, "every execution has begun", 280)
     late = [process.memory_info().rss for process in processes]
-    ended: dict[str, list[Any]] = {p: [stack.show(id, wait=60) for id in ids[p]] for p in priorities}
+    ended: dict[str, list[Any]] = {p: [stack.ended(id) for id in ids[p]] for p in priorities}
     for priority in priorities:
         assert {"succeeded"} == {execution["state"] for execution in ended[priority]}
         number = priorities.index(priority)
-        assert [f"{n}\n" for n in range(number, 300, 3)] == [execution["stdout"] for execution in ended[priority]]
+        assert [f"{n}\n" for n in range(number, FLOOD, 3)] == [execution["stdout"] for execution in ended[priority]]
     begun = {p: sorted(execution["started_at"] for execution in ended[p]) for p in priorities}
     slots = 2 * (os.cpu_count() or 1)  # as many may be on their way at once, and overtake each other
     assert begun["high"][-1] < begun["default"][slots]

@@ -47,7 +47,7 @@ def test_api_shutdown_answers_waiting_requests(own_stack: Callable[..., Stack]) 
         eventually(lambda: stack.client.get("/api/v1/queues").json()["active"] == 2, "the worker has both executions")
         polling, events = (asked(stack, f"/api/v1/{path}?wait=60") for path in (f"executions/{id}", "security-events"))
         assert stack.api is not None
-        stack.api.stop()  # within 40 s, though the requests would wait for 60
+        stack.api.stop(seconds=40)  # though the requests would wait for 60
         following.result(30)
         assert json.load(polling.getresponse())["state"] == "running"
         answer = waiting.result(30)

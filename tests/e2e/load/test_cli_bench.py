@@ -12,7 +12,7 @@ from tests.harness import Stack
 
 def bench(stack: Stack, *options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "orchestrator.cli", "bench", "--runs", "3", *options]
-    return subprocess.run(command, env={**os.environ, **stack.env}, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env={**os.environ, **stack.env}, capture_output=True, text=True, timeout=280)
 
 
 def test_bench_splits_time_by_step(stack: Stack) -> None:

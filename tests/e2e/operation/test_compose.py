@@ -341,7 +341,7 @@ def test_redis_speaks_tls_alone_to_its_users(deployment: Deployment) -> None:
 def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -> None:
     shown = json.dumps(deployment.containers()) + deployment.logs()
     files = sorted((deployment.home / "secrets").iterdir())
-    roles = ("api", "backup", "broker", "engine-proxy", "exporter", "users", "worker")
+    roles = ("api", "backup", "broker", "engine-proxy", "exporter", "monitoring", "users", "worker")
     assert [file.name for file in files] == ["admin-key", *(f"redis-{role}" for role in roles), "signing-key"]
     for file in [*files, *(deployment.home / "tls").glob("**/*.key")]:
         assert file.read_text().strip() not in shown
@@ -474,12 +474,22 @@ def test_stopped_worker_finishes_its_executions(deployment: Deployment) -> None:
         execution = client.post("/api/v1/executions", json=body).json()
         place = f"/api/v1/executions/{execution['id']}"
         eventually(lambda: client.get(place).json()["state"] == "running", "the execution runs")
+        workers = [worker["id"] for worker in client.get("/api/v1/workers").json()["items"]]
+        assert [client.post(f"/api/v1/workers/{id}/drain").status_code for id in workers] == [202] * 2
+
+        def draining() -> bool:
+            return [worker["draining"] for worker in client.get("/api/v1/workers").json()["items"]] == [True] * 2
+
+        eventually(draining, "both workers drain")
+        queued = client.post("/api/v1/executions", json={"environment": "bash", "code": "echo later"}).json()
         deployment("stop", "worker")
         ended = client.get(place).json()
         assert (ended["state"], ended["stdout"], ended["attempt"]) == ("succeeded", "done\n", 1)
         eventually(lambda: len(deployment.containers()) == 2 + OTHERS, "of the services alone are there containers")
         deployment("up", "-d", "--scale", "worker=2")
         eventually(lambda: client.get("/readyz").status_code == 200, "the workers are registered again", 120)
+        later = client.get(f"/api/v1/executions/{queued['id']}", params={"wait": 60}).json()
+        assert (later["state"], later["stdout"], later["attempt"]) == ("succeeded", "later\n", 1)
 
 
 def test_results_survive_a_stop(deployment: Deployment) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import threading
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 
 from mayfly import Client, NotFound
 from orchestrator.backup.encryption import write_identity
-from orchestrator.cli.commands.local.processes import start_time
 from tests.builders.processes.installed import Installation, installed
 from tests.harness import eventually
 
@@ -43,10 +40,7 @@ class Load:
 
 def wipe(installation: Installation) -> None:
     """Kill every process of Mayfly and remove all its files, as the loss of a host does."""
-    pids = installation.pids()
-    for pid in pids.values():
-        os.kill(pid, signal.SIGKILL)
-    eventually(lambda: all(start_time(pid) is None for pid in pids.values()), "all processes are dead")
+    installation.kill(*(name for name in installation.pids() if name != "supervisor"))
     sandboxes = installation.state / "sandboxes"
     if sandboxes.is_symlink():
         shutil.rmtree(sandboxes.resolve().parent)

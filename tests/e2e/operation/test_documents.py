@@ -31,7 +31,13 @@ ADMINISTRATION = (
     "docs/operations/disk.md",
 )
 # One after the other, in an installation of `mayfly up`.
-OPERATIONS = ("docs/operations/backup.md", "docs/operations/disaster.md", "docs/operations/upgrade.md")
+HOSTS = "docs/operations/hosts.md"  # by tests/e2e/deployment/test_worker_hosts.py
+OPERATIONS = (
+    "docs/operations/deployment.md",
+    "docs/operations/backup.md",
+    "docs/operations/disaster.md",
+    "docs/operations/upgrade.md",
+)
 # Commands that start, stop or measure an installation, and what runs them.
 ELSEWHERE = {
     "make up": "tests/e2e/operation/test_up.py",
@@ -123,6 +129,9 @@ def test_commands_of_operations_work(images: Path, tmp_path: Path) -> None:
         finally:
             shutil.rmtree(lost, ignore_errors=True)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "is drained" in done.stdout
+    assert "takes executions again" in done.stdout
+    assert "supervisor\trunning" in done.stdout
     assert "All of it can be restored." in done.stdout
     assert "Restored " in done.stdout
     assert "Mayfly is up." in done.stdout
@@ -131,7 +140,7 @@ def test_commands_of_operations_work(images: Path, tmp_path: Path) -> None:
 
 
 def test_other_documents_have_no_command_to_run_here() -> None:
-    here = {Path(name).name for name in (*HERE, *ADMINISTRATION, *OPERATIONS)}
+    here = {Path(name).name for name in (*HERE, *ADMINISTRATION, *OPERATIONS, HOSTS)}
     for path in DOCUMENTS:
         for block in blocks(path):
             if path.name in here or path.parent.name in ("deploy", "sandbox_image"):

@@ -186,7 +186,7 @@ def test_the_snippets_of_the_document_run(stack: Stack, tmp_path: Path) -> None:
         env={**os.environ, **stack.env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr

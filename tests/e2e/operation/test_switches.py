@@ -25,13 +25,13 @@ def test_workers_follow_switches(own_stack: Callable[..., Stack]) -> None:
     switch(stack, "isolation:standard", False)
     eventually(lambda: stack.waiting() == 0, "the worker follows: its warm containers are removed")
     pause.end()
-    assert stack.show(running, wait=60)["state"] == "succeeded", "what runs goes on"
+    assert stack.ended(running)["state"] == "succeeded", "what runs goes on"
     eventually(lambda: stack.reported("busy") == [0], "the slot is free")
     assert [stack.show(id)["state"] for id in (bash, python)] == ["queued", "queued"]
     switch(stack, "isolation:standard", True)
-    ended = stack.show(bash, wait=60)
+    ended = stack.ended(bash)
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "environment_unavailable", "platform")
-    assert stack.show(python, wait=60)["state"] == "succeeded"
+    assert stack.ended(python)["state"] == "succeeded"
     eventually(stack.waiting, "the pool is filled again")
     switch(stack, "warm-pool", False)
     eventually(lambda: stack.waiting() == 0, "nothing waits")

@@ -87,25 +87,47 @@ def test_local_redis_is_durable_and_has_no_port(running: Installation) -> None:
 
 def test_second_up_is_idempotent(running: Installation) -> None:
     before = running.pids()
-    assert set(before) == {"redis", "api", "worker"}
+    assert set(before) == {"redis", "api", "worker", "supervisor"}
     printed = running.up()
     assert "nothing was changed" in printed
     assert before == running.pids()
 
 
 @pytest.mark.parametrize("victim", ["redis", "api", "worker"])
-def test_up_restarts_only_dead_processes(running: Installation, victim: str) -> None:
-    with running.client() as client:
-        id = client.run("print(1)").id
-    before = running.pids()
-    os.kill(before[victim], signal.SIGKILL)
-    eventually(lambda: start_time(before[victim]) is None, f"{victim} is dead")
-    printed = running.up("--no-sample")
+def test_supervisor_restarts_each_process(running: Installation, victim: str) -> None:
+    before, url = running.pids(), (running.state / "url").read_text()
+    with Client(url.strip(), (running.state / "api-key").read_text().strip(), patience_seconds=240) as client:
+        kept = client.run("print(1)").id
+        accepted = [client.submit(f"print({number})").id for number in range(5)]
+        os.kill(before[victim], signal.SIGKILL)
+        eventually(lambda: running.pids()[victim] != before[victim], f"{victim} is started again", 60)
+        assert [client.wait(id, 240).stdout for id in accepted] == [f"{number}\n" for number in range(5)]
+        assert client.get(kept).stdout == "1\n"
+        ready = eventually(lambda: (found := client.ready())["status"] == "ok" and found, "executions can run", 120)
+    assert (running.state / "url").read_text() == url
     after = running.pids()
     assert {name for name in before if before[name] != after[name]} == {victim}
-    assert len(re.findall("started, pid", printed)) == 1
+    printed = running.mayfly("status", "--json")
+    assert printed.returncode == 0, printed.stdout
+    (found,) = (one for one in json.loads(printed.stdout)["processes"] if one["name"] == victim)
+    assert (found["state"], found["pid"], found["restarts"]) == ("running", after[victim], 1)
+    assert found["reason"] == "ended by signal 9 (SIGKILL)"
+    assert f"{victim} running, 1 restart, ended last at {found['ended_at']}: ended by signal 9" in str(ready["details"])
+    log = (running.state / "supervisor.log").read_text()
+    assert f'"process": "{victim}", "reason": "ended by signal 9 (SIGKILL)", "pause_seconds"' in log
+
+
+def test_up_restarts_only_dead_processes(running: Installation) -> None:
+    before = running.pids()
+    running.kill("worker")
+    status = running.mayfly("status")
+    lines = dict(line.split("\t")[:2] for line in status.stdout.decode().splitlines())
+    assert (status.returncode, lines["worker"], lines["api"]) == (1, "ended", "running")
+    printed = running.up("--no-sample")
+    after = running.pids()
+    assert {name for name in before if before[name] != after[name]} == {"worker", "supervisor"}
+    assert len(re.findall("started, pid", printed)) == 2
     with running.client() as client:
-        assert client.get(id).stdout == "1\n"
         assert client.run("print(2)").stdout == "2\n"
 
 
@@ -289,7 +311,7 @@ def test_up_does_not_wait_for_a_long_queue(images: Path, seconds: float, runs: b
             made.up("--no-sample")
             with made.client() as client:
                 eventually(lambda: list(client.executions(state="running")), "the only slot is busy", 60)
-            os.kill(made.pids()["api"], signal.SIGKILL)
+            made.kill("api")
         printed = made.up()
         assert "Mayfly is up" in printed
         assert ("63 observations over 21 days" in printed) is runs
@@ -311,10 +333,10 @@ def test_down_leaves_no_process_and_up_restores_all_data(images: Path) -> None:
             id = client.run("print('kept')").id
             client.submit(SLEEPER, limits={"wall_seconds": 60})
         pids, key = made.pids(), (made.state / "api-key").read_text()
-        assert set(pids) == {"redis", "api", "engine-proxy", "worker"}
+        assert set(pids) == {"redis", "api", "engine-proxy", "worker", "supervisor"}
         checks = {check["name"]: check for check in json.loads(made.mayfly("doctor", "--json").stdout)["checks"]}
         assert checks["engine access"]["detail"].startswith("engine proxy: ")
-        os.kill(pids["worker"], signal.SIGKILL)  # so that its containers stay
+        made.kill("worker")  # so that its containers stay
         made.down()
         assert [name for name, pid in pids.items() if start_time(pid) is not None] == []
         assert made.left() == []
@@ -385,9 +407,10 @@ def cutting_proxy(port: int, after_bytes: int) -> Iterator[tuple[int, list[int]]
             request = threading.Thread(target=pump, args=(client, api))
             request.start()
             left = after_bytes
-            while left > 0 and (data := api.recv(min(left, 512))):
-                client.sendall(data)
-                left -= len(data)
+            with suppress(OSError):  # the client has what it wanted, and leaves
+                while left > 0 and (data := api.recv(min(left, 512))):
+                    client.sendall(data)
+                    left -= len(data)
             if left <= 0:
                 cuts.append(1)
             for side in (client, api):
@@ -444,7 +467,7 @@ def test_up_without_engine_uses_and_names_a_runtime(images: Path) -> None:
         doctor = made.mayfly("doctor", MAYFLY_DRIVER="oci")
         assert doctor.returncode == 0
         assert re.search(rb"ok +runtime crun +\d", doctor.stdout)
-        os.kill(made.pids()["worker"], signal.SIGKILL)
+        made.kill("worker")
         assert list(made.state.glob("oci/bundles/*/*")) != []
 
 
@@ -455,6 +478,30 @@ def test_command_uses_and_keeps_the_answering_engine() -> None:
         before = engine.info()["ID"]
         done = subprocess.run([WITH_ENGINE, "sh", "-c", "exit 7"], capture_output=True, text=True, timeout=60)
         assert (done.returncode, engine.info()["ID"]) == (7, before), done.stderr
+
+
+# Without the running engine: its socket and its files are hidden, and the network is another.
+ELSEWHERE = ["unshare", "--mount", "--propagation", "slave", "--net", "sh", "-euc"]
+HIDE = 'mount -t tmpfs none /run; mount --bind "$0" /var/lib/docker; ip link set lo up; exec "$@"'
+LOOK = 'docker info --format "{{json .Runtimes}}" && cat "$TMPDIR"/*/dockerd.pid && exit 7'
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dockerd"), reason="needs root and an engine of its own")
+def test_command_without_engine_gets_a_temporary_one_with_every_runtime() -> None:
+    """As `make test` and `.ci/run` start theirs, beside any other engine of this machine."""
+    Path("/var/lib/docker").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mayfly-engine-") as name:
+        env = {**os.environ, "TMPDIR": name} | {f"{PREFIX}DOCKER_URL": "unix:///var/run/docker.sock"}
+        (data := Path(name, "data")).mkdir()
+        command = [*ELSEWHERE, HIDE, str(data), str(WITH_ENGINE), "sh", "-c", LOOK]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 7, done.stderr  # the command's own
+        runtimes, pid = done.stdout.splitlines()
+        assert json.loads(runtimes).keys() >= {"runc", "crun", "runsc"}
+        assert re.search(r"Engine started .*Engine stopped", done.stderr, re.DOTALL)
+        assert start_time(int(pid)) is None
+        assert processes_naming(name) == []
+        assert [path.name for path in Path(name).iterdir()] == ["data"]
 
 
 def test_command_that_needs_an_engine_is_refused_without_engine() -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from tests.builders.tier import Tier
 from tests.harness import ROOT
-from tests.selection import EACH_WAY
+from tests.selection import ways
 
 COMMANDS = (ROOT / "tests/conformance/programs/bash_commands.txt").read_text(encoding="utf-8").splitlines()
 BATCH = 70  # so that a batch in gVisor stays within a wall time that is allowed
@@ -98,9 +98,7 @@ def test_commands_are_many_and_distinct() -> None:
 
 
 # The driver makes no difference to a command, and gVisor takes a minute for all commands.
-@pytest.mark.parametrize(
-    "tier", [way for way in EACH_WAY if way.id in ("docker-runc", "docker-runsc", "oci-crun")], indirect=True
-)
+@pytest.mark.parametrize("tier", ways("docker-runc", "docker-runsc", "oci-crun"), indirect=True)
 def test_every_command_behaves_as_on_the_host(tier: Tier, host: list[str]) -> None:
     differs: dict[str, Any] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -105,15 +106,20 @@ def test_a_program_sees_no_difference(node: Stack, name: str) -> None:
 
 
 def test_node_process_is_started_ahead(node: Stack) -> None:
-    """The control: the process is older than its execution, which a process started afterwards is not."""
-    program = "console.log(process.uptime())"
+    """The control: the process is older than its execution, which a process started afterwards is not, and has
+    rehearsed a program's first steps, for which it loaded a module.
+    """
+    program = "const loaded = process.moduleLoadList.includes('NativeModule net');" + (
+        "console.log(JSON.stringify([process.uptime(), loaded]))"
+    )
 
-    def is_older(limits: dict[str, Any]) -> bool:
+    def found(limits: dict[str, Any]) -> tuple[bool, bool]:
         execution = node.run("node", code=program, limits=limits)
-        return bool(float(execution["stdout"]) > execution["timings"]["run_seconds"])
+        seconds, has_rehearsed = json.loads(execution["stdout"])
+        return seconds > execution["timings"]["run_seconds"], has_rehearsed
 
-    assert not is_older(COLD)
-    eventually(lambda: is_older({}), "a process that has waited for longer than its program runs is taken")
+    assert found(COLD) == (False, False)
+    eventually(lambda: found({}) == (True, True), "a process that has waited and rehearsed is taken")
 
 
 def test_denied_call_of_node_started_ahead_is_reported(node: Stack) -> None:

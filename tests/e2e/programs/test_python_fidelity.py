@@ -189,7 +189,7 @@ def test_program_ends_as_under_python3(stack: Stack) -> None:
         ids[name] = response.json()["id"]
     found = {}
     for name, id in ids.items():
-        execution = stack.show(id, wait=60)
+        execution = stack.ended(id)
         last = execution["stderr"].splitlines()[-1:] or [""]
         fields = [execution[field] for field in ("state", "reason", "exit_code", "signal", "stdout")]
         found[name] = (*fields, *last)

@@ -14,7 +14,8 @@ import pytest
 
 from orchestrator.states import Fault, Reason
 from tests.builders.sandboxes.endings import PROGRAMS
-from tests.harness import ROOT, Process, Stack, eventually
+from tests.builders.tier import Tier
+from tests.harness import ROOT, WAYS, Process, Stack, Way, eventually
 
 ENVIRONMENTS = [str(ROOT / "sandbox_image" / "environments"), str(ROOT / "tests" / "environments")]
 
@@ -34,18 +35,26 @@ def compiling_stack(images: Path, image_of: Callable[[str], None], tmp_path_fact
         stack.stop()
 
 
+@pytest.fixture(scope="module")
+def ends(compiling_stack: Stack) -> dict[str, dict[str, Any]]:
+    """The ends of the table's programs, which run some at a time."""
+    return Tier(compiling_stack, Way(WAYS[0])).run_all({case[0]: case[1] for case in PROGRAMS})
+
+
 @pytest.mark.parametrize(
-    ("body", "state", "reason", "fault", "more"), [case[1:] for case in PROGRAMS], ids=[case[0] for case in PROGRAMS]
+    ("name", "state", "reason", "fault", "more"),
+    [(case[0], *case[2:]) for case in PROGRAMS],
+    ids=[case[0] for case in PROGRAMS],
 )
 def test_execution_ends_with_the_expected_reason(
-    compiling_stack: Stack,
-    body: dict[str, Any],
+    ends: dict[str, dict[str, Any]],
+    name: str,
     state: str,
     reason: str | None,
     fault: str | None,
     more: dict[str, Any],
 ) -> None:
-    ended = compiling_stack.run(**body)
+    ended = ends[name]
     assert (state, reason, fault) == (ended["state"], ended["reason"], ended["fault"]), ended
     assert more == {name: ended[name] for name in more}
 
@@ -64,8 +73,8 @@ def test_a_time_out_keeps_artifacts(compiling_stack: Stack) -> None:
     assert compiling_stack.artifact(ended, "half.txt") == b"half"
 
 
-def _ended(stack: Stack, id: str, seconds: int = 60) -> tuple[str, str | None, str | None]:
-    shown = stack.show(id, wait=seconds)
+def _ended(stack: Stack, id: str) -> tuple[str, str | None, str | None]:
+    shown = stack.ended(id)
     return shown["state"], shown["reason"], shown["fault"]
 
 
@@ -75,8 +84,7 @@ def test_environment_without_image_ends_as_environment_unavailable(
     declared = (ROOT / "tests" / "environments" / "c.toml").read_text().replace('"c"', '"ghost"', 1)
     (tmp_path / "ghost.toml").write_text(declared)
     stack = own_stack(environments_dirs=[*ENVIRONMENTS[:1], str(tmp_path)]).start()
-    response = stack.submit(60, environment="ghost", code="x")
-    ended = response.json()
+    ended = stack.run("ghost", code="x")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "environment_unavailable", "platform")
     assert ended["attempt"] == 3
 
@@ -89,7 +97,7 @@ def test_broken_runtime_ends_as_runtime_unavailable(
     # Two attempts fail; a third failure would have the worker wait for its host to be mended.
     few = {"environments_dirs": only_python, "pool_sizes": {}, "max_attempts": 2}
     stack = own_stack(docker_url=url, standard_runtime="broken", **few).start()
-    ended = stack.submit(60, environment="python", code="print(1)").json()
+    ended = stack.run(code="print(1)")
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "runtime_unavailable", "platform")
     assert ended["attempt"] == 2
     stack.workers[0].stop()  # while the engine still answers
@@ -108,11 +116,16 @@ def test_killed_workers_execution_ends_as_worker_lost(own_stack: Callable[..., S
 
 def test_a_lost_worker_is_not_the_end_where_another_attempt_is_left(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack().start(workers=2)
-    code = "import time\nprint('here', flush=True)\ntime.sleep(3)\nprint('done')"
-    limits = {"wall_seconds": 60}
-    ids = [stack.submit(environment="python", code=code, limits=limits).json()["id"] for _ in range(2)]
-    eventually(lambda: all(stack.show(id)["state"] == "running" for id in ids), "both executions run")
+    body: dict[str, Any] = {
+        "environment": "python", "code": "print('here', flush=True)\ninput()\nprint('done')",
+        "stdin": {"stream": True}, "limits": {"wall_seconds": 200},
+    }  # fmt: skip
+    ids = [stack.submit(**body).json()["id"] for _ in range(2)]
+    eventually(lambda: all(stack.show(id)["stdout"] == "here\n" for id in ids), "both executions run")
     stack.workers[0].stop(signal.SIGKILL)
+    for id in ids:  # each attempt gets the input again
+        path = f"/api/v1/executions/{id}/stdin"
+        assert stack.client.post(path, params={"end": "true"}, content=b"\n").status_code == 202
     assert [_ended(stack, id)[0] for id in ids] == ["succeeded", "succeeded"]
     assert [stack.show(id)["stdout"] for id in ids] == ["here\ndone\n", "here\ndone\n"]
 

@@ -65,7 +65,7 @@ def test_lines_reach_a_running_program(tier: Tier) -> None:
     send(tier.stack, id, b"two\n", offset=4)
     printed(tier.stack, id, "ONE\nTWO\n")
     send(tier.stack, id, b"two\n", offset=4, end=True)
-    ended = tier.stack.show(id, 60)
+    ended = tier.stack.ended(id)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "ONE\nTWO\nend\n")
     assert send(tier.stack, id, b"x", 409)["code"] == "already_finished"
 
@@ -84,7 +84,7 @@ def test_program_ends_while_its_input_is_open(stack: Stack, name: str) -> None:
     id = start(stack, environment, code=code, limits={"wall_seconds": 60})
     if data:
         send(stack, id, data)
-    ended = stack.show(id, 60)
+    ended = stack.ended(id)
     assert (ended["state"], ended["stdout"]) == ("succeeded", wanted)
 
 
@@ -96,18 +96,18 @@ def test_megabytes_are_streamed_through_the_bounds(stack: Stack) -> None:
         params = {"offset": offset, "end": offset + 2**18 >= len(data)}
         post = partial(stack.client.post, url, content=data[offset : offset + 2**18], params=params)
         eventually(lambda post=post: post().status_code == 202, "the chunk is accepted")  # type: ignore[misc]
-    assert stack.show(id, 60)["stdout"] == digest(data)
+    assert stack.ended(id)["stdout"] == digest(data)
 
 
 def test_program_waiting_for_input_times_out_and_can_be_cancelled(stack: Stack) -> None:
     waiting = "import sys; print('up', flush=True); sys.stdin.read()"
     id = start(stack, code=waiting, limits={"wall_seconds": 5})
     send(stack, id, b"x" * 300_000)
-    assert stack.show(id, 60)["reason"] == "timed_out"
+    assert stack.ended(id)["reason"] == "timed_out"
     id = start(stack, code=waiting, limits={"wall_seconds": 60})
     printed(stack, id, "up\n")
     stack.client.post(f"/api/v1/executions/{id}/cancel")
-    assert stack.show(id, 60)["reason"] == "cancelled_by_user"
+    assert stack.ended(id)["reason"] == "cancelled_by_user"
 
 
 def test_retry_gets_the_whole_input_again(own_stack: Any) -> None:
@@ -122,7 +122,7 @@ def test_retry_gets_the_whole_input_again(own_stack: Any) -> None:
     eventually(lambda: stack.show(id)["attempt"] == 2, "a second attempt begins", 60)
     printed(stack, id, "ONE\nTWO\n")
     send(stack, id, end=True)
-    ended = stack.show(id, 60)
+    ended = stack.ended(id)
     assert (ended["attempt"], ended["stdout"]) == (2, "ONE\nTWO\nend\n")
 
 
@@ -220,4 +220,4 @@ def test_submit_reads_to_the_end(stack: Stack) -> None:
         command.stdin.close()
         id = command.stdout.read().decode().strip()
         assert command.wait(60) == 0
-    assert stack.show(id, 60)["stdout"] == digest(ALL)
+    assert stack.ended(id)["stdout"] == digest(ALL)

@@ -10,6 +10,7 @@ import pytest
 from tests.builders.tier import Tier
 from tests.harness import ROOT, eventually
 from tests.hostile.census_rows import FILES
+from tests.selection import ways
 
 PAGE = 4096
 INPUT_BYTES = 4 * 2**20
@@ -102,7 +103,7 @@ def documented() -> set[str]:
     return set(re.findall(r"`/proc/([\w/]+)`", bullet))
 
 
-@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+@pytest.mark.parametrize("tier", ways("oci-crun"), indirect=True)
 def test_files_with_figures_of_the_whole_host_are_those_that_are_documented(tier: Tier) -> None:
     names, threads, changed, writable = json.loads(tier.run(code=READABLE)["stdout"])
     assert {f"net/{name}" for name in changed} <= documented()
@@ -113,25 +114,25 @@ def test_files_with_figures_of_the_whole_host_are_those_that_are_documented(tier
     assert int(threads) > 20, "the number of threads is the host's, and no mask hides it"
 
 
-@pytest.mark.parametrize("tier", ["oci-runsc"], indirect=True)
+@pytest.mark.parametrize("tier", ways("oci-runsc"), indirect=True)
 def test_figures_of_a_hardened_sandbox_are_its_own(tier: Tier) -> None:
     _, threads, *_ = json.loads(tier.run(code=READABLE)["stdout"])
     assert int(threads) < 20
 
 
-@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+@pytest.mark.parametrize("tier", ways("oci-crun"), indirect=True)
 def test_neighbours_inputs_show_by_their_size_alone(tier: Tier) -> None:
     """All sandboxes' inputs lie on one file system, whose free space each of them can read."""
     limits = {"wall_seconds": 60, "cpu_seconds": 60}
     id = tier.stack.submit(environment="python", code=WATCH, limits=limits).json()["id"]
-    eventually(lambda: "watching" in (tier.stack.show(id)["stdout"] or ""), "the first program looks", 30)
+    eventually(lambda: "watching" in (tier.stack.show(id)["stdout"] or ""), "the first program looks")
     secret = [{"path": "secret", "content": "x" * INPUT_BYTES}]
     assert tier.run(code="print(1)", files=secret)["state"] == "succeeded"
-    seen = tier.stack.show(id, wait=60)
+    seen = tier.stack.ended(id)
     assert (seen["state"], seen["stdout"]) == ("succeeded", "watching\n['main.py']\n")
 
 
-@pytest.mark.parametrize("tier", ["oci-crun"], indirect=True)
+@pytest.mark.parametrize("tier", ways("oci-crun"), indirect=True)
 def test_pages_of_the_image_show_other_sandboxes(tier: Tier) -> None:
     """All sandboxes map the same pages: their number, and threads that wait there, are the kernel's for all.
 
@@ -139,8 +140,8 @@ def test_pages_of_the_image_show_other_sandboxes(tier: Tier) -> None:
     """
     limits = {"wall_seconds": 60, "cpu_seconds": 60}
     id = tier.stack.submit(environment="python", code=FIND_OTHERS, limits=limits).json()["id"]
-    eventually(lambda: "alone 1" in (tier.stack.show(id)["stdout"] or ""), "the first program has mapped the page", 30)
+    eventually(lambda: "alone 1" in (tier.stack.show(id)["stdout"] or ""), "the first program has mapped the page")
     assert tier.run(code=WAIT_THERE, limits=limits)["stdout"] == "woken 0\n"
-    seen = tier.stack.show(id, wait=30)
+    seen = tier.stack.ended(id)
     others = "mapped by another\nevent descriptors of another True\nwoke another\n"
     assert (seen["state"], seen["stdout"]) == ("succeeded", f"alone 1\n{others}")

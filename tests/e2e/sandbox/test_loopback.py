@@ -8,6 +8,7 @@ import pytest
 
 from tests.builders.tier import Tier
 from tests.harness import Stack
+from tests.selection import ways
 from worker.host.cgroups import version
 
 SERVER = """
@@ -179,9 +180,9 @@ def test_closed_connections_that_wait_are_bounded(tier: Tier) -> None:
 
 
 @pytest.mark.alone  # floods of denials in another lane push records out of the kernel's log
+@pytest.mark.parametrize("tier", ways("docker-runc", "oci-crun"), indirect=True)
 def test_internet_sockets_are_denied_without_loopback(tier: Tier) -> None:
-    if tier.isolation == "hardened":
-        pytest.skip("gVisor's network stack is its own, with a loopback and nothing behind it")
+    """Not in gVisor, whose network stack is its own, with a loopback and nothing behind it."""
     tier.run(code=SERVER, loopback=True, limits=LIMITS)  # whose container or filter no other one gets
     done = tier.run(code=TRY)
     assert done["stdout"].split() == ["1"] * 4

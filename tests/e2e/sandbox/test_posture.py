@@ -18,7 +18,7 @@ import pytest
 
 from orchestrator.settings import create_secret_file
 from tests.builders.processes.installed import Installation, installed
-from tests.harness import ROOT, Process, RedisServer, Stack, eventually
+from tests.harness import ROOT, Process, RedisServer, Stack, eventually, free_uids
 
 REFUSED = os.EX_CONFIG
 BEATS = {"MAYFLY_LEASE_SECONDS": "1"}
@@ -36,7 +36,7 @@ def host(engine: None, tmp_path: Path) -> Iterator[dict[str, str]]:
     yield {
         "MAYFLY_STATE_DIR": str(state),
         "MAYFLY_REDIS_URL": redis.url,
-        "MAYFLY_UID_FIRST": str(1_000_000 + secrets.randbelow(1_000_000_000)),
+        "MAYFLY_UID_FIRST": str(free_uids()),
     }
     redis.stop()
 
@@ -44,7 +44,7 @@ def host(engine: None, tmp_path: Path) -> Iterator[dict[str, str]]:
 def doctor(env: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "orchestrator.cli", "doctor", "--security", *words]
     return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=150, check=False
+        command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, timeout=280, check=False
     )
 
 
@@ -89,7 +89,7 @@ def test_worker_refuses_world_readable_signing_key(own_stack: Callable[..., Stac
     secret = stack.directory / "state" / "secret"
     secret.chmod(0o644)
     worker = stack.start_worker()
-    assert worker.popen.wait(60) == REFUSED
+    assert worker.popen.wait(180) == REFUSED
     printed = worker.log.read_text()
     assert "signing key" in printed and f"remedy: chmod 600 {secret}" in printed and "--accept-weaker" in printed
     assert stack.fleet() == []
@@ -125,9 +125,9 @@ def test_engine_checks_run_when_the_engine_answers(own_stack: Callable[..., Stac
     assert stack.submit(environment="python", code="print(1)").status_code == 202
     with neighbour(images, int(stack.env["MAYFLY_UID_FIRST"]) + 5) as other:
         path.symlink_to("/var/run/docker.sock")
-        assert worker.popen.wait(60) == REFUSED
+        assert worker.popen.wait(180) == REFUSED
         assert "neighbours" in worker.log.read_text() and other in worker.log.read_text()
-        assert stack.start_worker().popen.wait(60) == REFUSED  # as one whose engine is there from the start
+        assert stack.start_worker().popen.wait(180) == REFUSED  # as one whose engine is there from the start
         assert stack.containers() == []
         found = findings({**stack.env, "MAYFLY_DOCKER_URL": f"unix://{path}"})
         assert found["neighbours"]["status"] == "broken"

@@ -16,6 +16,7 @@ from tests.builders.sandboxes.endings import PROGRAMS
 from tests.builders.tier import Tier
 from tests.e2e.sandbox.attempts import ATTEMPTS
 from tests.harness import ROOT, Process, Stack, eventually
+from tests.selection import ways
 
 MIB = 2**20
 
@@ -96,18 +97,16 @@ IN_GVISOR: dict[str, tuple[str, str | None, str | None, dict[str, Any]]] = {
 LEFT_OUT = {"success", "exit code", "inodes", "compile error", "compiled program"}
 
 
-@pytest.mark.parametrize(
-    "tier", ["docker-crun", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True
-)  # runc's are all in test_reasons
-@pytest.mark.parametrize("case", [case for case in PROGRAMS if case[0] not in LEFT_OUT], ids=lambda case: str(case[0]))
-def test_execution_ends_with_the_expected_reason(tier: Tier, case: Any) -> None:
-    name, body, *expected = case
-    state, reason, fault, more = IN_GVISOR.get(name, expected) if tier.isolation == "hardened" else expected
-    if "cpu" in name:
-        body = {**body, "limits": {**body["limits"], "wall_seconds": 50}}  # also where others keep the machine busy
-    ended = tier.run(**body)
-    assert (state, reason, fault) == (ended["state"], ended["reason"], ended["fault"]), ended
-    assert more == {name: ended[name] for name in more}
+# runc's are all in test_reasons
+@pytest.mark.parametrize("tier", ways("docker-crun", "docker-runsc", "oci-crun", "oci-runsc"), indirect=True)
+def test_execution_ends_with_the_expected_reason(tier: Tier) -> None:
+    cases = {case[0]: case for case in PROGRAMS if case[0] not in LEFT_OUT}
+    ends = tier.run_all({name: case[1] for name, case in cases.items()})
+    for name, case in cases.items():
+        state, reason, fault, more = IN_GVISOR.get(name, case[2:]) if tier.isolation == "hardened" else case[2:]
+        found = ends[name]
+        assert (state, reason, fault) == (found["state"], found["reason"], found["fault"]), (name, found)
+        assert more == {field: found[field] for field in more}, (name, found)
 
 
 def test_limits_hold_to_the_number(tier: Tier) -> None:
@@ -186,24 +185,34 @@ FORGERIES: dict[str, tuple[str, int | None]] = {
 }
 
 
-@pytest.mark.parametrize("tier", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
-@pytest.mark.parametrize("what", FORGERIES)
-def test_forged_frame_gains_no_privilege(tier: Tier, what: str) -> None:
-    program, exit_code = FORGERIES[what]
-    # Those that continue are to be stopped soon; the others end by themselves.
-    ended = tier.run(code=FORGE + program, limits={"wall_seconds": 4 if exit_code is None else 60})
-    if exit_code is None:  # it could not write at all, and continues
-        assert (ended["state"], ended["reason"]) == ("failed", "timed_out")
-    else:
-        assert (ended["reason"], ended["exit_code"]) == ("nonzero_exit" if exit_code else None, exit_code)
+@pytest.mark.parametrize("tier", ways("docker-runc", "docker-runsc", "oci-crun", "oci-runsc"), indirect=True)
+def test_forged_frame_gains_no_privilege(tier: Tier) -> None:
+    # Programs that continue are to be stopped soon; the others end by themselves.
+    seconds = {what: 4 if exit_code is None else 60 for what, (_, exit_code) in FORGERIES.items()}
+    ends = tier.run_all({
+        what: {"code": FORGE + program, "limits": {"wall_seconds": seconds[what]}}
+        for what, (program, _) in FORGERIES.items()
+    })  # fmt: skip
+    expected: dict[str, tuple[str | None, int | None]] = {
+        # Without an exit code: the program could not write at all, and continued.
+        what: ("timed_out", None) if code is None else ("nonzero_exit" if code else None, code)
+        for what, (_, code) in FORGERIES.items()
+    }
+    found = {
+        what: (one["reason"], one["exit_code"] if expected[what][1] is not None else None) for what, one in ends.items()
+    }
+    assert found == expected
 
 
 def test_stopped_or_killed_agent_ends_its_execution(tier: Tier) -> None:
     """A program can stop or kill its agent in neither tier: the agent continues, and ends the program itself."""
     signal = "try: os.kill(1, {})\nexcept PermissionError: pass\n"
-    killed = tier.run(code="import os\n" + signal.format(9) + "print('still here')", limits={"wall_seconds": 30})
-    code = "import os, time\n" + signal.format(19) + "open('/output/kept', 'w').close()\ntime.sleep(30)"
-    stopped = tier.run(code=code, limits={"wall_seconds": 4})
+    stopping = "import os, time\n" + signal.format(19) + "open('/output/kept', 'w').close()\ntime.sleep(30)"
+    ends = tier.run_all({
+        "killed": {"code": "import os\n" + signal.format(9) + "print('still here')"},
+        "stopped": {"code": stopping, "limits": {"wall_seconds": 4}},
+    })  # fmt: skip
+    killed, stopped = ends["killed"], ends["stopped"]
     assert (stopped["state"], stopped["reason"], stopped["fault"]) == ("failed", "timed_out", "user")
     assert [artifact["path"] for artifact in stopped["artifacts"]] == ["kept"], "the agent has collected it"
     assert (killed["state"], killed["stdout"]) == ("succeeded", "still here\n")
@@ -340,7 +349,7 @@ def test_tier_is_served_only_by_workers_with_its_runtime(
         stack.submit(environment="python", code="print(1)", isolation=isolation).json()["id"]
         for isolation in ("hardened", "standard", "hardened", "standard", "hardened")
     ]
-    ended = [stack.show(id, wait=60) for id in ids]
+    ended = [stack.ended(id) for id in ids]
     assert [one["state"] for one in ended] == ["succeeded"] * 5
     assert [one["attempt"] for one in ended] == [1] * 5  # no worker took an execution of a tier that it does not offer
     assert [one["runtime"] for one in ended] == ["runsc", "runc", "runsc", "runc", "runsc"]

@@ -66,7 +66,7 @@ def test_a_program_goes_through_a_thousand_records_and_returns_ten_lines(
     begun = tools.submit(SUMMARY[environment].replace("{mark}", mark), environment, isolation=tier.isolation)
     tools.waits("wait", mark)
     assert tools.networks() == {"none"}
-    found = tools.show(begun["id"], wait=60)
+    found = tools.ended(begun["id"])
     assert (found["state"], found["stderr"]) == ("succeeded", "")
     assert found["stdout"].splitlines() == [f"{n} 20 1000" for n in range(10)]
     calls = found["tool_calls"]
@@ -151,7 +151,7 @@ def test_command_line_names_the_tools_of_a_program(tools: StackTools, tier: Tier
     def run(*options: str) -> subprocess.CompletedProcess[str]:
         words = [str(command), "run", "--isolation", tier.isolation, *options, "-c", program]
         environment = {**os.environ, **tools.stack.env, "MAYFLY_TOKEN": token}
-        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
     allowed, without = run("--tool", "other.*", "--tool", "test.add"), run()
     assert (allowed.returncode, allowed.stdout) == (0, "3\n"), allowed.stderr

@@ -215,7 +215,7 @@ def cancelled(tree: Tree) -> str:
     begun = tree.submit(OPEN.replace("PAUSE", pause.code), limits={"wall_seconds": 200})
     tree.waits("wait", "tree")
     pause.end()
-    found = tree.show(begun["id"], wait=60)
+    found = tree.ended(begun["id"])
     assert tree.brokers.called("waited", "tree") == 0
     return str(sorted(call["outcome"] for call in found["tool_calls"])[-1])
 

@@ -87,7 +87,7 @@ def test_calls_that_are_open_at_the_end_of_a_program_are_cancelled(tools: StackT
     begun = tools.submit(f"{SPIN}{code}", limits={"wall_seconds": 200})
     tools.waits("wait", "open")
     pause.end()
-    found = tools.show(begun["id"], wait=60)
+    found = tools.ended(begun["id"])
     assert sorted(call["outcome"] for call in found["tool_calls"]) == ["ok", "tool_cancelled"]
     assert tools.brokers.called("wait", "open") == 1
     assert tools.brokers.called("waited", "open") == 0
@@ -139,14 +139,15 @@ def test_a_program_keeps_its_results_beside_a_server_that_fails_in_every_way(too
     begun = tools.submit(FRAIL, tools=["test.*", "frail.*"], limits={"wall_seconds": 60.0})
     neighbour = tools.run(f"{SPIN}print(sum(tools.test.add(a=n, b=1) for n in range(20)))")
     assert (neighbour["state"], neighbour["stdout"]) == ("succeeded", "210\n")
-    found = tools.show(begun["id"], wait=60)
+    found = tools.ended(begun["id"])
     assert (found["state"], found["stderr"]) == ("succeeded", "")
     assert found["stdout"].splitlines() == [
         "tool_timed_out", "NoneType", "tool_result_too_large", "str", "str", "tool_outcome_unknown", "1000 24500",
     ]  # fmt: skip
     assert len([call for call in found["tool_calls"] if call["outcome"] == "ok"]) == 23
     assert tools.brokers.brokers[0].popen.poll() is None
-    assert tools.brokers.store.tools.catalogues.history("t")[0].added == ("added",)
+    history = tools.brokers.store.tools.catalogues.history
+    eventually(lambda: [one.added for one in history("t")][:1] == [("added",)], "the broker has noticed the change")
 
 
 def test_a_running_program_makes_its_calls_whenever_the_api_dies(tools: StackTools) -> None:
@@ -159,7 +160,7 @@ def test_a_running_program_makes_its_calls_whenever_the_api_dies(tools: StackToo
         tools.stack.start_api()
         path = f"/api/v1/executions/{begun['id']}/stdin"
         assert tools.stack.client.post(path, content=b"\n", headers=tools.headers).status_code == 202
-    found = tools.show(begun["id"], wait=60)
+    found = tools.ended(begun["id"])
     assert (found["state"], found["stderr"]) == ("succeeded", "")
     assert [tools.brokers.called("wait", f"api-{n}") for n in range(40)] == [1] * 40
     assert [call["outcome"] for call in found["tool_calls"]] == ["ok"] * 40

@@ -47,7 +47,7 @@ def test_processes_wait_during_a_migration_and_run_queued_executions(stack: Stac
         stack.client.post(
             f"/api/v1/executions/{running['id']}/stdin?offset=0&end=true", content=b"\n"
         ).raise_for_status()
-        assert stack.show(running["id"], wait=60)["state"] == "succeeded", "a running execution ends before"
+        assert stack.ended(running["id"])["state"] == "succeeded", "a running execution ends before"
         eventually(lambda: kinds(schema) == {"api"}, "the worker has stopped")
         schema.begin(NUMBER, NUMBER + 1, 0, ("worker", "api"))
         refused = eventually(lambda: migrating(stack), "the API waits")
@@ -55,11 +55,11 @@ def test_processes_wait_during_a_migration_and_run_queued_executions(stack: Stac
         assert refused["checks"]["migrating"] == refused["detail"]
         assert stack.answers("/livez")
         assert not stack.answers("/readyz")
-        assert kinds(schema) == set()
+        eventually(lambda: kinds(schema) == set(), "no process has a lease")
         assert pids(stack) == before, "no supervisor sees an end"
         schema.end(NUMBER)
         stack.ready()
-        ended = stack.show(queued["id"], wait=60)
+        ended = stack.ended(queued["id"])
         assert (ended["state"], ended["stdout"]) == ("succeeded", "2\n")
         assert pids(stack) == before
 

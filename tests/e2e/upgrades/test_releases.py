@@ -132,7 +132,7 @@ def test_processes_of_the_last_release_work_with_those_of_this_version(
     stack.api = Process(command(old, "orchestrator.api"), stack.env, stack.directory / "api-old.log")
     stack.start_worker()
     stack.ready()
-    ended = stack.show(queued, wait=60)
+    ended = stack.ended(queued)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "queued\n")
     run_all()
 

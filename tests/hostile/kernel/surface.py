@@ -198,7 +198,7 @@ for name, lock in SHARED_LOCKS.items():
         f"import contextlib, fcntl\nwith contextlib.suppress(OSError): {lock}\ntime.sleep(10)\nprint('unharmed')",
         **ended("security_violation", "seccomp_violation"),
         absent=("unharmed",),
-        seconds=5.0,
+        seconds=9.0,  # before it would be unharmed
         hardened={
             "source": f"import fcntl\nattempt('lock', lambda: {lock} and None)",
             "state": "succeeded",

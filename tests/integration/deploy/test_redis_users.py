@@ -298,7 +298,10 @@ def test_restart_keeps_writes_of_scripts(tmp_path: Path, restricted: bool) -> No
     server.start()
     with server.client() as client:
         kept = [client.exists(f"mayfly:{name}") for name in ("a", "b", "alone")]
-        with pytest.raises(AuthenticationError):
-            Redis.from_url(server.url.replace("api:password@", "")).ping()
+        with (
+            Redis.from_url(server.url.replace("api:password@", "")) as stranger,
+            pytest.raises(AuthenticationError),
+        ):
+            stranger.ping()
     server.stop()
     assert kept == ([0, 0, 1] if restricted else [1, 1, 1])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.harness import ROOT
+from tests.readiness.named_tests import is_test
 
 # By section, the level of each of its requirements, whose numbers begin at 1; those of level 3 come behind them.
 LEVELS = {
@@ -53,10 +53,7 @@ def mistakes(row: Row) -> Iterator[str]:
     if (row.state == "holds") != bool(row.tests):
         yield "tests belong to what holds, and to nothing else"
     for test in row.tests:
-        path, _, name = test.partition("::")
-        file = ROOT / "tests" / path
-        functions = ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if file.is_file() else ()
-        if name not in {node.name for node in functions if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}:
+        if "::" not in test or not is_test(f"tests/{test}", ROOT):
             yield f"there is no test {test}"
 
 

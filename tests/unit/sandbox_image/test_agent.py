@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from tests.builders.agent import AGENT, SECONDS, Agent, Result, asleep, unread
-from tests.harness import eventually
+from tests.harness import eventually, is_running
 from worker.agent.frames import HEADER, FromAgent, ToAgent, encode
 from worker.agent.report import Exit
 
@@ -399,7 +399,7 @@ def test_lost_host_ends_agent_and_program(agent: Agent, when: str) -> None:
     agent.process.stdin.close()
     assert agent.process.wait(SECONDS) == (0 if when == "after" else 125)
     if when != "before":
-        eventually(lambda: not psutil.pid_exists(pid), "the program is gone")
+        eventually(lambda: not is_running(pid), "the program is gone")
 
 
 def test_host_lost_after_an_end_of_reading_ends_agent_and_program(agent: Agent) -> None:
@@ -431,7 +431,7 @@ def test_daemons_with_open_pipes_are_killed(agent: Agent) -> None:
     )
     result = run_python(agent, program, wall_seconds=10.0)
     assert (result.exit["stopped"], result.code) == (None, 0)
-    eventually(lambda: not psutil.pid_exists(int(result.stdout)), "the daemon is gone")
+    eventually(lambda: not is_running(int(result.stdout)), "the daemon is gone")
 
 
 @pytest.mark.parametrize("size", [0, 1, 65536, 5 * 2**20])

@@ -217,8 +217,8 @@ def test_a_call_that_a_signal_interrupts_leaves_the_line_usable(agent: Agent) ->
             "import signal\nfrom mayfly import tools\n"
             "def late(*_): raise TimeoutError\n"
             "signal.signal(signal.SIGALRM, late)\n"
-            "signal.setitimer(signal.ITIMER_REAL, 0.1)\n"
-            "try:\n    tools.s.first()\nexcept TimeoutError:\n    print('late')\n"
+            "try:\n    signal.setitimer(signal.ITIMER_REAL, 0.1)\n    tools.s.first()\n"
+            "except TimeoutError:\n    print('late')\n"
             "print(tools.s.second())\n"
         )
     )

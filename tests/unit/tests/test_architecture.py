@@ -39,9 +39,14 @@ GROUND = {
     "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
     "orchestrator.host.helper": set(),
+    "orchestrator.host.tied": set(),
     "orchestrator.host.token_keys": set(),
     "orchestrator.host.confinement": set(),
+    "orchestrator.host.provenance": set(),
+    "orchestrator.host.supervision": {"orchestrator.models"},
     "orchestrator.host.rootfs": {"orchestrator.errors"},
+    "orchestrator.host.image_files": {"orchestrator.errors", "orchestrator.host.rootfs"},
+    "orchestrator.host.registry": {"orchestrator.errors", "orchestrator.host.image_files", "orchestrator.host.rootfs"},
     "orchestrator.host.posture": {
         "orchestrator.models",
         "orchestrator.environments",
@@ -157,6 +162,8 @@ MAP = {
         "orchestrator.cli.commands.local",
         "orchestrator.migrations",
     },
+    "orchestrator.cli.commands.hosts": COMMAND
+    | {"orchestrator.cli", "orchestrator.errors", "orchestrator.host.image_files"},
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},
@@ -355,8 +362,13 @@ FOLDERS = sorted(
 )
 
 
+IMPORTED = re.compile(r"^[ \t]*(?:import|from)\b[^(\n]*(?:\([^)]*\)|$)", re.MULTILINE)
+
+
 def imported_tests(source: str) -> list[str]:
     """Modules of tests and fixtures that a source imports; what others need of them stands in ``tests/builders``."""
+    if not any(re.search(r"\b(test_|conftest)", statement) for statement in IMPORTED.findall(source)):
+        return []  # as nearly all: to parse them takes seconds
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -377,6 +389,9 @@ def test_an_import_of_a_test_is_found() -> None:
     assert imported_tests("from tests.unit.worker.test_x import y") == ["tests.unit.worker.test_x"]
     assert imported_tests("from tests.unit.worker import test_x") == ["tests.unit.worker.test_x"]
     assert imported_tests("import tests.conftest") == ["tests.conftest"]
+    assert imported_tests("def f():\n    from tests.unit.worker import (\n        x,\n        test_x as y,\n    )") == [
+        "tests.unit.worker.test_x"
+    ]
     assert imported_tests("from tests.builders.records import submit\nimport test") == []
 
 

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 import orchestrator.policy.inspector
 import orchestrator.policy.syntax
+import orchestrator.store.content.directory
 import orchestrator.store.executions.sealing
 import tests.fuzz.outside
 import tests.fuzz.sandbox
@@ -138,6 +139,7 @@ next_call = worker.agent.call_stream.CallStream.next
 def leaky(self: worker.attempt.artifacts.ArtifactSink, chunk: bytes) -> None:
     """As :meth:`ArtifactSink.data`, into a file of the name that the program chose."""
     if self._writer is not None:
+        assert isinstance(self._blobs, orchestrator.store.content.directory.DirectoryBlobs)
         (self._blobs._root.parent / self._path).write_bytes(chunk)
 
 

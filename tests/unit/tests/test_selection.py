@@ -22,7 +22,7 @@ def test_name_selects_all_parameters_and_id_selects_a_single_test() -> None:
 def test_processes_of_some_folders_are_not_measured() -> None:
     variables = ["PATH", "COVERAGE_PROCESS_CONFIG"]
     assert unmeasured("hostile/test_hostile.py", variables) == ["COVERAGE_PROCESS_CONFIG"]
-    assert unmeasured("e2e/tools/test_waiting.py", variables) == []
+    assert unmeasured("e2e/operation/test_up.py", variables) == []
 
 
 def test_listed_tests_exist_and_every_kind_has_a_sample(request: pytest.FixtureRequest) -> None:

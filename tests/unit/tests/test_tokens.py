@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.bench.tokens.__main__ import DOCUMENT, marked, published
+from tests.bench.publishing import marked, published
+from tests.bench.tokens.__main__ import DOCUMENT
 from tests.bench.tokens.catalogues import listed
 from tests.bench.tokens.distribution import Distribution, table
 from tests.bench.tokens.static import Static

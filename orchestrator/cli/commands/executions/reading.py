@@ -1,4 +1,4 @@
-"""Commands that look at executions and the fleet, and ``cancel``."""
+"""Commands that look at executions and environments, and ``cancel``."""
 
 from __future__ import annotations
 
@@ -126,29 +126,6 @@ def environments(json: Json = False) -> None:
         ],
     )  # fmt: skip
     return None
-
-
-def workers(json: Json = False) -> None:
-    """List live workers."""
-    with connect() as client:
-        document = client.document("workers")
-    if json:
-        return print_json(document)
-    print_table(
-        ("ID", "HOST", "BUSY", "SLOTS", "WARM", "HITS", "DRAINING", "ENGINE"),
-        [
-            (
-                w["id"], w["host"], w["busy"], w["slots"], sum(w["pool"].values()),
-                _share(w["warm_starts"], w["cold_starts"]), w["draining"], w["engine"],
-            )
-            for w in document["items"]
-        ],
-    )  # fmt: skip
-    return None
-
-
-def _share(hits: int, misses: int) -> str:
-    return f"{100 * hits // (hits + misses)}%" if hits + misses else "-"
 
 
 def version(json: Json = False) -> None:

@@ -1,11 +1,14 @@
-"""``mayfly images``: the sandbox images on this host, and the removal of old ones."""
+"""``mayfly images``: the images on this host, their provenance, their removal, and their way to another host."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import tarfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -15,10 +18,15 @@ from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
 from orchestrator.cli.commands.local.stack import Stack
 from orchestrator.cli.connection import located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands, Json, print_json, print_table
+from orchestrator.cli.verdict import MISTAKE
+from orchestrator.errors import EnvironmentUnavailable
+from orchestrator.host.image_files import digests_of, load_images, save_images
+from orchestrator.host.registry import Registry
 from orchestrator.host.rootfs import UNUSED_SECONDS, prune
 from orchestrator.settings import Settings
 
-images = typer.Typer(cls=Commands, no_args_is_help=True, help="List sandbox images on this host, and remove old ones.")
+images = typer.Typer(cls=Commands, no_args_is_help=True, help="List, move, sign and remove images.")
+NAMED = re.compile(r"[a-z0-9][a-z0-9-]*=sha256:[0-9a-f]{64}")
 
 
 class Kept(NamedTuple):
@@ -55,6 +63,116 @@ def prune_images(
                 kept = {one.id for one in engine.images() if one.id in doomed and not engine.remove_image(one)}
             old = [copy for copy in old if copy.image not in kept]
     _print(old, json)
+
+
+@images.command("sign")
+def sign_images(
+    key: Annotated[Path, typer.Option(help="The private key (Ed25519, PEM).")],
+    json: Json = False,
+) -> None:
+    """Write the provenance of every built image beside its archive, signed."""
+    from orchestrator.host import provenance  # imported here: no other command needs cryptography
+
+    try:
+        private = provenance.private_key(key)
+    except provenance.ProvenanceError as error:
+        raise CommandFailed(str(error)) from error
+    found = {path.stem: str(provenance.sign(path, private)) for path in provenance.built(_settings().images_path)}
+    if json:
+        return print_json({"items": [{"name": name, "provenance": path} for name, path in found.items()]})
+    return print_table(("NAME", "PROVENANCE"), list(found.items()))
+
+
+@images.command("verify")
+def verify_images(
+    key: Annotated[Path, typer.Option(help="The public key (Ed25519, PEM).")],
+    json: Json = False,
+) -> None:
+    """Verify that every built image is what the key's owner has signed: archive, packages and inputs. Exits with 1 if
+    one is not.
+    """
+    from orchestrator.host import provenance
+
+    try:
+        public = provenance.public_key(key)
+    except provenance.ProvenanceError as error:
+        raise CommandFailed(str(error)) from error
+    faults = {path.stem: provenance.fault(path, public) for path in provenance.built(_settings().images_path)}
+    if json:
+        print_json({"items": [{"name": name, "fault": fault} for name, fault in faults.items()]})
+    else:
+        print_table(("NAME", "FAULT"), [(name, fault or "none") for name, fault in faults.items()])
+    if not faults:
+        raise CommandFailed("There is no image to verify.")
+    if any(faults.values()):
+        raise typer.Exit(1)
+
+
+@images.command("save")
+def save(
+    file: Annotated[Path, typer.Argument(help="New file.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[ENVIRONMENT]...", help="Default: all.")] = None,
+    json: Json = False,
+) -> None:
+    """Write built images, each with its digest and list of packages, to a file for another host."""
+    with _damage():
+        _print_digests(save_images(_settings().images_path, file, names or []), json)
+
+
+@images.command("load")
+def load(
+    file: Annotated[Path, typer.Argument(help="A file that `save` wrote.")],
+    image: Annotated[
+        list[str] | None, typer.Option("--image", help="Accept only this digest. May be repeated.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Put the images of a file beside the built ones; each must have the digest that it names."""
+    with _damage():
+        _print_digests(load_images(file, _settings().images_path, image or ()), json)
+
+
+@images.command("push")
+def push(
+    repository: Annotated[str, typer.Argument(metavar="URL", help="https://HOST/REPOSITORY of your registry.")],
+    names: Annotated[list[str] | None, typer.Argument(metavar="[ENVIRONMENT]...", help="Default: all.")] = None,
+    json: Json = False,
+) -> None:
+    """Put built images into a registry, each under its digest, with its list of packages."""
+    with _damage(), closing(Registry(repository)) as place:
+        directory = _settings().images_path
+        wanted = names or sorted(digests_of(directory))
+        _print_digests({name: place.push(directory, name) for name in wanted}, json)
+
+
+@images.command("pull")
+def pull(
+    repository: Annotated[str, typer.Argument(metavar="URL", help="https://HOST/REPOSITORY of your registry.")],
+    wanted: Annotated[list[str], typer.Argument(metavar="ENVIRONMENT=sha256:DIGEST...", help="As `push` printed it.")],
+    json: Json = False,
+) -> None:
+    """Get images from a registry by their digests, and put them beside the built ones."""
+    digests = {name: digest for name, _, digest in (one.partition("=") for one in wanted)}
+    if wrong := [name for name, digest in digests.items() if not NAMED.fullmatch(f"{name}={digest}")]:
+        raise CommandFailed(f"Name each image as ENVIRONMENT=sha256:DIGEST, not {', '.join(wrong)}", MISTAKE)
+    with _damage(), closing(Registry(repository)) as place:
+        for name, digest in digests.items():
+            place.pull(_settings().images_path, name, digest)
+        _print_digests(digests, json)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, tarfile.TarError, EnvironmentUnavailable) as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _print_digests(digests: dict[str, str], as_json: bool) -> None:
+    if as_json:
+        return print_json({"items": [{"name": name, "image": digest} for name, digest in digests.items()]})
+    return print_table(("NAME", "IMAGE"), list(digests.items()))
 
 
 def _copies(settings: Settings) -> list[Kept]:

@@ -43,8 +43,12 @@ class Process:
         self.pid_file = directory / f"{name}.pid"
         self.log_file = directory / f"{name}.log"
 
-    def start(self, command: Sequence[str], environment: dict[str, str], directory: Path) -> int:
-        """Start it in a session of its own, detached from this terminal; return its pid."""
+    def start(
+        self, command: Sequence[str], environment: dict[str, str], directory: Path, pass_fds: Sequence[int] = ()
+    ) -> int:
+        """Start it in a session of its own, detached from this terminal, with the descriptors ``pass_fds``; return its
+        pid.
+        """
         self.pid_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             child = subprocess.Popen(
@@ -55,6 +59,7 @@ class Process:
                 start_new_session=True,
                 env=environment,
                 cwd=directory,
+                pass_fds=pass_fds,
             )
         started = start_time(child.pid)
         identity = Identity(child.pid, -1 if started is None else started, boot_id())

@@ -1,8 +1,9 @@
 """A single-host installation: Redis, API and worker as background processes under one state directory.
 
-``up`` starts only processes that do not run; ``down`` stops them in the opposite order, so that no accepted execution
-is abandoned. Each process has a pid file, and all run with the same settings, passed as environment variables. A lock
-serialises ``up`` and ``down`` of an installation.
+``up`` starts only processes that do not run, as children of a supervisor, which restarts those that end; ``down`` stops
+the supervisor and then the others in the opposite order, so that no accepted execution is abandoned. Each process has
+a pid file, and all run with the same settings, passed as environment variables. A lock serialises ``up``, ``down`` and
+restarts of an installation.
 """
 
 from __future__ import annotations
@@ -10,30 +11,29 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from mayfly import Client, MayflyError
-from orchestrator.backup.errors import BackupError
 from orchestrator.backup.restoration.marker import unfinished
 from orchestrator.cli.commands.local.embedded.redis import start_redis
+from orchestrator.cli.commands.local.embedded.tool_servers import declares_tool_servers
 from orchestrator.cli.commands.local.engine import Engine, EngineUnreachable
-from orchestrator.cli.commands.local.processes import Process, free_port, until
+from orchestrator.cli.commands.local.processes import Process, until
 from orchestrator.cli.connection import URL_FILE
 from orchestrator.cli.console import CommandFailed
 from orchestrator.cli.verdict import MAYFLYS_FAULT, MISTAKE
 from orchestrator.errors import StoreUnavailable
 from orchestrator.host import oci
+from orchestrator.host.supervision import FILE as REPORT_FILE
 from orchestrator.host.token_keys import create
-from orchestrator.migrations.applying import MigrationRefused
-from orchestrator.migrations.upgrading import upgrade
 from orchestrator.settings import PACKAGE_ROOT, PREFIX, Settings, create_secret_file, inherited_environment
-from orchestrator.store import keys
-from orchestrator.store.connection import connect
-from orchestrator.store.platform.schema import NUMBER
 
+SUPERVISOR_MODULE = "orchestrator.cli.commands.local.embedded"
+SUPERVISOR_STOP_SECONDS = 10.0
 REDIS_STOP_SECONDS = 30.0
 API_STOP_SECONDS = 15.0
 WORKER_STOP_SECONDS = 20.0  # beyond the drain time of its executions
@@ -46,7 +46,6 @@ PATHS = (
     "blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file", "token_keys_file",
     "tool_servers_dir", "tool_secrets_dir", "engine_proxy_socket",
 )  # fmt: skip
-ANY_HOST = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reach, not where to listen
 
 
 class Stack:
@@ -60,14 +59,17 @@ class Stack:
         self.worker = Process("worker", self.directory)
         self.broker = Process("broker", self.directory)
         self.engine_proxy = Process("engine-proxy", self.directory)
-        self._needs_broker = False
-        self._url_file = self.directory / URL_FILE
+        self.supervisor = Process("supervisor", self.directory)
+        self.url_file = self.directory / URL_FILE
 
     @property
     def processes(self) -> tuple[Process, ...]:
-        """The processes in the order of their start; the broker only where tool servers are declared."""
+        """The supervised processes in the order of their start: Redis only if embedded, the broker only if it has been
+        started, which is where tool servers are declared.
+        """
+        redis = (self.redis,) if self.embedded_redis else ()
         proxy = (self.engine_proxy,) if self.settings.uses_engine_proxy else ()
-        return (self.redis, self.api, *proxy, self.worker, *((self.broker,) if self._needs_broker else ()))
+        return (*redis, self.api, *proxy, self.worker, *((self.broker,) if self.broker.pid_file.exists() else ()))
 
     @property
     def embedded_redis(self) -> bool:
@@ -98,11 +100,7 @@ class Stack:
     @property
     def url(self) -> str:
         """The API's URL."""
-        return self._url_file.read_text(encoding="utf-8").strip()
-
-    def _address(self) -> str:
-        host = ANY_HOST.get(self.settings.api_host, self.settings.api_host)
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.settings.api_port}"
+        return self.url_file.read_text(encoding="utf-8").strip()
 
     def prepare(self) -> None:
         """Make the private state directory and its secrets. Raises :class:`CommandFailed` after half a restore."""
@@ -133,7 +131,8 @@ class Stack:
     @contextmanager
     def redis_alone(self) -> Iterator[None]:
         """Run the embedded Redis, if there is one, without the other processes. Raises :class:`CommandFailed`."""
-        if running := [process.name for process in (self.api, self.worker, self.broker) if process.pid() is not None]:
+        others = (self.supervisor, self.api, self.worker, self.broker)
+        if running := [process.name for process in others if process.pid() is not None]:
             raise CommandFailed(f"This installation is running ({', '.join(running)}); type: mayfly down")
         started = self.embedded_redis and self.redis.pid() is None
         if started:
@@ -146,31 +145,38 @@ class Stack:
                 self.settings.redis_socket.unlink(missing_ok=True)
 
     def start(self) -> list[str]:
-        """Start processes that do not run; a line for each."""
-        started = []
-        if self.embedded_redis and self.redis.pid() is None:
-            started.append(
-                f"Redis     started, pid {start_redis(self.redis, self.settings)}, on {self.settings.redis_socket}"
+        """Start processes that do not run, by a new supervisor; a line for each. Raises :class:`CommandFailed`."""
+        if self._is_complete():
+            return []
+        self.supervisor.stop(SUPERVISOR_STOP_SECONDS)
+        reader, writer = os.pipe()
+        with os.fdopen(reader, encoding="utf-8") as announced:
+            # Without the embedded Redis's URL, by which the supervisor would take it for one of the operator's.
+            environment = self.environment() | {f"{PREFIX}REDIS_URL": self.settings.redis_url}
+            pid = self.supervisor.start(
+                [sys.executable, "-m", SUPERVISOR_MODULE, str(writer)], environment, PACKAGE_ROOT, [writer]
             )
-        if self.api.pid() is None or not self._url_file.exists():
-            self.api.stop(API_STOP_SECONDS)
-            started += self._migrate()
-            port = free_port(self.settings.api_host, self.settings.api_port, "API", "MAYFLY_API_PORT")
-            self.settings = self.settings.model_copy(update={"api_port": port})
-            pid = self._start_python(self.api, "orchestrator.api")
-            self._url_file.write_text(self._address() + "\n", encoding="utf-8")
-            started.append(f"API       started, pid {pid}, on {self.url}")
-        if self.settings.uses_engine_proxy and self.engine_proxy.pid() is None:
-            pid = self._start_measured(self.engine_proxy, "worker.engine_proxy", "engine_metrics_port")
-            started.append(f"Engine    proxy started, pid {pid}, on {self.settings.engine_proxy_path}")
-        if self.worker.pid() is None:
-            pid = self._start_measured(self.worker, "worker", "metrics_port")
-            started.append(f"Worker    started, pid {pid}, with {self.settings.slots} slots")
-        self._needs_broker = self._has_tool_servers()
-        if self._needs_broker and self.broker.pid() is None:
-            pid = self._start_measured(self.broker, "orchestrator.broker", "tool_metrics_port")
-            started.append(f"Broker    started, pid {pid}")
-        return started
+            os.close(writer)
+            text = announced.read()
+        if not text:
+            raise CommandFailed(
+                f"The supervisor ended right after its start; see {self.supervisor.log_file}\n"
+                f"{self.supervisor.last_words()}",
+                MAYFLYS_FAULT,
+            )
+        found = json.loads(text)
+        if "failure" in found:
+            raise CommandFailed(found["failure"], found["exit_code"])
+        return [*found["started"], f"Supervisor started, pid {pid}: restarts processes that end"]
+
+    def _is_complete(self) -> bool:
+        running = all(process.pid() is not None for process in (self.supervisor, *self.processes))
+        if not running or not self.url_file.exists():
+            return False
+        try:
+            return self.broker.pid() is not None or not declares_tool_servers(self.settings)
+        except StoreUnavailable:
+            return False
 
     def await_ready(self, progress: Callable[[str], None]) -> list[str]:
         """Wait until every environment is offered; their names. Raises :class:`CommandFailed`."""
@@ -180,7 +186,7 @@ class Stack:
         def ready() -> bool:
             nonlocal missing, names
             for process in self.processes:
-                if process.pid() is None and (process is not self.redis or self.embedded_redis):
+                if process.pid() is None:
                     see = f"see {process.log_file}\n{process.last_words()}"
                     raise CommandFailed(f"The {process.name} ended right after its start; {see}", MAYFLYS_FAULT)
             try:
@@ -210,6 +216,7 @@ class Stack:
         """Stop every process, remove every container and socket; a line for each. Idempotent."""
         done = []
         for process, title, grace in (
+            (self.supervisor, "Supervisor", SUPERVISOR_STOP_SECONDS),  # first, since it would restart the others
             (self.worker, "Worker", self.settings.drain_seconds + WORKER_STOP_SECONDS),
             (self.engine_proxy, "Proxy", ENGINE_PROXY_STOP_SECONDS),
             (self.broker, "Broker", self.settings.drain_seconds + BROKER_STOP_SECONDS),
@@ -226,7 +233,8 @@ class Stack:
             if self.settings.sandboxes_path.is_symlink():  # the worker's link into memory
                 shutil.rmtree(self.settings.sandboxes_path.resolve().parent, ignore_errors=True)
                 self.settings.sandboxes_path.unlink()
-        for file in (self.settings.redis_socket, self.settings.engine_proxy_path, self._url_file):
+        sockets = (self.settings.redis_socket, self.settings.engine_proxy_path)
+        for file in (*sockets, self.url_file, self.directory / REPORT_FILE):
             file.unlink(missing_ok=True)
         return done
 
@@ -247,31 +255,6 @@ class Stack:
                 changes[name] = str(path.absolute())
         changes["environments_dirs"] = json.dumps([str(path.absolute()) for path in self.settings.environments_dirs])
         return inherited_environment(**{PREFIX + name.upper(): value for name, value in changes.items()})
-
-    def _migrate(self) -> list[str]:
-        """Bring the data to the schema of this version; a line if it had another. Raises :class:`CommandFailed`."""
-        try:
-            found = upgrade(self.settings)
-        except (MigrationRefused, BackupError, StoreUnavailable) as error:
-            raise CommandFailed(f"The data cannot be migrated: {error}") from error
-        return [f"Data      migrated from schema {found} to {NUMBER}"] if found != NUMBER else []
-
-    def _has_tool_servers(self) -> bool:
-        """Whether a file declares a tool server, or a client has declared one."""
-        if any(self.settings.tool_servers_path.glob("*.toml")):
-            return True
-        store = connect(self.settings.effective_redis_url, self.settings.redis_timeout_seconds)
-        with closing(store):
-            return bool(store.exists(keys.TOOL_UPSTREAMS))
-
-    def _start_measured(self, process: Process, module: str, setting: str) -> int:
-        """Start a process with a listener for metrics, whose port has to be free."""
-        if port := getattr(self.settings, setting):
-            free_port(self.settings.metrics_host, port, f"{process.name}'s metrics", PREFIX + setting.upper())
-        return self._start_python(process, module)
-
-    def _start_python(self, process: Process, module: str) -> int:
-        return process.start([sys.executable, "-m", module], self.environment(), PACKAGE_ROOT)
 
     def _remove_containers(self) -> int:
         """Remove containers that a killed worker left in the engine."""

@@ -1,4 +1,4 @@
-"""The calls of operators: the audit log, and feature switches."""
+"""The calls of operators: the audit log, workers, and feature switches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mayfly.steps import Send
 
 
 class Operation(Transfers):
-    """The calls that read the audit log and its seals, and switch features off and on."""
+    """The calls that read the audit log and its seals, drain workers, and switch features off and on."""
 
     async def audit(
         self,
@@ -34,6 +34,20 @@ class Operation(Transfers):
         """One page of the audit log's seals as JSON, with the base of the chain and the public key."""
         params = {"limit": limit} | ({"cursor": cursor} if cursor else {})
         return await self._exchange.json(Send("GET", f"{API}/audit/seals", params=params))
+
+    async def workers(self) -> list[Document]:
+        """Every live worker, as JSON. Needs the scope ``fleet:read``."""
+        found: list[Document] = (await self._exchange.json(Send("GET", f"{API}/workers")))["items"]
+        return found
+
+    async def drain_worker(self, id: str, *, undo: bool = False) -> Document:
+        """Drain a worker, or end its drain. Needs the scope ``fleet:write``.
+
+        A draining worker finishes its executions, takes no more, and removes its warm containers.
+        """
+        return await self._exchange.json(
+            Send("DELETE" if undo else "POST", f"{API}/workers/{quote(id, safe='')}/drain")
+        )
 
     async def switches(self) -> list[Document]:
         """Every feature switch, as JSON. Needs the scope ``fleet:read``."""

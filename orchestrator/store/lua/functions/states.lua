@@ -1,4 +1,4 @@
--- requires: classes, tally, clock, lines, shown, charge, counters
+-- requires: classes, tally, clock, lines, shown, charge, counters, shrink
 -- The fields read by a step, the check of its transition, and the step itself, which returns the attempt's number.
 -- `sources` are the states it may be taken from, separated by commas, or '' for any.
 local function found_of(id)
@@ -20,8 +20,14 @@ local function advance(id, found, to, retention, counts_as, fields, amounts)
   local record, stream = execution_key(id), stream_key(id)
   local attempt = found[2]
   if to == 'starting' then attempt = redis.call('HINCRBY', record, 'attempt', 1) end
-  redis.call('HSET', record, 'state', to, unpack(fields))
   local before, after = CLASSES[found[1]], CLASSES[to]
+  local reply_to, freed
+  if not after then  -- it is neither queued nor run again; before the result, for which the hash need not grow then
+    reply_to = redis.call('HGET', record, 'reply_to')
+    freed = redis.call('HSTRLEN', record, 'spec') + redis.call('HSTRLEN', record, 'tool_outputs')
+    redis.call('HDEL', record, 'spec', 'signature', 'tool_outputs', 'reply_to', 'queue', 'isolation', 'reserved')
+  end
+  redis.call('HSET', record, 'state', to, unpack(fields))
   if before ~= after then
     local reserved, used = tonumber(found[7]) or 0, amounts and amounts[3] or 0
     redis.call('ZREM', KEY_OF_CLASS[before], id)
@@ -37,16 +43,14 @@ local function advance(id, found, to, retention, counts_as, fields, amounts)
   redis.call('XADD', stream, '*', 't', 'state', 'd', to, 'a', attempt)
   if not after then
     add_usage(found[3], day_of(now), found[6], found[4], amounts)
-    local reply_to, result_bytes = unpack(redis.call('HMGET', record, 'reply_to', 'result_bytes'))
-    local files = (amounts[5] or 0) + (tonumber(result_bytes) or 0)
+    local files = (amounts[5] or 0) + (tonumber(redis.call('HGET', record, 'result_bytes')) or 0)
     if files > 0 then charge_files(record, found[3], found[6], files) end
-    local freed = redis.call('HSTRLEN', record, 'spec') + redis.call('HSTRLEN', record, 'tool_outputs')
     freed = freed + redis.call('STRLEN', stdin_key(id))
-    charge(record, found[3], found[6], redis.call('HSTRLEN', record, 'result') - freed)
-    redis.call('HDEL', record, 'spec', 'signature', 'tool_outputs', 'reply_to')  -- it is not run again
     redis.call('DEL', stdin_key(id))
     redis.call('ZADD', EXPIRY, now + tonumber(retention), id)
     redis.call('XADD', stream, '*', 't', 'done', 'd', to, 'a', attempt)
+    if shrink(stream) then freed = freed + SPARE_BYTES end
+    charge(record, found[3], found[6], redis.call('HSTRLEN', record, 'result') - freed)
     if reply_to and redis.call('XLEN', stream) <= PUSHED_ENTRIES then
       local result = cmsgpack.pack({shown(record), redis.call('XRANGE', stream, '-', '+')})
       if #result <= PUSHED_BYTES then redis.call('PUBLISH', ANSWERS .. reply_to, id .. ' ' .. result) end

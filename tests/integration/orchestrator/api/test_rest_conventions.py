@@ -67,7 +67,7 @@ def test_a_key_is_needed(api: Stack) -> None:
 )
 def test_invalid_api_key_is_refused(api: Stack, authorization: str | bytes | None) -> None:
     headers: Any = {} if authorization is None else {"Authorization": authorization}
-    answer = httpx2.get(f"{api.env['MAYFLY_URL']}/api/v1/executions", headers=headers)
+    answer = httpx2.get(f"{api.env['MAYFLY_URL']}/api/v1/executions", headers=headers, timeout=60)
     problem(answer, 401, "unauthenticated")
     assert answer.headers["www-authenticate"] == "Bearer"
 
@@ -142,6 +142,7 @@ def test_a_bad_api_key_is_not_made(api: Stack, body: dict[str, Any], code: str, 
         ("GET", "/api/v1/executions?limit=x", 422, "validation_failed"),
         ("GET", f"{EXECUTION}?wait=-1", 422, "validation_failed"),
         ("POST", "/api/v1/workers/none/drain", 404, "not_found"),
+        ("DELETE", "/api/v1/workers/none/drain", 404, "not_found"),
     ],
 )
 def test_every_refusal_is_a_problem(api: Stack, method: str, path: str, status: int, code: str) -> None:
@@ -193,23 +194,23 @@ def test_a_hostile_or_missing_request_id_is_replaced(api: Stack, given: bytes | 
 
 def test_health_and_versions_need_no_key(api: Stack) -> None:
     for path in PUBLIC:
-        answer = httpx2.get(api.env["MAYFLY_URL"] + path)
+        answer = httpx2.get(api.env["MAYFLY_URL"] + path, timeout=60)
         assert answer.status_code == 200, path
         assert answer.headers["x-request-id"]
-    assert httpx2.get(api.env["MAYFLY_URL"] + "/api/versions").json() == {
+    assert httpx2.get(api.env["MAYFLY_URL"] + "/api/versions", timeout=60).json() == {
         "versions": [{"version": "v1", "status": "current", "sunset": None}]
     }
 
 
 def test_readiness_without_worker_names_the_missing_part(api: Stack) -> None:
-    answer = httpx2.get(api.env["MAYFLY_URL"] + "/readyz")
+    answer = httpx2.get(api.env["MAYFLY_URL"] + "/readyz", timeout=60)
     found = problem(answer, 503, "not_ready")
     assert answer.headers["retry-after"] == "2"
     assert found["checks"] == {"redis": "ok", "workers": "no live worker takes executions", "blobs": "ok"}
 
 
 def test_readiness_with_a_worker(stack: Stack) -> None:
-    answer = httpx2.get(stack.env["MAYFLY_URL"] + "/readyz")
+    answer = httpx2.get(stack.env["MAYFLY_URL"] + "/readyz", timeout=60)
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
     assert answer.json()["checks"] == {"redis": "ok", "workers": "ok", "blobs": "ok"}
 
@@ -251,7 +252,7 @@ def test_the_rate_limit_is_per_principal_and_shared_by_all_api_processes(own_sta
     )
     try:
         urls = [stack.env["MAYFLY_URL"], f"http://127.0.0.1:{port}"]
-        with httpx2.Client(headers=bearer(one["secret"])) as client:
+        with httpx2.Client(headers=bearer(one["secret"]), timeout=60) as client:
             eventually(lambda: _answers(client, f"{urls[1]}/livez"), "the second API process answers", 180)
             answers = [client.get(f"{urls[n % 2]}/api/v1/executions") for n in range(8)]
             assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 3

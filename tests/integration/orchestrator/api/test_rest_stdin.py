@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from contextlib import closing
 from typing import Any
 
 import httpx2
@@ -32,9 +33,9 @@ def send(api: Stack, id: str, data: bytes = b"", headers: Any = None, **params: 
 
 
 def kept(api: Stack, id: str) -> bytes | None:
-    client: Any = api.redis.client()
-    found: bytes | None = client.get(keys.stdin(id))
-    return found
+    with api.redis.client() as client:
+        found: Any = client.get(keys.stdin(id))
+    return None if found is None else bytes(found)
 
 
 def refused(answer: httpx2.Response, status: int, code: str) -> str:
@@ -75,7 +76,8 @@ def test_every_form_is_accepted(api: Stack, stdin: Any) -> None:
 
 def test_large_stdin_goes_to_a_blob_and_counts_as_input(api: Stack) -> None:
     submitted = submit(api, {**OK, "stdin": "x" * 2**20}).json()["id"]
-    record = api.redis.client().hgetall(keys.execution(submitted))
+    with api.redis.client() as client:
+        record: Any = client.hgetall(keys.execution(submitted))
     assert sum(map(len, record.values())) < 20_000
     blob = api.client.put("/api/v1/blobs", content=b"x" * (20 * 2**20)).json()["blob"]
     files = [{"path": "a", "blob": blob}]
@@ -148,15 +150,16 @@ def test_an_attempt_reads_from_the_start_and_makes_room(api: Stack) -> None:
     send(api, id, b"a" * UNREAD_BYTES)
     store = open_store(Settings(redis_url=api.redis.url))
     record = keys.execution(id)
-    api.redis.client().hset(record, mapping={"state": "running", "attempt": 1})
-    piece = store.stdin.read(id, 1, 0, 0, 10)
-    assert piece == (b"a" * 10, False)
-    refused(send(api, id, b"b"), 429, "stdin_full")
-    assert store.stdin.read(id, 1, UNREAD_BYTES, 1, 10) == (b"", False)
-    assert send(api, id, b"b", end=True).status_code == 202
-    assert store.stdin.read(id, 1, UNREAD_BYTES, 1, 10) == (b"b", True)
-    api.redis.client().hset(record, "attempt", 2)
-    assert store.stdin.read(id, 1, 0, 0, 10) is None  # it lost its right
-    assert store.stdin.read(id, 2, 0, 0, 10) == (b"a" * 10, False)
-    api.redis.client().hset(record, mapping={"state": "queued", "attempt": 2})
+    with closing(store.redis), api.redis.client() as client:
+        client.hset(record, mapping={"state": "running", "attempt": 1})
+        piece = store.stdin.read(id, 1, 0, 0, 10)
+        assert piece == (b"a" * 10, False)
+        refused(send(api, id, b"b"), 429, "stdin_full")
+        assert store.stdin.read(id, 1, UNREAD_BYTES, 1, 10) == (b"", False)
+        assert send(api, id, b"b", end=True).status_code == 202
+        assert store.stdin.read(id, 1, UNREAD_BYTES, 1, 10) == (b"b", True)
+        client.hset(record, "attempt", "2")
+        assert store.stdin.read(id, 1, 0, 0, 10) is None  # it lost its right
+        assert store.stdin.read(id, 2, 0, 0, 10) == (b"a" * 10, False)
+        client.hset(record, mapping={"state": "queued", "attempt": 2})
     api.client.post(f"/api/v1/executions/{id}/cancel")

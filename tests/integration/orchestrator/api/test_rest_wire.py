@@ -68,7 +68,8 @@ def by_requests(url: str, key: str, method: str, content_type: str, body: bytes)
 
 
 def by_httpx2(url: str, key: str, method: str, content_type: str, body: bytes) -> tuple[int, str]:
-    answer = httpx2.request(method, url, content=body, headers={**bearer(key), "Content-Type": content_type})
+    headers = {**bearer(key), "Content-Type": content_type}
+    answer = httpx2.request(method, url, content=body, headers=headers, timeout=60)
     return answer.status_code, answer.json()["code"]
 
 
@@ -216,7 +217,7 @@ def test_head_answers_as_get_does_without_a_body(api: Stack) -> None:
 def test_head_of_a_live_stream_does_not_wait_for_its_end(api: Stack) -> None:
     id = api.client.post(EXECUTIONS, json=OK).json()["id"]
     for _ in range(3):
-        answer = api.client.head(f"{EXECUTIONS}/{id}/stream", timeout=10)
+        answer = api.client.head(f"{EXECUTIONS}/{id}/stream")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     api.client.post(f"{EXECUTIONS}/{id}/cancel")
 

@@ -64,7 +64,7 @@ def api_settings() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def served(api: Stack) -> dict[str, Any]:
-    found: dict[str, Any] = httpx2.get(f"{api.env['MAYFLY_URL']}/openapi.json").json()
+    found: dict[str, Any] = httpx2.get(f"{api.env['MAYFLY_URL']}/openapi.json", timeout=60).json()
     return found
 
 
@@ -115,7 +115,7 @@ def test_every_refusal_in_the_document_is_a_problem(served: dict[str, Any]) -> N
 def test_routes_require_a_key_exactly_where_documented(api: Stack, served: dict[str, Any]) -> None:
     for method, path, operation in operations(served):
         url = api.env["MAYFLY_URL"] + path.replace("{id}", "0" * 32).replace("{path}", "x")
-        refused = httpx2.request(method.upper(), url).status_code == 401
+        refused = httpx2.request(method.upper(), url, timeout=60).status_code == 401
         assert refused == bool(operation.get("security")) == ("401" in operation["responses"]), (method, path)
 
 
@@ -231,7 +231,7 @@ def test_no_query_and_no_header_breaks_the_api(
 def test_schemathesis_finds_no_server_error(api: Stack, ended: str) -> None:
     """Every operation, with data the schema allows and data it forbids; half of the ids are of an execution."""
     url = api.env["MAYFLY_URL"]
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json", timeout=120)
     tried = set()
     for found in schema.get_all_operations():
         assert isinstance(found, Ok), found

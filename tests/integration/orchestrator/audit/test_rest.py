@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from orchestrator.store import keys
 from tests.builders.mcp_calls import Agent
-from tests.harness import Stack, bearer, eventually
+from tests.harness import Stack, bearer, eventually, logged
 
 ADMIN = "key:admin"
 SERVER = {"url": "http://127.0.0.1:1/mcp"}
@@ -101,6 +102,7 @@ def test_failed_change_is_not_in_the_log(api: Stack) -> None:
     assert api.client.delete("/api/v1/tool-servers/absent").status_code == 404
     assert api.client.delete("/api/v1/api-keys/absent").status_code == 404
     assert api.client.post("/api/v1/workers/absent/drain").status_code == 404
+    assert api.client.delete("/api/v1/workers/absent/drain").status_code == 404
     assert len(entries(api)) == before
 
 
@@ -162,9 +164,9 @@ def test_name_of_a_revoked_key_is_nowhere_and_its_entries_stay(api: Stack) -> No
 
 def everything_in_redis(api: Stack) -> bytes:
     """Every key and value, as Redis writes a copy; not compressed."""
-    client: Any = api.redis.client()
-    client.config_set("rdbcompression", "no")
-    return b"\n".join(name + (client.dump(name) or b"") for name in client.scan_iter())
+    with closing[Any](api.redis.client()) as client:
+        client.config_set("rdbcompression", "no")
+        return b"\n".join(name + (client.dump(name) or b"") for name in {*client.scan_iter()})
 
 
 def by_rest(api: Stack, headers: dict[str, str], id: str) -> None:
@@ -249,8 +251,7 @@ def sealed(api: Stack) -> bool:
 
 
 def logged_heads(api: Stack) -> list[dict[str, Any]]:
-    lines = (api.directory / "api.log").read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if '"audit.sealed"' in line and line.endswith("\n")]
+    return [line for line in logged(api.directory / "api.log") if line["event"] == "audit.sealed"]
 
 
 def test_command_lists_and_exports(api: Stack) -> None:
@@ -265,16 +266,16 @@ def test_command_lists_and_exports(api: Stack) -> None:
 
 
 def drop_last(api: Stack) -> None:
-    client: Any = api.redis.client()
-    [(position, _)] = client.xrevrange(keys.AUDIT, count=1)
-    client.xdel(keys.AUDIT, position)
+    with closing[Any](api.redis.client()) as client:
+        [(position, _)] = client.xrevrange(keys.AUDIT, count=1)
+        client.xdel(keys.AUDIT, position)
 
 
 def change_last(api: Stack) -> None:
-    client: Any = api.redis.client()
-    [(_, fields)] = client.xrevrange(keys.AUDIT, count=1)
-    drop_last(api)
-    client.xadd(keys.AUDIT, {b"d": fields[b"d"].replace(b"key:admin", b"key:other")})
+    with closing[Any](api.redis.client()) as client:
+        [(_, fields)] = client.xrevrange(keys.AUDIT, count=1)
+        drop_last(api)
+        client.xadd(keys.AUDIT, {b"d": fields[b"d"].replace(b"key:admin", b"key:other")})
 
 
 @pytest.mark.parametrize("tamper", [drop_last, change_last])
@@ -302,8 +303,8 @@ def test_head_of_a_log_line_must_be_in_the_chain(api: Stack) -> None:
 
 
 def test_entry_of_any_bytes_breaks_no_list(api: Stack) -> None:
-    client: Any = api.redis.client()
-    client.xadd(keys.AUDIT, {b"d": b'\xff {"id":"x","action":"any.bytes","outcome":"done"}'})
+    with closing[Any](api.redis.client()) as client:
+        client.xadd(keys.AUDIT, {b"d": b'\xff {"id":"x","action":"any.bytes","outcome":"done"}'})
     assert [entry["id"] for entry in entries(api, action="any.bytes")] == ["x"]
 
 

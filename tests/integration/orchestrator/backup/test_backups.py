@@ -70,7 +70,7 @@ def test_restored_installation_equals_the_backed_up_one(
         restored = store.records.get(source.ended[0], "default")
         assert restored.state == "succeeded"
         assert [
-            store.blobs.artifact_path(restored.id, restored.attempt, one.sha256).read_bytes()
+            (there.blobs_path / f"artifacts/{restored.id}/{restored.attempt}/{one.sha256}").read_bytes()
             for one in restored.artifacts
         ] == [b"the same", b"only here"]
         assert claimed(store, source.queued[0]).id == source.queued[0]

@@ -6,15 +6,14 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from orchestrator.backup.catalogue import entries
 from orchestrator.backup.errors import BackupError, Damaged
 from orchestrator.backup.targets import open_target
-from tests.agents.installed import s3_server
 from tests.builders.backups.installations import Backups, Source, contents_of, ended
-from tests.harness import Process, RedisServer, eventually, free_port
+from tests.builders.backups.s3 import bucket_server, variables
+from tests.harness import RedisServer, free_port
 
 MULTIPART_BYTES = 12 * 2**20  # sent in several parts
 
@@ -22,29 +21,14 @@ MULTIPART_BYTES = 12 * 2**20  # sent in several parts
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of the server, with a bucket ``backups``."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("s3") / "server.log"
-    server = Process([*s3_server(), "--host", "127.0.0.1", "--port", str(port)], {}, log)
-
-    def has_bucket() -> bool:
-        try:
-            return httpx2.put(f"{url}/backups").status_code == 200
-        except httpx2.TransportError:
-            return False
-
-    try:
-        eventually(has_bucket, "the server has a bucket", 60)
+    with bucket_server("backups", tmp_path_factory.mktemp("s3")) as url:
         yield url
-    finally:
-        server.stop()
 
 
 @pytest.fixture
 def backups(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Backups:
-    values = {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": "key", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
-    for name, value in (values | {"ENDPOINT_URL": endpoint}).items():
-        monkeypatch.setenv(f"AWS_{name}", value)
+    for name, value in variables(endpoint).items():
+        monkeypatch.setenv(name, value)
     return Backups(tmp_path, f"s3://backups/{tmp_path.name}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,17 @@ from tests.harness import RedisServer
 @pytest.fixture
 def brokers_with(server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., Brokers]]:
     """Makes an installation without an API; settings are keyword arguments."""
-    made: list[Brokers] = []
 
     def make(**settings: Any) -> Brokers:
         client = server.client()
         client.flushall()
         client.close()
-        made.append(Brokers(tmp_path, server, **settings))
-        return made[-1]
+        made = Brokers(tmp_path, server, **settings)
+        ends.callback(made.stop)
+        return made
 
-    yield make
-    for brokers in made:
-        brokers.stop()
+    with ExitStack() as ends:
+        yield make
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def test_metrics_of_the_guide_are_those_of_the_broker(brokers: Brokers) -> None:
     assert brokers.metrics()["mayfly_tool_call_seconds_count"] >= 1
     guide = (ROOT / "docs" / "tool-servers.md").read_text(encoding="utf-8").partition("## Metrics and health")[2]
     named = set(re.findall(r"`(mayfly_\w+)`", guide))
-    text = httpx2.get(f"http://127.0.0.1:{brokers.ports[0]}/metrics").text
+    text = httpx2.get(f"http://127.0.0.1:{brokers.ports[0]}/metrics", timeout=60).text
     assert len(named) >= 7
     assert named - set(re.findall(r"# TYPE (mayfly_\w+) ", text)) == set()
 

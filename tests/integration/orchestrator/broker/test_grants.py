@@ -70,7 +70,7 @@ def test_call_without_the_installations_seal_is_refused(brokers: Brokers) -> Non
 
 def test_cancelled_execution_cancels_its_call(brokers: Brokers) -> None:
     by = running(brokers, "*")
-    waiting = brokers.submit("wait", by=by, seconds=3, mark="c")
+    waiting = brokers.submit("wait", by=by, seconds=60, mark="c")
     eventually(lambda: brokers.called("wait", "c"), "the call has begun")
     assert brokers.store.tools.calls.cancel(*by) == 1
     eventually(

@@ -24,7 +24,7 @@ def test_second_broker_takes_over(brokers_with: Callable[..., Brokers]) -> None:
         assert brokers.call("add", name, a=1, b=1).result == "2"
     first.stop(signal.SIGKILL)
     for name in ("one", "two", "three"):
-        assert brokers.call("add", name, a=1, b=1).result == "2"
+        assert brokers.call("add", name, 90, a=1, b=1).result == "2"
     assert len(owners(brokers)) == 1
 
 

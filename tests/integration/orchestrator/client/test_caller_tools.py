@@ -39,12 +39,12 @@ def run(request: pytest.FixtureRequest, api: Stack) -> Run:
     """``run`` of one of the clients."""
 
     def blocking(**options: Any) -> Execution:
-        with Client(api.env["MAYFLY_URL"], api.key, patience_seconds=60) as client:
+        with Client(api.env["MAYFLY_URL"], api.key, patience_seconds=180) as client:
             return client.run("1", **options)
 
     def asynchronously(**options: Any) -> Execution:
         async def main() -> Execution:
-            async with AsyncClient(api.env["MAYFLY_URL"], api.key, patience_seconds=60) as client:
+            async with AsyncClient(api.env["MAYFLY_URL"], api.key, patience_seconds=180) as client:
                 return await client.run("1", **options)
 
         return asyncio.run(main())
@@ -162,5 +162,5 @@ def test_api_that_restarts_between_call_and_answer_loses_nothing(api: Stack, beg
     assert program.outcome(first) == ToolOutcome(result="1")
     assert program.outcome(second) == ToolOutcome(result="2")
     program.end()
-    assert future.result(60).has_succeeded
+    assert future.result(240).has_succeeded
     assert sorted(counted) == [1, 2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -19,7 +18,7 @@ from tests.builders.forged_tokens import changed, forged
 from tests.builders.issuers import AUDIENCE, RealIssuer, SigningKey
 from tests.builders.mcp_calls import Agent
 from tests.builders.people.own_users import OwnUsers
-from tests.harness import Stack, bearer, eventually
+from tests.harness import Stack, bearer, eventually, logged
 
 SUBMIT = "/api/v1/executions"
 PROGRAM = {"environment": "python", "code": "1"}
@@ -167,8 +166,8 @@ def test_accepted_credentials_are_logged(api: Stack, issuer: RealIssuer) -> None
         caller = credential(api, issuer, kind)
         id = api.client.post(SUBMIT, json=PROGRAM, headers=bearer(caller.token)).json().get("principal")
         assert api.client.get(SUBMIT, headers=bearer(caller.token)).status_code == 200
-        lines = [json.loads(line) for line in (api.directory / "api.log").read_text().splitlines() if line[:1] == "{"]
-        found = [line for line in lines if line["event"] == "credential.accepted" and line["tenant"] == caller.tenant]
+        lines = [line for line in logged(api.directory / "api.log") if line["event"] == "credential.accepted"]
+        found = [line for line in lines if line["tenant"] == caller.tenant]
         assert {(line["kind"], line["address"]) for line in found} == {(name, "127.0.0.1")}, kind
         assert id is None or id in {line["principal"] for line in found}
 

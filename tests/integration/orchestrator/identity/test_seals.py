@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -47,8 +47,10 @@ class Writer:
 
 
 @pytest.fixture
-def writer(api: Stack) -> Writer:
-    return Writer(api)
+def writer(api: Stack) -> Iterator[Writer]:
+    made = Writer(api)
+    yield made
+    made.redis.close()
 
 
 def digest(secret: str) -> str:

@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from orchestrator.janitor import janitor
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys
 from tests.harness import eventually
 
-ROUND_SECONDS = 0.7  # and the lease is three seconds
+ROUND_SECONDS = 0.05
+LEASE_ROUNDS = 2000  # so long that no janitor loses its lease because this process must wait for a processor
 SOME = 3
 
 
@@ -27,21 +29,22 @@ class Counting(Janitor):
 
 
 @pytest.fixture
-def janitors(store: Store, settings: Settings) -> Iterator[tuple[Counting, Counting]]:
+def janitors(store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Counting, Counting]]:
     """Two, of which the first has begun first."""
+    monkeypatch.setattr(janitor, "LEASE_ROUNDS", LEASE_ROUNDS)
     often = settings.model_copy(update={"janitor_seconds": ROUND_SECONDS})
     first, second = Counting(store, often), Counting(store, often)
     first.start()
     eventually(lambda: first.rounds, "the first janitor has completed a round")
     second.start()
     yield first, second
-    for janitor in (first, second):
-        janitor.stop()
+    for one in (first, second):
+        one.stop()
 
 
-def more(janitor: Counting) -> Callable[[], bool]:
-    enough = janitor.rounds + SOME
-    return lambda: janitor.rounds >= enough
+def more(one: Counting) -> Callable[[], bool]:
+    enough = one.rounds + SOME
+    return lambda: one.rounds >= enough
 
 
 def test_one_janitor_works_at_a_time(janitors: tuple[Counting, Counting]) -> None:
@@ -72,10 +75,15 @@ def test_all_janitors_work_without_a_lease(
     monkeypatch: pytest.MonkeyPatch, janitors: tuple[Counting, Counting]
 ) -> None:
     monkeypatch.setattr(Janitor, "_lease", lambda self: True)
-    for janitor in janitors:
-        eventually(more(janitor), "each janitor completes rounds")
+    for one in janitors:
+        eventually(more(one), "each janitor completes rounds")
 
 
 def test_a_dead_worker_is_found_within_ten_seconds() -> None:
     settings = Settings()
     assert settings.lease_seconds + settings.janitor_seconds <= 10
+
+
+def test_lease_of_a_dead_janitor_ends_after_three_rounds(store: Store, settings: Settings) -> None:
+    Counting(store, settings.model_copy(update={"janitor_seconds": 20.0}))._lease()
+    assert 0 < store.redis.ttl(keys.JANITOR) <= 60

@@ -82,9 +82,11 @@ def second_api(api: Stack, tmp_path: Path) -> Any:
         except httpx2.TransportError:
             return False
 
-    eventually(answers, "the second API process answers", 180)
-    yield url
-    process.stop()
+    try:
+        eventually(answers, "the second API process answers", 180)
+        yield url
+    finally:
+        process.stop()
 
 
 def test_cancellation_stops_the_call_in_any_api_process(api: Stack, client: Client, second_api: str) -> None:

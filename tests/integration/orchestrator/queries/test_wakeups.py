@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import structlog
 from prometheus_client import REGISTRY
+from redis import Redis
 
 from orchestrator import queue
 from orchestrator.models import ISOLATIONS
@@ -79,15 +80,20 @@ def test_waiting_submission_is_answered_at_the_end(apis: tuple[Stack, Stack], st
     assert (found.status_code, found.json()["state"], found.json()["stdout"]) == (200, "succeeded", "1\n")
 
 
-def rests(store: Store) -> bool:
-    """Whether no script was called for a moment."""
+@pytest.fixture
+def redis(apis: tuple[Stack, Stack]) -> Iterator[Redis]:
+    """A client of a Redis that logs each command."""
+    with apis[0].redis.client() as client:
+        client.config_set("slowlog-log-slower-than", 0)
+        client.config_set("slowlog-max-len", 10_000)
+        yield client
+        client.config_set("slowlog-log-slower-than", 10_000)
 
-    def calls() -> int:
-        return int(store.redis.info("commandstats")["cmdstat_evalsha"]["calls"])
 
-    before = calls()
-    time.sleep(0.2)
-    return calls() == before
+def scripts_about(redis: Redis, id: str) -> int:
+    """How many logged calls of scripts name an execution; the processes call others now and then."""
+    logged: list[bytes] = [entry["command"] for entry in redis.slowlog_get(10_000)]
+    return sum(command.startswith(b"EVALSHA") and id.encode() in command for command in logged)
 
 
 @pytest.mark.parametrize(
@@ -99,17 +105,16 @@ def rests(store: Store) -> bool:
     ],
 )
 def test_small_result_is_pushed_to_the_waiting_submission(
-    apis: tuple[Stack, Stack], store: Store, entries: list[Any], scripts: int
+    apis: tuple[Stack, Stack], store: Store, redis: Redis, entries: list[Any], scripts: int
 ) -> None:
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(apis[0].submit, 60, **PROGRAM)
         claim = begun(store)
-        eventually(lambda: rests(store), "the API has subscribed, and reads no more")
-        store.redis.config_resetstat()
+        redis.slowlog_reset()
         store.records.commit(claim, result(), entries)
         found = answer.result(SOON)
     # One to end it, and another for a process that has to read.
-    assert store.redis.info("commandstats")["cmdstat_evalsha"]["calls"] == scripts
+    assert scripts_about(redis, claim.id) == scripts
     assert found.status_code == 200
     assert found.json() == apis[1].show(claim.id)
     assert store.redis.hget(keys.execution(claim.id), "reply_to") is None

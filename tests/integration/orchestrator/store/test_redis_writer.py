@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.identity.seals import Seals
 from orchestrator.store import keys
-from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.content.directory import DirectoryBlobs
 from tests.harness import Stack, bearer, eventually
 
 CONTENT = b"* * * * * root id\n"
@@ -46,18 +46,22 @@ def test_a_forged_keys_tenant_is_no_path(api: Stack) -> None:
 def test_expiry_entry_is_never_used_as_a_path(api: Stack) -> None:
     precious = api.directory / "precious"
     precious.mkdir()
-    redis = api.redis.client()
-    redis.zadd(keys.EXPIRY, {bytes(precious): 1, b"\xff": 1})
-    eventually(lambda: redis.zcard(keys.EXPIRY) == 0, "the janitor has removed the entries")
-    redis.close()
+    with api.redis.client() as redis:
+        redis.zadd(keys.EXPIRY, {bytes(precious): 1, b"\xff": 1})
+        eventually(lambda: redis.zcard(keys.EXPIRY) == 0, "the janitor has removed the entries")
+    expected = "2 entries of mayfly:expiry are not ids of executions"
+
+    def is_reported() -> bool:
+        found = api.client.get("/api/v1/security-events", params={"type": "queue_tampering"}).json()["items"]
+        return any(expected in event["data"]["detail"] for event in found)
+
+    eventually(is_reported, "the entries are an event")
     assert precious.exists()
-    events = api.client.get("/api/v1/security-events", params={"type": "queue_tampering"}).json()["items"]
-    assert "2 entries of mayfly:expiry are not ids of executions" in events[-1]["data"]["detail"]
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/b", "a\n"])
 def test_forged_name_does_not_leave_the_blob_directory(tmp_path: Path, name: str) -> None:
-    blobs = Blobs(tmp_path / "root")
+    blobs = DirectoryBlobs(tmp_path / "root")
     with pytest.raises(ValueError, match="not a name"):
         blobs.put(name, [b""])
     with pytest.raises(ValueError, match="not a name"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from orchestrator import queue
+from orchestrator import __version__, queue
 from orchestrator.errors import (
     BlobsFull,
     IdempotencyConflict,
@@ -576,7 +576,7 @@ def test_nearly_full_store_refuses_submissions(tmp_path: Path) -> None:
 def test_blobs_leave_room_for_artifacts(tmp_path: Path) -> None:
     store = open_store(Settings(state_dir=tmp_path, disk_free_bytes=2**60))
     with pytest.raises(BlobsFull):
-        store.blobs.put("t", [b"x"])
+        store.own_blobs.put("t", [b"x"])
     writer = store.blobs.artifact_writer("0" * 32, 1)
     writer.write(b"x")
     assert writer.commit()[1] == 1
@@ -624,9 +624,24 @@ def test_heartbeat_reports_whether_the_lease_existed(store: Store) -> None:
     store.redis.pexpire(keys.worker("w"), 2000)
     (worker,) = store.fleet.alive()
     assert worker.heartbeat_age_seconds >= Settings().lease_seconds - 2
+    assert worker.version == __version__
+    assert store.fleet.drain("w", undo=True)
+    assert heartbeat(store, "w") == (True, False)
     store.redis.delete(keys.worker("w"))
     assert store.fleet.alive() == []
+    assert not store.fleet.drain("w", undo=True)
     assert heartbeat(store, "w") == (False, False)
+
+
+def test_a_drain_survives_the_loss_of_the_lease(store: Store) -> None:
+    heartbeat(store, "w")
+    assert store.fleet.drain("w")
+    (worker,) = store.fleet.alive()
+    store.redis.delete(keys.worker("w"))
+    draining = worker.model_copy(update={"draining": True})
+    assert store.fleet.heartbeat(draining) == (False, True)
+    assert store.fleet.drain("w", undo=True)
+    assert store.fleet.heartbeat(draining) == (True, False), "its own report does not renew the request"
 
 
 def test_janitor_deletes_executions_past_retention(store: Store, settings: Settings) -> None:
@@ -639,42 +654,41 @@ def test_janitor_deletes_executions_past_retention(store: Store, settings: Setti
     store.records.commit(claim, result())
     janitor = Janitor(store, settings)
     janitor.round(now() + 50)
-    assert store.blobs.artifact_path(id, 1, sha256).exists()
+    kept = settings.blobs_path / "artifacts" / id / "1" / sha256.removeprefix("sha256:")
+    assert kept.exists()
     janitor.round(now() + 101)
     with pytest.raises(NotFound):
         store.records.get(id, None)
-    assert not store.blobs.artifact_path(id, 1, sha256).exists()
+    assert not kept.exists()
     left = {key.decode() for key in store.redis.keys("mayfly:*") if not key.startswith(keys.RATES[:-1].encode())}
     usage = keys.tenant_usage(f"t:{store.usages.today()}")
     assert left == {keys.tenant_counters("t"), keys.TURN, keys.TURNS, usage}
 
 
-def test_blobs_expire_unless_used(store: Store) -> None:
-    old, _ = store.blobs.put("t", [b"old"])
-    used, size = store.blobs.put("t", [b"us", b"ed"])
+def test_blobs_expire_unless_used(store: Store, settings: Settings) -> None:
+    old, _ = store.own_blobs.put("t", [b"old"])
+    used, size = store.own_blobs.put("t", [b"us", b"ed"])
     assert size == 4
-    assert store.blobs.put("t", [b"used"]) == (used, 4)
-    assert store.blobs.path("u", used) is None
-    assert store.blobs.expire(3600) == 0
+    assert store.own_blobs.put("t", [b"used"]) == (used, 4)
+    assert store.own_blobs.open("u", used) is None
+    assert store.own_blobs.expire(3600) == 0
     for reference in (old, used):
-        path = store.blobs.path("t", reference)
-        assert path is not None
-        os.utime(path, (1, 1))
-    assert store.blobs.path("t", used) is not None  # renews it
-    assert store.blobs.expire(3600) == 1
-    assert store.blobs.path("t", old) is None
+        os.utime(settings.blobs_path / "blobs" / "t" / reference.removeprefix("sha256:"), (1, 1))
+    content = store.own_blobs.open("t", used)  # renews it
+    assert content is not None
+    content.close()
+    assert store.own_blobs.expire(3600) == 1
+    assert store.own_blobs.open("t", old) is None
 
 
-def test_concurrent_janitors_expire_the_same_blobs(store: Store) -> None:
+def test_concurrent_janitors_expire_the_same_blobs(store: Store, settings: Settings) -> None:
     for number in range(2000):
-        reference, _ = store.blobs.put("t", [b"%d" % number])
-        path = store.blobs.path("t", reference)
-        assert path is not None
-        os.utime(path, (1, 1))
+        reference, _ = store.own_blobs.put("t", [b"%d" % number])
+        os.utime(settings.blobs_path / "blobs" / "t" / reference.removeprefix("sha256:"), (1, 1))
     with ThreadPoolExecutor(8) as janitors:
-        removed = list(janitors.map(store.blobs.expire, [3600] * 8))
+        removed = list(janitors.map(store.own_blobs.expire, [3600] * 8))
     assert sum(removed) >= 2000
-    assert store.blobs.expire(0) == 0
+    assert store.own_blobs.expire(0) == 0
 
 
 def test_redis_away_is_our_error(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from tests.builders.sandboxes.sandboxes import bench_for
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, Bench, Sandbox
+from tests.selection import ways
 from worker.agent.frames import FromAgent
 from worker.drivers.docker import sandbox as docker_sandbox
 from worker.drivers.docker.engine import Engine
@@ -87,7 +88,7 @@ def killed(sandbox: Sandbox, seconds: float) -> float | None:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("bench", ["docker-runc", "oci-crun"], indirect=True)
+@pytest.mark.parametrize("bench", ways("docker-runc", "oci-crun"), indirect=True)
 @pytest.mark.parametrize("cpu_cores", [0.1, 2.0])
 def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) -> None:
     with launched(bench, cpu_cores) as sandbox:
@@ -101,7 +102,7 @@ def test_a_starved_first_process_delays_no_kill(bench: Bench, cpu_cores: float) 
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("bench", ["docker-runc", "oci-crun"], indirect=True)
+@pytest.mark.parametrize("bench", ways("docker-runc", "oci-crun"), indirect=True)
 def test_a_kill_of_the_first_process_alone_takes_long(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control, tried three times: sometimes the scheduler gives the first process a turn at once."""
     with launched(bench, 0.1) as sandbox:
@@ -126,7 +127,7 @@ def first_alone(engine: Engine, id: str) -> None:
     os.kill(engine.api().inspect_container(id)["State"]["Pid"], 9)
 
 
-@pytest.mark.parametrize("bench", ["docker-runc", "docker-runsc", "oci-crun", "oci-runsc"], indirect=True)
+@pytest.mark.parametrize("bench", ways("docker-runc", "docker-runsc", "oci-crun", "oci-runsc"), indirect=True)
 def test_a_frozen_container_is_killed_and_removed(bench: Bench) -> None:
     """A worker may die between freezing and thawing; the next worker still ends the container."""
     way = "hardened" if bench.settings.hardened_runtime == "runsc" else "standard"
@@ -159,7 +160,7 @@ def test_where_the_cgroup_cannot_be_seen_the_engine_kills(
 
 @pytest.mark.alone
 @pytest.mark.thorough
-@pytest.mark.parametrize("bench", ["docker-runc"], indirect=True)
+@pytest.mark.parametrize("bench", ways("docker-runc"), indirect=True)
 def test_engine_time_out_on_a_starved_process_is_no_outage(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The program starves the first process, so the end has the reason for which the container was to be killed."""
     with launched(bench, 0.1) as sandbox:

@@ -18,6 +18,7 @@ from orchestrator.errors import RuntimeUnavailable
 from orchestrator.host.posture import INSTALLATION_LABEL
 from tests.harness import Way, eventually
 from tests.hostile.sandbox import ENVIRONMENTS, WORKER, Bench
+from tests.selection import ways
 from worker.drivers.base import Owned
 from worker.drivers.docker import removal
 from worker.drivers.docker.config import WORKER_LABEL
@@ -140,7 +141,7 @@ def test_worker_without_cgroup_access_reports_stale_cgroups(
     assert bench.driver.owned() == []
 
 
-@pytest.mark.parametrize("bench", ["docker-runsc"], indirect=True)
+@pytest.mark.parametrize("bench", ways("docker-runsc"), indirect=True)
 def test_runtime_killed_during_creation_leaves_no_cgroup(bench: Bench) -> None:
     """As after an OOM kill: gVisor's runtime works in the new cgroup before it has recorded that."""
     before = reaped()

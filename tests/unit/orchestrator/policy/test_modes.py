@@ -22,6 +22,7 @@ from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import specify
 from orchestrator.service import few_findings
 from orchestrator.settings import PACKAGE_ROOT, Settings
+from orchestrator.store.content.directory import FileContent
 
 OS = "Module os starts or controls processes. Compute in the program itself; for files use pathlib."
 SOCKET = "Module socket is for networks, and programs have none. Send the data as an input file."
@@ -48,7 +49,7 @@ def checking(environments: Environments, tmp_path: Path) -> Iterator[Callable[..
             specification = specify(
                 submission, environments, id="1", tenant=tenant, created_at=datetime.now(UTC), max_input_bytes=2**30
             )
-            return decides.check(specification, submission.code is not None, lambda _: tmp_path / "blob")
+            return decides.check(specification, submission.code is not None, lambda _: FileContent(tmp_path / "blob"))
 
         return check
 

@@ -26,7 +26,8 @@ FAST: dict[str, Any] = {"driver": "oci", "pool_memory_bytes": 4 * 2**30}
 FREE = """
 state_dir url token redis_password_file redis_ca_file redis_timeout_seconds expect_confinement secret_file
 admin_key_file local_login token_keys_file
-issuers issuers_file blob_dir images_dir oci_dir environments_dirs api_port body_bytes connections
+issuers issuers_file blob_dir blobs_url worker_token_file blobs_ca_file
+images_dir oci_dir environments_dirs api_port api_metrics_port body_bytes connections
 address_connections stall_seconds body_seconds body_rate uploads tenant_uploads answers tenant_answers input_bytes
 artifact_bytes artifact_files result_bytes result_count streams mcp_hosts mcp_origins mcp_body_bytes
 mcp_calls mcp_wait_seconds mcp_output_tokens mcp_filtered mcp_most_output_tokens policy_mode policy_modes

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.environments import TOOL_SERVER, kind_of, load_environments
+from orchestrator.environments import TOOL_SERVER, Environment, kind_of, load_environments
 from orchestrator.tool_environments import load_tool_environment, load_tool_server_image
 from sandbox_image import build as sandboxes
 from sandbox_image import debian
@@ -67,7 +67,7 @@ def test_malformed_declaration_is_refused(tmp_path: Path, text: str, mistake: st
 def test_lock_that_does_not_lie_beside_its_declaration_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.toml").write_text(MINIMAL + 'node_lock = "x.lock.json"\n')
     with pytest.raises(debian.BuildError, match=r"x\.lock\.json, which does not lie beside it"):
-        build.build(tmp_path / "x.toml", debian.host_source(None), tmp_path)
+        build.build(tmp_path / "x.toml", debian.host_source(None), tmp_path, tmp_path)
 
 
 def test_build_hash_covers_every_build_input(tmp_path: Path) -> None:
@@ -82,6 +82,22 @@ def test_build_hash_covers_every_build_input(tmp_path: Path) -> None:
     declaration.write_text(declaration.read_text() + "\n")
     third = build.inputs_hash(declaration, environment, source)
     assert len({first, second, third, build.inputs_hash(declaration, environment, source._replace(suite="x"))}) == 4
+
+
+def test_images_with_the_same_packages_have_them_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked = []
+
+    def unpack(environment: Environment, source: debian.Source, scratch: Path) -> Path:
+        unpacked.append(environment.packages)
+        (made := scratch / "root.tar").write_text(str(environment.packages))
+        return made
+
+    monkeypatch.setattr(build, "unpack", unpack)
+    for number, packages in enumerate([("git",), (), ("git",)]):
+        (scratch := tmp_path / str(number)).mkdir()
+        made = build._unpack_once(packages, debian.host_source(None), tmp_path, scratch)
+        assert made.read_text() == str(packages)
+    assert unpacked == [("git",), ()]
 
 
 def test_missing_and_damaged_descriptions_of_images_differ(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_started_program_is_stopped(stop: str) -> None:
     if stop == "cancel":
         assert (program.stops, program.kills) == (1, 0)
     else:
-        eventually(lambda: program.kills == 1, "the program is killed", 5)
+        eventually(lambda: program.kills == 1, "the program is killed")
 
 
 def test_complete_attempt_continues_when_handed_back_but_not_without_lease() -> None:

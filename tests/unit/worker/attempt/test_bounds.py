@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from orchestrator.errors import FrameError, PlatformError, RuntimeUnavailable, StaleAttempt, StoreUnavailable
 from orchestrator.models import StoredFile, has_control_characters
-from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.content.directory import DirectoryBlobs
 from orchestrator.store.executions.records import Claim
 from worker.attempt.artifacts import ArtifactSink, acceptable_path
 from worker.attempt.output import ENTRY_BYTES, OutputSink
@@ -140,7 +140,7 @@ def test_output_waits_while_redis_is_away_and_stops_for_another_owner() -> None:
 
 @pytest.fixture
 def artifacts(tmp_path: Path) -> ArtifactSink:
-    return ArtifactSink(Blobs(tmp_path), "execution", 1, max_bytes=100, max_files=3)
+    return ArtifactSink(DirectoryBlobs(tmp_path), "execution", 1, max_bytes=100, max_files=3)
 
 
 def test_an_artifact_is_kept_under_its_digest(artifacts: ArtifactSink, tmp_path: Path) -> None:
@@ -306,12 +306,12 @@ def test_inputs_are_written_at_their_paths(tmp_path: Path) -> None:
         StoredFile(path="a/b.bin", content="AAE=", encoding="base64"),
         StoredFile(path="blob", blob="sha256:" + "0" * 64),
     ]
-    lease.write(files, lambda _: blob)
+    lease.write(files, lambda _, target: bool(shutil.copyfile(blob, target)))
     assert (lease.inputs / "main.py").read_text() == "ü"
     assert (lease.inputs / "a" / "b.bin").read_bytes() == b"\0\1"
     assert (lease.inputs / "blob").read_bytes() == b"\0binary"
     with pytest.raises(PlatformError, match="gone"):
-        lease.write(files[2:], lambda _: None)
+        lease.write(files[2:], lambda *_: False)
 
 
 def test_counters_of_cgroup_v2(tmp_path: Path) -> None:

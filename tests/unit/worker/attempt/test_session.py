@@ -13,7 +13,7 @@ import pytest
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.models import Isolation
 from orchestrator.states import Reason, classify
-from orchestrator.store.content.blobs import Blobs
+from orchestrator.store.content.directory import DirectoryBlobs
 from orchestrator.store.executions.records import Claim
 from tests.fuzz.sandbox import ENVIRONMENT, SPECIFICATION, Kept, Replay, lease
 from worker.agent.conversation import DELAYED, Spoilt
@@ -75,7 +75,7 @@ def session_of(tmp_path: Path) -> Callable[..., tuple[Session, Scripted]]:
             update={"isolation": isolation, "limits": SPECIFICATION.limits.model_copy(update=limits)}
         )
         output = OutputSink(Kept(), Claim("execution", 1, b"", ""), 2**20)  # type: ignore[arg-type]
-        artifacts = ArtifactSink(Blobs(tmp_path), "execution", 1, 2**20, 10)
+        artifacts = ArtifactSink(DirectoryBlobs(tmp_path), "execution", 1, 2**20, 10)
         results = ResultSink(2**20, 10)
         made = Session(leased, specification, ENVIRONMENT, output, artifacts, results, Incidents(), Attempt())
         return made, sandbox

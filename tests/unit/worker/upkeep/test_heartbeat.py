@@ -81,6 +81,6 @@ def short(lost: list[bool]) -> Iterator[Heartbeat]:
 def test_lease_expiry_is_reported_without_a_poll(short: Heartbeat, lost: list[bool]) -> None:
     assert lost == []
     short.renew(lambda: True)
-    eventually(lambda: lost == [True], "the lost lease is reported", 5)
+    eventually(lambda: lost == [True], "the lost lease is reported")
     short.renew(lambda: True)
-    eventually(lambda: lost == [True, True], "the second loss is reported", 5)
+    eventually(lambda: lost == [True, True], "the second loss is reported")

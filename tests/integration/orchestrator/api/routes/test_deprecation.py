@@ -45,9 +45,11 @@ def old(request: pytest.FixtureRequest, api: Stack, tmp_path: Path) -> Iterator[
             except httpx2.TransportError:
                 return False
 
-        eventually(answers, "the API answers", 120)
-        yield client, bool(request.param)
-    process.stop()
+        try:
+            eventually(answers, "the API answers", 180)
+            yield client, bool(request.param)
+        finally:
+            process.stop()
 
 
 def sunset(answer: httpx2.Response) -> datetime | None:

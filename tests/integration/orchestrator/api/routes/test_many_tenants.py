@@ -119,6 +119,7 @@ def run_executions(store: Store, sums: Sums, is_done: threading.Event, seed: int
         own["output_bytes"] += out
 
 
+@pytest.mark.timeout(900)  # a minute on an idle machine
 @pytest.mark.parametrize("over_http", [4, pytest.param(KEYS, marks=pytest.mark.complete)])
 def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(api: Stack, over_http: int) -> None:
     """``over_http``: keys of each tenant."""

@@ -20,16 +20,17 @@ from orchestrator.broker.declared.users import preferred
 from orchestrator.broker.sandboxes.leftovers import LOCK, cgroups_of
 from tests.builders.brokers import Brokers, code
 from tests.builders.tools.tool_sandboxes import SECRET, bundle_of, declared, launcher_in, shared_images
-from tests.harness import ROOT, eventually
+from tests.harness import ROOT, eventually, is_running
 
 CGROUPS = Path("/sys/fs/cgroup")
 LAUNCH = """
 import sys
 from pathlib import Path
+from orchestrator.host.tied import tied
 from tests.builders.tools.tool_sandboxes import SECRET, declared, launcher_in, started
 launcher = launcher_in(Path(sys.argv[1]), Path(sys.argv[2]))
 command = launcher.command("t", declared(name=sys.argv[4]), SECRET)
-words = command.words[4:] if sys.argv[3] == "weaker" else command.words
+words = command.words[len(tied()):] if sys.argv[3] == "weaker" else command.words
 process = started(type(command)(words, command.environment))
 print(process.pid, flush=True)
 process.wait()
@@ -48,13 +49,6 @@ def _uids(process: psutil.Process) -> tuple[int, ...]:
         return () if ended else tuple(process.uids())
     except psutil.NoSuchProcess:
         return ()
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def test_loopback_with_pkce(terminal: Terminal, issuer: RealIssuer) -> None:
     assert asked["code_challenge_method"] == ["S256"]
     back = asked["redirect_uri"][0]
     assert urlsplit(back).hostname == "127.0.0.1"
-    forged = httpx2.get(back, params={"code": "an-attackers-code", "state": "guessed"})
+    forged = httpx2.get(back, params={"code": "an-attackers-code", "state": "guessed"}, timeout=60)
     assert forged.status_code == 400, "another page's request does not end the log-in"
     assert "Mayfly has the answer" in Browser().visit(place)
     _, err = child.communicate(timeout=60)
@@ -91,12 +91,12 @@ def test_loopback_with_pkce(terminal: Terminal, issuer: RealIssuer) -> None:
 @pytest.mark.parametrize("other", ["https://other.example", None])
 def test_answer_of_another_issuer_is_dropped(terminal: Terminal, issuer: RealIssuer, other: str | None) -> None:
     """RFC 9207: the issuer says that its answers name it, so an answer with another name, or none, is not its own."""
-    document = httpx2.get(f"{issuer.url}/.well-known/openid-configuration").json()
+    document = httpx2.get(f"{issuer.url}/.well-known/openid-configuration", timeout=60).json()
     assert document["authorization_response_iss_parameter_supported"] is True
     child, line = terminal.begin("login", "--browser")
     asked = parse_qs(urlsplit(address_in(line)).query)
     answer = {"code": "a-code", "state": asked["state"][0], **({"iss": other} if other else {})}
-    assert httpx2.get(asked["redirect_uri"][0], params=answer).status_code == 200
+    assert httpx2.get(asked["redirect_uri"][0], params=answer, timeout=60).status_code == 200
     _, err = child.communicate(timeout=60)
     assert child.returncode != 0
     assert "The answer is another issuer's" in err
@@ -122,7 +122,7 @@ def test_code_alone_is_worth_nothing_without_the_verifier(terminal: Terminal, is
         "grant_type": "authorization_code", "code": code, "client_id": "mayfly-cli", "code_verifier": "x" * 43,
         "redirect_uri": parse_qs(urlsplit(place).query)["redirect_uri"][0],
     }  # fmt: skip
-    assert httpx2.post(f"{issuer.url}/token", data=form).status_code == 400
+    assert httpx2.post(f"{issuer.url}/token", data=form, timeout=60).status_code == 400
     child.communicate(timeout=60)
 
 

@@ -234,9 +234,10 @@ def test_pauses_between_entries_grow_with_their_number(store: Store) -> None:
         sink.write("stdout", b"x")
         pauses[-1] = sink.pause_seconds or 0.0
         sink.flush()
-    assert pauses[10] <= PAUSE_SECONDS
-    assert PAUSE_SECONDS < pauses[FINE_ENTRIES] <= 4 * PAUSE_SECONDS
-    assert 0.5 < pauses[-1] <= LONGEST_PAUSE_SECONDS
+    # What is left of a pause: nearly all of it, unless this process had to wait in between.
+    assert 0 < max(pauses[:10]) <= PAUSE_SECONDS
+    assert PAUSE_SECONDS < max(pauses[FINE_ENTRIES : FINE_ENTRIES + 50]) <= 4 * PAUSE_SECONDS
+    assert 0.5 < max(pauses[-10:]) <= LONGEST_PAUSE_SECONDS
 
 
 def test_output_without_room_in_redis_goes_to_the_file(store: Store) -> None:
@@ -245,15 +246,15 @@ def test_output_without_room_in_redis_goes_to_the_file(store: Store) -> None:
     sink.write("stdout", b"a" * 100)
     sink.flush()
     kept = store.redis.memory_usage(keys.stream(id), samples=0)
-    for part in (b"b" * 4000, b"c" * 4000):
+    for part in (b"b" * 5000, b"c" * 5000):
         sink.write("stdout", part)
         sink.flush()
-    sink.write("stderr", b"d" * 4000)
+    sink.write("stderr", b"d" * 5000)
     sink.finish()
     sink.commit(result())
     assert store.records.get(id, "t").state == "succeeded"
     assert store.output.bytes_of(id, 1, "stdout", "stderr", ended=True) == [
-        b"a" * 100 + b"b" * 4000 + b"c" * 4000, b"d" * 4000
+        b"a" * 100 + b"b" * 5000 + b"c" * 5000, b"d" * 5000
     ]  # fmt: skip
     assert store.redis.memory_usage(keys.stream(id), samples=0) - kept < 1000
 
@@ -273,7 +274,7 @@ def test_a_large_result_takes_little_of_redis(store: Store) -> None:
     assert store.redis.memory_usage(keys.execution(id), samples=0) < 10_000
     for found in (store.records.get(id, "t"), store.records.read(id, "t")[0], *store.records.get_many([id])):
         assert (found.artifacts, found.compile, found.state) == (artifacts, compiled, "succeeded")
-    store.blobs.delete_artifacts(id)
+    store.own_blobs.delete_artifacts(id)
     assert store.records.get(id, "t").artifacts == ()  # the rest is there
     assert store.records.get(id, "t").exit_code == 0
 
@@ -307,7 +308,7 @@ def test_full_disk_delays_output(store: Store, monkeypatch: pytest.MonkeyPatch) 
 def test_missing_output_is_reported_as_incomplete(store: Store) -> None:
     id = submit(store)
     ended(store, id, b"x" * INLINE_BYTES, b"y" * INLINE_BYTES)
-    store.blobs.delete_artifacts(id)
+    store.own_blobs.delete_artifacts(id)
     with pytest.raises(NotFound, match="gone"):
         store.output.bytes_of(id, 1, "stdout", ended=True)
 

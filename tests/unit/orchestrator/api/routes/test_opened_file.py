@@ -36,12 +36,11 @@ def sent(response: Response, **headers: str) -> tuple[int, bytes]:
 def test_opened_file_is_sent_whole_after_its_removal(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(CONTENT)
-    answers = [OpenedFile(path, HEADERS), OpenedFile(path, HEADERS)]
+    answers = [OpenedFile(path.open("rb"), HEADERS) for _ in range(2)]
     path.unlink()
     assert sent(answers[0]) == (200, CONTENT)
     assert sent(answers[1], range="bytes=5-14") == (206, CONTENT[5:15])
-    with pytest.raises(FileNotFoundError):
-        OpenedFile(path, HEADERS)
+    assert not path.exists()
 
 
 def test_file_opened_late_fails_after_its_removal(tmp_path: Path) -> None:
@@ -59,5 +58,5 @@ def test_opened_file_closes_its_descriptor(tmp_path: Path) -> None:
     path.write_bytes(CONTENT)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(5):
-        sent(OpenedFile(path, HEADERS))
+        sent(OpenedFile(path.open("rb"), HEADERS))
     assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -31,6 +31,7 @@ class Scripted:
 
     def __init__(self) -> None:
         self.up, self.tools, self.outcome = True, tools("a"), ToolOutcome(result="1")
+        self.closed = False
         self.opened = 0
         self.event = asyncio.Event()
         self.calls: list[tuple[str, float]] = []
@@ -38,6 +39,7 @@ class Scripted:
         self.changes: list[CatalogueChange] = []
         self.mine = True
         self.refusal: MayflyError | None = None  # of whatever is not down
+        self.on_published: Callable[[], object] = lambda: None
         self.store_is_away = False
 
     @asynccontextmanager
@@ -72,6 +74,7 @@ class Scripted:
         if self.mine:
             self.catalogue = catalogue
             self.changes[:0] = [change] if change else []
+            self.on_published()
         return self.mine
 
 
@@ -216,6 +219,35 @@ def test_reported_and_unreported_changes_are_seen() -> None:
 
     served(reported)
     served(unreported, refresh=0.02)
+
+
+@pytest.mark.parametrize("quarantine", [False, True])
+def test_calls_wait_from_the_publication_of_a_catalogue_until_it_is_used(quarantine: bool) -> None:
+    """A reader of the catalogue in Redis would get `tool_unknown` for a new tool, or pass a quarantine."""
+
+    async def test(server: Scripted, made: Upstream) -> None:
+        await until(lambda: made.state() == "ready", "it is ready")
+        rooms: list[int] = []
+        server.on_published = lambda: rooms.append(made.room())
+        server.tools = tools("a", "b")
+        server.event.set()
+        await until(lambda: made.tool("b"), "the change is seen")
+        assert rooms == [0]
+        assert made.room() == (REFUSING if quarantine else made.server.concurrency)
+
+    served(test, quarantine=quarantine)
+
+
+def test_calls_wait_while_an_ended_connection_is_replaced() -> None:
+    """Taken, they would be refused, though the server is started again at once."""
+
+    async def test(server: Scripted, made: Upstream) -> None:
+        await until(lambda: made.state() == "ready", "it is ready")
+        assert made.room() == made.server.concurrency
+        server.closed = True
+        assert (made.state(), made.room()) == ("ready", 0)
+
+    served(test)
 
 
 def test_unchanged_catalogue_is_not_written_again() -> None:

@@ -40,6 +40,12 @@ def png(width: int, height: int, noise: bool = False) -> bytes:
 SMALL = png(20, 10)
 
 
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The helper has time to start beside others."""
+    monkeypatch.setattr(images, "SECONDS", 120.0)
+
+
 @pytest.mark.parametrize(
     ("data", "fits"),
     [

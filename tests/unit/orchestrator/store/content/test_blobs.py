@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.store.content.blobs import HOLE_BYTES, Blobs
+from orchestrator.store.content.directory import HOLE_BYTES, DirectoryBlobs
 
 MIB = 2**20
 PIECE_BYTES = 60 * 1024  # of an artifact, as the agent reads it
@@ -18,7 +18,7 @@ DATA = bytes(range(1, 256)) * 300
 
 def stored(root: Path, content: bytes, piece_bytes: int = PIECE_BYTES) -> Path:
     """Where it lies after it came in such pieces."""
-    blobs = Blobs(root)
+    blobs = DirectoryBlobs(root)
     writer = blobs.artifact_writer("e1", 1)
     for start in range(0, len(content), piece_bytes):
         writer.write(content[start : start + piece_bytes])

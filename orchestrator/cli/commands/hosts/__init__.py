@@ -1,0 +1,1 @@
+"""``mayfly host``: further worker hosts."""

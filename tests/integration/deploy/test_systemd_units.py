@@ -1,0 +1,63 @@
+"""The units of deploy/systemd: systemd accepts them, and each keeps its walls."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.harness import ROOT
+
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+# The exposure that systemd finds, from 0 to 10; below 2 it says "OK". Lower a bound where a unit gets better.
+EXPOSURE = {"mayfly-api": 1.4, "mayfly-broker": 1.4, "mayfly-redis": 0.4, "mayfly-worker": 1.3}
+WALLS = ("NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "SystemCallFilter=@system-service")
+
+
+def analyze(*words: str) -> subprocess.CompletedProcess[str]:
+    if shutil.which("systemd-analyze") is None:
+        if os.environ.get("CI"):
+            pytest.fail("there is no systemd-analyze: deploy/setup.sh --dev")
+        pytest.skip("there is no systemd-analyze")
+    return subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture
+def units(tmp_path: Path) -> Path:
+    """The units, with commands of this checkout in place of an installation's."""
+    for path in (ROOT / "deploy" / "systemd").iterdir():
+        text = path.read_text().replace("/opt/mayfly/current/.venv/bin/python", sys.executable)
+        (tmp_path / path.name).write_text(text.replace("/opt/mayfly/current", str(ROOT)))
+    return tmp_path
+
+
+def test_systemd_accepts_every_unit(units: Path) -> None:
+    named = [str(units / path.name) for path in (*UNITS, ROOT / "deploy" / "systemd" / "mayfly.target")]
+    done = analyze("verify", *named)
+    complaints = [line for line in done.stderr.splitlines() if str(units) in line or "mayfly" in line]
+    assert (done.returncode, complaints) == (0, [])
+    broken = units / "mayfly-api.service"
+    broken.write_text(broken.read_text().replace("ProtectSystem=strict", "ProtectSystem=stern"))
+    assert "stern" in analyze("verify", str(broken)).stderr, "the control: a mistake is found"
+
+
+def exposed(unit: Path) -> bool:
+    threshold = round(EXPOSURE[unit.stem] * 10)
+    done = analyze("security", "--offline=true", f"--threshold={threshold}", "--no-pager", str(unit))
+    assert "Overall exposure level" in done.stdout, done.stderr
+    return done.returncode != 0
+
+
+def test_exposure_of_every_unit_is_bounded(units: Path) -> None:
+    assert {path.stem for path in UNITS} == set(EXPOSURE)
+    for path in UNITS:
+        assert not exposed(units / path.name), path.stem
+        for wall in WALLS:  # the control: without any one of them the bound is exceeded
+            weaker = units / "weaker" / path.name
+            weaker.parent.mkdir(exist_ok=True)
+            weaker.write_text((units / path.name).read_text().replace(f"{wall}\n", ""))
+            assert exposed(weaker), (path.stem, wall)
