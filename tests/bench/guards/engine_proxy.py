@@ -1,4 +1,4 @@
-"""The cost of the engine proxy: ``python -m tests.bench.engine_proxy [EXECUTIONS]``.
+"""The cost of the engine proxy: ``python -m tests.bench.guards.engine_proxy [EXECUTIONS]``.
 
 Two installations in one run, one with the engine's socket and one with the proxy, take turns: warm executions of a
 program of one line, one that prints 4 MB, and launches of containers. Only the ratios mean anything.
