@@ -10,6 +10,7 @@
 #     token-keys/               keys of own users' access tokens; `mayfly admin rotate-keys` adds one
 #     images/                   sandbox images; images/services/ those of the services
 #     sandboxes/                inputs of running executions
+#     engine/                   the engine proxy's socket
 #     backups/                  of deploy/compose.backup.yaml
 #     signing/                  the key that signs where images come from (images.key), and its public key (images.pub)
 #     tool-servers/             declarations of tool servers; tool-secrets/ what the broker sends to them;
@@ -24,7 +25,7 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-service_uid=10001 redis_uid=10002 proxy_uid=10003 monitoring_uid=10004   # as in deploy/compose.yaml
+service_uid=10001 redis_uid=10002 proxy_uid=10003 monitoring_uid=10004 engine_uid=10005   # as in deploy/compose.yaml
 
 die() { printf '%s\n' "$*" >&2; exit 1; }
 
@@ -42,6 +43,7 @@ case "$home$images$socket" in *[!A-Za-z0-9/._-]*) die "Only letters, digits and 
 
 install -d -m 755 "$home"
 install -d -m 711 -o "$service_uid" -g "$service_uid" "$home/sandboxes"
+install -d -m 2750 -o "$engine_uid" -g "$service_uid" "$home/engine"
 install -d -m 700 "$home/secrets"
 install -d -m 700 -o "$service_uid" -g "$service_uid" "$home/token-keys"
 install -d -m 755 "$home/tool-servers" "$home/tls"
@@ -83,6 +85,7 @@ secret() { # NAME PREFIX OWNER
 secret signing-key '' "$service_uid"
 secret admin-key mfk_ "$service_uid"
 for role in api worker broker backup; do secret "redis-$role" '' "$service_uid"; done
+secret redis-engine-proxy '' "$engine_uid"
 secret redis-exporter '' "$redis_uid"
 # The same password, as the exporter of Redis reads it.
 printf '{"rediss://redis:6379": "%s"}\n' "$(cat "$home/secrets/redis-exporter")" \

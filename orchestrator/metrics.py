@@ -79,6 +79,9 @@ cleanup_failures = Counter(
     "mayfly_cleanup_failures_total", "Failed attempts to remove a container or directory; the reaper retries."
 )
 reaped = Counter("mayfly_reaped_total", "Orphaned containers, cgroups and directories removed by the reaper.", ["kind"])
+engine_calls_refused = Counter(
+    "mayfly_engine_calls_refused_total", "Calls that the engine proxy refused, by the part at fault.", ["reason"]
+)
 engine_errors = Counter("mayfly_engine_errors_total", "Failed calls to the container engine.", ["call"])
 slot_failures = Counter(
     "mayfly_worker_slot_failures_total", "Attempts that ended with an internal error of the worker."

@@ -51,6 +51,7 @@ WHOLE = (
     "e2e/agents/test_planted_secrets.py",
     "e2e/agents/test_workflows.py",
     "e2e/faults/test_anomaly.py",
+    "e2e/faults/test_engine_proxy.py",
     "e2e/faults/test_full_redis.py",
     "e2e/faults/test_malformed.py",
     "e2e/faults/test_quotas.py",

@@ -61,6 +61,14 @@ ROLES: dict[str, Role] = {
         reads="mayfly:active mayfly:execution:* mayfly:key:*:counters mayfly:queued",
         channels="mayfly:wake:*",
     ),
+    # It writes security events of the installation, and reads none.
+    "engine-proxy": Role(
+        "hello auth ping select client|setname eval evalsha time expire hexists hget hincrby hlen incrby memory|usage "
+        "publish set xadd xlen xtrim",
+        keys="mayfly:rates:* mayfly:security mayfly:security:*",
+        reads="mayfly:tenant::room",
+        channels="mayfly:wake:security",
+    ),
     # SYNC sends all data, whatever the keys: no service has this password.
     "backup": Role(
         "hello auth ping select client|setname eval evalsha time replconf sync del exists expire get hget set ttl type "

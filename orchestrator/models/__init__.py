@@ -26,6 +26,7 @@ SecurityKind = Literal[
     "seccomp_violation", "network_attempt", "oom_killed", "pids_limit", "disk_limit", "output_limit", "timeout",
     "artifact_rejected", "policy_violation", "frame_violation", "auth_failure", "account_locked", "cross_tenant_access",
     "queue_tampering", "weak_container", "runtime_degraded", "tool_denied", "anomaly", "request_flood",
+    "engine_call_refused",
 ]  # fmt: skip
 SECURITY_KINDS: tuple[SecurityKind, ...] = get_args(SecurityKind)
 

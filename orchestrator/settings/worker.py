@@ -57,6 +57,15 @@ class WorkerSettings(SharedSettings):
         "docker", description="How the worker makes containers: through Docker Engine, or with an OCI runtime directly."
     )
     docker_url: str = Field("unix:///var/run/docker.sock", description="The container engine's API.")
+    engine_proxy: bool = Field(
+        False,
+        description="Reach the container engine only through the engine proxy, which permits the calls that make "
+        "sandboxes and no others (`docs/engine-proxy.md`); `mayfly up` then starts a proxy.",
+    )
+    engine_proxy_socket: Path | None = Field(None, description="The engine proxy's Unix socket.")
+    engine_metrics_port: int = Field(
+        9103, ge=0, le=65535, description="Port of the engine proxy's metrics; 0 picks a free one."
+    )
     engine_timeout_seconds: float = Field(30.0, gt=0, description="Time-out of one call to the container engine.")
     standard_runtime: str = Field(
         "", description="Runtime behind isolation `standard`; empty: runc, or with driver `oci` crun if installed."
@@ -79,6 +88,20 @@ class WorkerSettings(SharedSettings):
     accept_weaker: bool = Field(
         False, description="Let workers start although the host cannot keep a promise; a security event reports that."
     )
+
+    @property
+    def engine_proxy_path(self) -> Path:
+        return self._under_state(self.engine_proxy_socket, "engine.sock")
+
+    @property
+    def uses_engine_proxy(self) -> bool:
+        """Whether workers reach the engine through the engine proxy."""
+        return self.engine_proxy and self.driver == "docker"
+
+    @property
+    def worker_engine_url(self) -> str:
+        """The address at which a worker reaches the engine."""
+        return f"unix://{self.engine_proxy_path}" if self.uses_engine_proxy else self.docker_url
 
     def worker_token(self) -> str:
         """The API key of a worker. Raises ``ValueError`` without the setting, ``OSError`` without the file."""

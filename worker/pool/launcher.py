@@ -18,19 +18,19 @@ import structlog
 from orchestrator import metrics
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import FrameError, MayflyError, RuntimeUnavailable
+from orchestrator.host.posture import UID_LABEL
 from orchestrator.models import Isolation, Limits
 from worker.agent import requests
 from worker.agent.frames import Decoder, Frame, FromAgent
 from worker.drivers.base import Driver, Image, Sandbox
 from worker.host.hostdirs import HostDir, HostDirs
 from worker.pool.breaker import Breaker
-from worker.sandbox.profile import sandbox_profile
+from worker.sandbox.profile import SLOW_CORES, STARTING_CORES, sandbox_profile
 from worker.sandbox.readback import refuse_weaker
 
 READY_SECONDS = 30.0
 PREPARE_SECONDS = 1.0
 DISCARD_SECONDS = 0.1
-SLOW_CORES, STARTING_CORES = 0.1, 1.0
 UNLIMITED_SECONDS = 10**6
 log = structlog.get_logger()
 
@@ -194,7 +194,7 @@ class Launcher:
                 runtime=runtime,
                 binds=host_dir.binds(loopback),
                 name=name,
-                labels={"dev.mayfly.uid": str(host_dir.uid)},
+                labels={UID_LABEL: str(host_dir.uid)},
                 ahead=ahead,
                 loopback=loopback,
                 agent_uid=host_dir.agent.uid if host_dir.agent else None,

@@ -25,6 +25,7 @@ START_CAPABILITIES = ("CAP_KILL", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID")
 AGENT_CAPABILITIES = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, CAP_SETUID (linux/capability.h)
 ROOT = 0
 INODES_PER_TMPFS = 16384
+SLOW_CORES, STARTING_CORES = 0.1, 1.0  # a sandbox with less than the first starts with the second
 OPEN_FILES = 1024
 
 # Sizes of a TCP socket's buffers: smallest, default, largest. Unix sockets have the largest size as their default.

@@ -13,12 +13,13 @@ from orchestrator.environments import MAXIMAL_LIMITS
 from orchestrator.host.posture import facts, host, installation
 from orchestrator.host.posture.facts import EngineFacts, host_facts
 from orchestrator.host.posture.finding import Finding
-from orchestrator.host.posture.installation import INSTALLATION_LABEL, RedisFacts
+from orchestrator.host.posture.installation import INSTALLATION_LABEL, UID_LABEL, RedisFacts
 from orchestrator.host.posture.versions import check_releases
 from orchestrator.settings import Settings
 
 __all__ = [
     "INSTALLATION_LABEL",
+    "UID_LABEL",
     "EngineFacts",
     "Finding",
     "RedisFacts",
@@ -46,7 +47,7 @@ def check_host(settings: Settings) -> list[Finding]:
         *host.check_sysctls(sysctls),
         *host.check_shared(sysctls, executions * MAXIMAL_LIMITS.processes, kernel.version),
         host.check_cpu(facts.vulnerabilities()),
-        *([_engine_socket(settings.docker_url)] if settings.driver == "docker" else []),
+        *([_engine_socket(settings)] if settings.driver == "docker" else []),
         installation.check_uids(settings.uid_first, settings.uid_count, users, lent),
         *installation.check_secrets(facts.secrets(settings)),
         *installation.check_directories(facts.directories(settings)),
@@ -68,6 +69,7 @@ def check_engine(settings: Settings, engine: EngineFacts) -> list[Finding]:
         host.check_security_modules(options),
         host.check_user_namespaces(options),
         host.check_engine_listeners(engine.info),
+        host.check_engine_access(settings.driver, settings.engine_proxy, options),
         installation.check_neighbours(settings.installation, settings.uid_first, settings.uid_count, engine.containers),
     ]
 
@@ -91,6 +93,10 @@ def lines(findings: list[Finding]) -> list[str]:
     return printed
 
 
-def _engine_socket(url: str) -> Finding:
+def _engine_socket(settings: Settings) -> Finding:
+    url = settings.docker_url
     access = facts.socket_access(Path(url.partition("://")[2])) if url.startswith("unix://") else None
+    if access is None and settings.engine_proxy:  # a worker in a container that has the proxy's socket alone
+        url = settings.worker_engine_url
+        access = facts.socket_access(settings.engine_proxy_path)
     return host.check_engine_address(url, *(access or (None, "", "", ())))

@@ -214,6 +214,19 @@ def check_engine_address(url: str, mode: int | None, owner: str, group: str, mem
     return ok(name, f"{path}, mode {mode:o}, owner {owner}, group {group}")
 
 
+def check_engine_access(driver: str, proxied: bool, options: Iterable[str]) -> Finding:
+    """The access to the engine that an attacker would have who controls a worker; an engine is root as a rule."""
+    name = "engine access"
+    if driver == "oci":
+        return ok(name, "oci: workers run OCI runtimes, and no engine")
+    if proxied:
+        return ok(name, "engine proxy: workers reach the engine only for the calls that make sandboxes")
+    if "rootless" in _names(options):
+        return ok(name, "rootless: the engine has no more rights than its user")
+    detail = "direct: workers have the engine's socket, which is as good as root on this host"
+    return weak(name, detail, "set MAYFLY_ENGINE_PROXY=true, as compose does")
+
+
 def check_engine_listeners(info: Mapping[str, Any]) -> Finding:
     """The engine's own warning about listeners without client certificates."""
     for warning in info.get("Warnings") or ():

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from orchestrator.host.posture.finding import Finding, broken, ok, weak
 
 ONE_RESULT, SEPARATION, DATA, TENANTS = 2, 4, 6, 10
+UID_LABEL = "dev.mayfly.uid"
 INSTALLATION_LABEL = "dev.mayfly.installation"  # a container's label with the installation that made it
 MAX_UID = 2**31 - 1  # Docker Engine: "uids and gids must be in range 0-2147483647"
 
@@ -216,7 +217,7 @@ def check_neighbours(installation: str, first: int, count: int, containers: Iter
         labels[INSTALLATION_LABEL]: uid
         for labels in containers
         if labels.get(INSTALLATION_LABEL, installation) != installation
-        and (uid := labels.get("dev.mayfly.uid", "")).isdigit()
+        and (uid := labels.get(UID_LABEL, "")).isdigit()
         and first <= int(uid) < first + count
     }
     if not theirs:

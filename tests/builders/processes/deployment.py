@@ -18,8 +18,8 @@ from tests.builders.processes.composes import V1, compose_of
 from tests.builders.processes.networks import SHOW, unused
 from tests.harness import ROOT, bearer, free_port, free_uids
 
-SERVICES = ("proxy", "api", "worker", "broker", "redis")
-OTHERS = 5  # containers that are no workers: two of the API, one of each other service
+SERVICES = ("proxy", "api", "worker", "engine-proxy", "broker", "redis")
+OTHERS = 6  # containers that are no workers: two of the API, one of each other service
 # The tests' own settings must not reach compose, which prefers the environment to its file.
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("MAYFLY_", "COMPOSE_"))}
 

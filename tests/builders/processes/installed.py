@@ -40,6 +40,7 @@ class Installation:
             "API_PORT": "0",
             "METRICS_PORT": "0",
             "TOOL_METRICS_PORT": "0",
+            "ENGINE_METRICS_PORT": "0",
             "TOOL_USERS_DIR": str(self.state / "tool-users"),
             "POOL_SIZE": "0",
             "POOL_SIZES": '{"python": 1}',

@@ -116,15 +116,50 @@ def test_compose_containers_have_least_privilege(deployment: Deployment) -> None
         assert container["Config"]["User"].split(":")[0] not in ("", "0", "root"), container["Name"]
 
 
-def test_only_workers_hold_the_engines_socket(deployment: Deployment) -> None:
+def test_only_the_engine_proxy_holds_the_engines_socket(deployment: Deployment) -> None:
     holders = {
         container["Config"]["Labels"].get("com.docker.compose.service", "a sandbox")
         for container in deployment.containers()
         if any(mount["Source"].endswith("docker.sock") for mount in container["Mounts"])
     }
-    assert holders == {"worker"}
+    assert holders == {"engine-proxy"}
     look = "import os; print([p for p in ('/run/docker.sock', '/var/run/docker.sock') if os.path.exists(p)])"
-    assert deployment("exec", "-T", "api", "python3", "-c", look) == "[]\n"
+    for service in ("api", "worker"):
+        assert deployment("exec", "-T", service, "python3", "-c", look) == "[]\n"
+    assert deployment("exec", "-T", "engine-proxy", "python3", "-c", look) == "['/run/docker.sock']\n"
+
+
+# The users and groups of a process.
+EVENT = "dev.mayfly.security.engine_call_refused"
+RIGHTS = "import os; print(sorted({*os.getresuid(), *os.getresgid(), *os.getgroups()}))"
+# A privileged container of any image, asked of an engine at a socket.
+PRIVILEGED = """
+import http.client, json, socket, sys
+client = http.client.HTTPConnection("engine")
+client.sock = socket.socket(socket.AF_UNIX)
+client.sock.connect(sys.argv[1])
+body = json.dumps({"Image": sys.argv[2], "HostConfig": {"Privileged": True, "Binds": ["/:/host"]}})
+client.request("POST", "/containers/create?name=mayfly-" + sys.argv[3], body, {"Content-Type": "application/json"})
+answer = client.getresponse()
+print(answer.status, answer.read().decode())
+"""
+
+
+def test_worker_has_nothing_that_is_root(deployment: Deployment) -> None:
+    """The control is the same call by the engine proxy's process, which has the engine's socket."""
+    assert deployment("exec", "-T", "worker", "python3", "-c", RIGHTS) == "[10001]\n"
+    image, name = deployment.service("redis")[0]["Image"], f"{deployment.name}-privileged"
+
+    def ask(service: str, socket: str) -> str:
+        return deployment("exec", "-T", service, "python3", "-c", PRIVILEGED, socket, image, name)
+
+    assert ask("worker", "/run/mayfly/engine.sock").startswith("403 ")
+    with deployment.client() as client:
+        events = lambda: client.get("/api/v1/security-events", params={"type": EVENT}).json()["items"]  # noqa: E731
+        assert eventually(events, "the refused call is an event")[0]["data"]["why"] == "body"
+    created, answer = ask("engine-proxy", "/run/docker.sock").split(" ", 1)
+    assert created == "201"
+    command("docker", "rm", json.loads(answer)["Id"])
 
 
 def test_only_the_broker_has_secrets_of_tool_servers(deployment: Deployment) -> None:
@@ -306,7 +341,7 @@ def test_redis_speaks_tls_alone_to_its_users(deployment: Deployment) -> None:
 def test_secrets_are_in_private_files_and_nowhere_else(deployment: Deployment) -> None:
     shown = json.dumps(deployment.containers()) + deployment.logs()
     files = sorted((deployment.home / "secrets").iterdir())
-    roles = ("api", "backup", "broker", "exporter", "monitoring", "users", "worker")
+    roles = ("api", "backup", "broker", "engine-proxy", "exporter", "monitoring", "users", "worker")
     assert [file.name for file in files] == ["admin-key", *(f"redis-{role}" for role in roles), "signing-key"]
     for file in [*files, *(deployment.home / "tls").glob("**/*.key")]:
         assert file.read_text().strip() not in shown
@@ -391,7 +426,7 @@ services:
 
 
 def test_services_report_missing_hardening(deployment: Deployment) -> None:
-    good = deployment("logs", "--tail=1000", "api", "worker", "broker")
+    good = deployment("logs", "--tail=1000", "api", "worker", "engine-proxy", "broker")
     assert good.count('"confinement.complete"') >= OTHERS
     assert '"confinement.lacking"' not in good
     weaker = deployment.home / "weaker.yaml"

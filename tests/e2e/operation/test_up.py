@@ -326,12 +326,16 @@ def test_up_does_not_wait_for_a_long_queue(images: Path, seconds: float, runs: b
 
 
 def test_down_leaves_no_process_and_up_restores_all_data(images: Path) -> None:
-    with installed(images) as made:
+    """Of an installation with an engine proxy, so that this process is one of them."""
+    with installed(images, ENGINE_PROXY="true") as made:
         made.up("--no-sample")
         with made.client() as client:
             id = client.run("print('kept')").id
             client.submit(SLEEPER, limits={"wall_seconds": 60})
         pids, key = made.pids(), (made.state / "api-key").read_text()
+        assert set(pids) == {"redis", "api", "engine-proxy", "worker", "supervisor"}
+        checks = {check["name"]: check for check in json.loads(made.mayfly("doctor", "--json").stdout)["checks"]}
+        assert checks["engine access"]["detail"].startswith("engine proxy: ")
         made.kill("worker")  # so that its containers stay
         made.down()
         assert [name for name, pid in pids.items() if start_time(pid) is not None] == []

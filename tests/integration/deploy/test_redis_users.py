@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from orchestrator.errors import StoreUnavailable
 from orchestrator.identity.api_keys import ApiKeys, NewKey
 from orchestrator.identity.tenants import Records
 from orchestrator.migrations.upgrading import upgrade
+from orchestrator.models.security import Refusal, SecurityEvent
 from orchestrator.models.tenants.records import Tenant
 from orchestrator.settings import Settings, create_secret_file
 from orchestrator.store import Store, scripts
+from orchestrator.store.connection import connect
 from orchestrator.store.platform.schema import NUMBER
+from orchestrator.store.security import LogBounds, SecurityLog
 from tests.builders.backups.installations import OPTIONS, Backups
 from tests.builders.records import submit
 from tests.harness import RedisServer
@@ -169,6 +173,16 @@ REFUSED = {
         *("HGET mayfly:users u", "GET mayfly:api-key:d", "HSET mayfly:tenants t v", "HSET mayfly:worker:w a b"),
         *("PUBLISH mayfly:cancel e", "SUBSCRIBE mayfly:ended", "HGETALL mayfly:session:s", "ZADD mayfly:queued 1 e"),
     ),
+    "engine-proxy": (
+        *("XRANGE mayfly:security - +", "XREAD STREAMS mayfly:security 0", "XADD mayfly:tenant:t:security * a b"),
+        *(
+            "HGETALL mayfly:execution:e",
+            "HSET mayfly:execution:e a b",
+            "GET mayfly:users",
+            "LPUSH rq:queue:t:default e",
+        ),
+        *("XADD mayfly:audit * a b", "PUBLISH mayfly:cancel e", "SUBSCRIBE mayfly:ended", "HSET mayfly:worker:w a b"),
+    ),
     "backup": (
         *("GET mayfly:users", "HGETALL mayfly:execution:e", "SET mayfly:users u", "DEL mayfly:queued", "INFO"),
         *("XRANGE mayfly:audit - +", "HSET mayfly:audit:base s v", "SET mayfly:restoring x", "RESTORE mayfly:x 0 v"),
@@ -185,6 +199,7 @@ ALLOWED = {
         "SREM mayfly:tools:taken:b c",
     ),
     "broker": ("HGET mayfly:execution:e spec", "HSET mayfly:tools:call:c a b", "XADD mayfly:audit * a b"),
+    "engine-proxy": ("XADD mayfly:security * a b", "HINCRBY mayfly:security:counts:engine_call_refused x 1"),
     "backup": (
         "SYNC",
         "REPLCONF capa eof",
@@ -204,6 +219,23 @@ def test_role_may_do_nothing_else(redis: Callable[..., str], role: str) -> None:
     assert [command for command in (*NEVER, *REFUSED[role]) if redis(role, command) == "OK"] == (
         ["SYNC"] if role == "backup" else []
     )
+
+
+def test_engine_proxy_may_write_security_events(settings: Settings, store: Store) -> None:
+    """The control is a user that may not."""
+    store.redis.acl_log_reset()
+    event = SecurityEvent("engine_call_refused", "A call.", "host", Refusal("call"), 1)
+    with closing(connect(as_user(settings, "engine-proxy").effective_redis_url, 5)) as connection:
+        security = SecurityLog(connection, LogBounds(100, 100))
+        assert security.count("engine_call_refused", "call") == ("call", 1)
+        security.add(event, tenant=None, source="engine-proxy")
+    assert store.redis.acl_log() == []
+    assert [entry.kind for entry in store.security.read(tenant=None).items] == ["engine_call_refused"]
+    with (
+        closing(connect(as_user(settings, "exporter").effective_redis_url, 5)) as connection,
+        pytest.raises(NoPermissionError),
+    ):
+        SecurityLog(connection, LogBounds(100, 100)).add(event, tenant=None, source="x")
 
 
 def test_api_may_migrate_forward_and_back(settings: Settings, store: Store) -> None:

@@ -182,6 +182,15 @@ MAP = {
     "worker.host": FLOOR | {"worker.counters", "worker.sandbox"},
     "worker.agent": FLOOR | {"worker.counters", "worker.sandbox"},
     "worker.drivers": FLOOR | {"worker.counters", "worker.sandbox", "worker.host"},
+    # The process with the engine's socket: of the worker only what is pure, of the store only the log of events.
+    "worker.engine_proxy": FLOOR
+    | {
+        "orchestrator.store.connection",
+        "orchestrator.store.security",
+        "worker.drivers",
+        "worker.host",
+        "worker.sandbox",
+    },
     "worker.pool": FLOOR | {"worker.counters", "worker.sandbox", "worker.host", "worker.agent", "worker.drivers"},
     "worker.attempt": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "orchestrator.tools", "worker.pool"},
     "worker.upkeep": FLOOR | STORE | BELOW_ATTEMPT | {"orchestrator.queue", "worker.pool"},

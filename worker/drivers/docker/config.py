@@ -9,6 +9,7 @@ from orchestrator.errors import WeakContainer
 from worker.host.cgroups import PERIOD_MICROSECONDS, Caps
 from worker.sandbox.profile import SandboxProfile
 
+WORKER_LABEL = "dev.mayfly.worker"
 NANOCPUS_PER_MICROSECOND = 10**9 // PERIOD_MICROSECONDS
 # The compared fields beside ``HostConfig``, of which every field is compared.
 CONFIG_FIELDS = ("User", "Hostname", "OpenStdin", "StdinOnce", "Tty", "NetworkDisabled", "WorkingDir")

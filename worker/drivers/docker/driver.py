@@ -9,13 +9,12 @@ from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 from orchestrator.models import Isolation
 from orchestrator.settings import Settings
 from worker.drivers.base import Image
+from worker.drivers.docker.config import WORKER_LABEL
 from worker.drivers.docker.engine import Engine, translated
 from worker.drivers.docker.removal import DockerOwned
 from worker.drivers.docker.sandbox import DockerSandbox
 from worker.drivers.images import built_image
 from worker.sandbox.profile import SandboxProfile
-
-WORKER_LABEL = "dev.mayfly.worker"
 
 
 class DockerDriver:
@@ -24,8 +23,8 @@ class DockerDriver:
     name = "docker"
 
     def __init__(self, settings: Settings, worker: str) -> None:
-        self.engine = Engine(settings.docker_url, settings.engine_timeout_seconds)
-        self._url = settings.docker_url
+        self.engine = Engine(settings.worker_engine_url, settings.engine_timeout_seconds)
+        self._url = settings.worker_engine_url
         self._wanted_runtimes = settings.runtime_names()
         self._images = settings.images_path
         self._installation = settings.installation

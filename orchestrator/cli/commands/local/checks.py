@@ -17,6 +17,7 @@ from orchestrator.host import oci, posture
 from orchestrator.host.posture import Finding
 from orchestrator.host.posture.facts import existing, read, users
 from orchestrator.host.posture.finding import weak
+from orchestrator.host.posture.host import check_engine_access
 from orchestrator.host.posture.installation import (
     DiskSpace,
     check_api,
@@ -153,6 +154,7 @@ def _engine(settings: Settings) -> Iterator[Check]:
         with Engine(settings.docker_url) as engine:
             info = engine.info()
             yield Check("engine", "ok", f"Docker Engine {info.get('ServerVersion')} at {settings.docker_url}")
+            yield _check(check_engine_access(settings.driver, settings.engine_proxy, info.get("SecurityOptions") or ()))
             yield Check("cgroups", "ok", f"version {info.get('CgroupVersion', '1')}, {info.get('CgroupDriver')}")
             for isolation, (runtime,) in settings.runtime_names().items():
                 there = runtime in info.get("Runtimes", {})
@@ -164,6 +166,7 @@ def _engine(settings: Settings) -> Iterator[Check]:
 
 def _runtimes(settings: Settings) -> Iterator[Check]:
     """The runtimes of driver ``oci``, each tried with a container."""
+    yield _check(check_engine_access(settings.driver, settings.engine_proxy, ()))
     for isolation, candidates in oci.found(settings).items():
         working = []
         for runtime in candidates:

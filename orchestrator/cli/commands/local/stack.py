@@ -37,13 +37,14 @@ SUPERVISOR_STOP_SECONDS = 10.0
 REDIS_STOP_SECONDS = 30.0
 API_STOP_SECONDS = 15.0
 WORKER_STOP_SECONDS = 20.0  # beyond the drain time of its executions
+ENGINE_PROXY_STOP_SECONDS = 5.0
 BROKER_STOP_SECONDS = 10.0  # beyond the drain time of its calls
 READY_SECONDS, LOCK_SECONDS = 180.0, 120.0
 MAX_SOCKET_PATH = 100
 UIDS = range(1_000_000, 2_000_000_000)  # above the usual uids of users and their containers, below 2^31
 PATHS = (
     "blob_dir", "images_dir", "sandbox_dir", "oci_dir", "secret_file", "admin_key_file", "token_keys_file",
-    "tool_servers_dir", "tool_secrets_dir",
+    "tool_servers_dir", "tool_secrets_dir", "engine_proxy_socket",
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class Stack:
         self.api = Process("api", self.directory)
         self.worker = Process("worker", self.directory)
         self.broker = Process("broker", self.directory)
+        self.engine_proxy = Process("engine-proxy", self.directory)
         self.supervisor = Process("supervisor", self.directory)
         self.url_file = self.directory / URL_FILE
 
@@ -66,7 +68,8 @@ class Stack:
         started, which is where tool servers are declared.
         """
         redis = (self.redis,) if self.embedded_redis else ()
-        return (*redis, self.api, self.worker, *((self.broker,) if self.broker.pid_file.exists() else ()))
+        proxy = (self.engine_proxy,) if self.settings.uses_engine_proxy else ()
+        return (*redis, self.api, *proxy, self.worker, *((self.broker,) if self.broker.pid_file.exists() else ()))
 
     @property
     def embedded_redis(self) -> bool:
@@ -75,18 +78,14 @@ class Stack:
 
     @property
     def installation(self) -> str:
-        """The label of this installation's containers: derived from its directory, so that two installations on a host
-        differ.
-        """
+        """The label of this installation's containers; derived from its directory, it differs between installations."""
         if "installation" in self.settings.model_fields_set:
             return self.settings.installation
         return "up-" + hashlib.sha256(str(self.directory).encode()).hexdigest()[:12]
 
     @property
     def uid_first(self) -> int:
-        """The first of this installation's uids: a block derived from its directory, so that two installations on a
-        host rarely share a uid.
-        """
+        """The first of its uids: a block derived from its directory; two installations on a host rarely share a uid."""
         if "uid_first" in self.settings.model_fields_set:
             return self.settings.uid_first
         count = self.settings.uid_count
@@ -219,6 +218,7 @@ class Stack:
         for process, title, grace in (
             (self.supervisor, "Supervisor", SUPERVISOR_STOP_SECONDS),  # first, since it would restart the others
             (self.worker, "Worker", self.settings.drain_seconds + WORKER_STOP_SECONDS),
+            (self.engine_proxy, "Proxy", ENGINE_PROXY_STOP_SECONDS),
             (self.broker, "Broker", self.settings.drain_seconds + BROKER_STOP_SECONDS),
             (self.api, "API", API_STOP_SECONDS),
             (self.redis, "Redis", REDIS_STOP_SECONDS),
@@ -233,7 +233,8 @@ class Stack:
             if self.settings.sandboxes_path.is_symlink():  # the worker's link into memory
                 shutil.rmtree(self.settings.sandboxes_path.resolve().parent, ignore_errors=True)
                 self.settings.sandboxes_path.unlink()
-        for file in (self.settings.redis_socket, self.url_file, self.directory / REPORT_FILE):
+        sockets = (self.settings.redis_socket, self.settings.engine_proxy_path)
+        for file in (*sockets, self.url_file, self.directory / REPORT_FILE):
             file.unlink(missing_ok=True)
         return done
 

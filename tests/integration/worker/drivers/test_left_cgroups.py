@@ -21,7 +21,7 @@ from tests.hostile.sandbox import ENVIRONMENTS, WORKER, Bench
 from tests.selection import ways
 from worker.drivers.base import Owned
 from worker.drivers.docker import removal
-from worker.drivers.docker.driver import WORKER_LABEL
+from worker.drivers.docker.config import WORKER_LABEL
 from worker.host import cgroups, killing
 from worker.upkeep.reaper import reap
 

@@ -14,6 +14,7 @@ from orchestrator.settings.profiles import NAMES, RULES, differences, rules_of
 
 GOOD: dict[str, Any] = {
     "production": True,
+    "engine_proxy": True,
     "redis_url": "rediss://api@redis:6379",
     "tenant_quotas": {"queued": 100},
     "proxies": ["10.0.0.1"],
@@ -32,7 +33,8 @@ artifact_bytes artifact_files result_bytes result_count streams mcp_hosts mcp_or
 mcp_calls mcp_wait_seconds mcp_output_tokens mcp_filtered mcp_most_output_tokens policy_mode policy_modes
 policy_ignored_rules queue_limit tenant_queue_share key_quotas redis_memory_bytes redis_share tenant_redis_share
 queue_seconds retention_seconds security_events security_seconds retry_seconds audit_entries janitor_seconds slots
-pool_size pool_sizes pool_age_seconds lease_seconds drain_seconds docker_url engine_timeout_seconds hardened_runtime
+pool_size pool_sizes pool_age_seconds lease_seconds drain_seconds docker_url engine_proxy_socket
+engine_metrics_port engine_timeout_seconds hardened_runtime
 runsc_arguments installation uid_first uid_count cgroup_root tool_servers_dir tool_secrets_dir tool_calls
 tool_calls_at_once tool_bytes tool_wait_seconds tool_request_bytes tool_response_bytes tool_seconds tool_arguments
 tool_refresh_seconds tool_http_seconds tool_http_response_bytes tool_http_redirects tool_http_cache_bytes

@@ -33,7 +33,10 @@ class Services:
         """
         stack = self._stack
         services = {"redis": Service(stack.redis, self._start_redis)} if stack.embedded_redis else {}
-        services |= {"api": Service(stack.api, self._start_api), "worker": Service(stack.worker, self._start_worker)}
+        services["api"] = Service(stack.api, self._start_api)
+        if stack.settings.uses_engine_proxy:
+            services["engine-proxy"] = Service(stack.engine_proxy, self._start_engine_proxy)
+        services["worker"] = Service(stack.worker, self._start_worker)
         if stack.api.pid() is not None and not stack.url_file.exists():
             stack.api.stop(API_STOP_SECONDS)
         started = [line for service in services.values() for line in _started(service)]
@@ -57,6 +60,13 @@ class Services:
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         stack.url_file.write_text(url + "\n", encoding="utf-8")
         return [*migrated, f"API       started, pid {pid}, on {url}"]
+
+    def _start_engine_proxy(self) -> list[str]:
+        settings = self._stack.settings
+        if port := settings.engine_metrics_port:
+            free_port(settings.metrics_host, port, "engine proxy's metrics", "MAYFLY_ENGINE_METRICS_PORT")
+        pid = self._start_python(self._stack.engine_proxy, "worker.engine_proxy")
+        return [f"Proxy     started, pid {pid}, on {settings.engine_proxy_path}"]
 
     def _start_worker(self) -> list[str]:
         settings = self._stack.settings

@@ -18,6 +18,7 @@ from orchestrator.host.posture.host import (
     check_core_pattern,
     check_counters,
     check_cpu,
+    check_engine_access,
     check_engine_address,
     check_engine_listeners,
     check_runtimes,
@@ -104,6 +105,21 @@ def test_seccomp_support_has_its_finding(
 def test_security_modules_and_user_namespaces(options: list[str], modules: str, namespaces: str) -> None:
     assert check_security_modules(options).status == modules
     assert check_user_namespaces(options).status == namespaces
+
+
+@pytest.mark.parametrize(
+    ("driver", "proxied", "options", "found"),
+    [
+        ("docker", False, FILTER, ("weak", "direct")),
+        ("docker", True, FILTER, ("ok", "engine proxy")),
+        ("docker", False, ["name=rootless"], ("ok", "rootless")),
+        ("oci", False, FILTER, ("ok", "oci")),
+        ("oci", True, [], ("ok", "oci")),
+    ],
+)
+def test_engine_access_is_named(driver: str, proxied: bool, options: list[str], found: tuple[str, str]) -> None:
+    finding = check_engine_access(driver, proxied, options)
+    assert (finding.status, finding.detail.partition(":")[0]) == found
 
 
 @pytest.mark.parametrize(
