@@ -79,6 +79,11 @@ def stream(id: str) -> str:
     return f"mayfly:stream:{id}"
 
 
+def shrunk(stream: str) -> str:
+    """Stream: the copy of the stream with that key, while a script shrinks it."""
+    return f"{stream}:copy"
+
+
 def stdin(id: str) -> str:
     """String: all bytes of a streamed standard input, until the execution ends."""
     return f"mayfly:stdin:{id}"

@@ -318,4 +318,5 @@ def fuzz_session(data: bytes) -> None:
         usage=None,
         timings=Timings(run_seconds=session.conversation.run_seconds),
     )
-    assert Result.model_validate_json(result.model_dump_json()) == result
+    stored = result.model_dump_json()
+    assert Result.model_validate_json(stored).model_dump_json() == stored

@@ -78,11 +78,11 @@ def test_end_frees_the_unused_part_of_the_stream(store: Store) -> None:
     assert store.redis.memory_usage(keys.stream(id), samples=0) < growing / 4
     assert store.output.read(id)[: len(entries)] == entries
     assert charged - int(store.redis.hget(keys.tenant_room("t"), "bytes")) > RECORD_BYTES / 2
-    assert not store.redis.exists(f"{keys.stream(id)}:copy")
+    assert not store.redis.exists(keys.shrunk(keys.stream(id)))
 
 
 @pytest.mark.parametrize("committed", [MEASURED, result()], ids=["measured", "defaults"])
-def test_execution_is_read_as_it_was_committed(store: Store, committed: Result) -> None:
+def test_reader_gets_the_committed_result(store: Store, committed: Result) -> None:
     """The record omits default values, and times have microseconds."""
     found = store.records.get(ended(store, committed), "default")
     wanted, shown = committed.model_dump(mode="json"), found.model_dump(mode="json")
