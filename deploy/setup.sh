@@ -83,6 +83,7 @@ if [ -n "$dev" ]; then
   has haproxy || useful+=(haproxy)
   has gawk || useful+=(gawk)
   has jq || useful+=(jq)
+  has systemd-analyze || useful+=(systemd)
   has node || useful+=(nodejs)    # a client whose fetch is tested, on the host
 fi
 
