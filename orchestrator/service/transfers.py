@@ -34,7 +34,7 @@ class Transfers:
         if offset + len(piece) > (most := self._artifact_bytes if is_upload else LARGEST_OUTPUT_BYTES):
             raise PayloadTooLarge(f"The file would have more than {most} bytes.", bound=most)
         (holder,) = self._store.records.holders([id])
-        if holder.attempt != attempt:
+        if holder.attempt != attempt or not holder.since:  # it has ended, or is queued again
             raise NotFound("This attempt does not own the execution.")
         if not is_upload:
             self._blobs.write_output(id, attempt, name, offset, piece)

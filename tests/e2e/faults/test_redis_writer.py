@@ -69,10 +69,11 @@ def test_repeated_execution_runs_only_its_sealed_specification(attacked: tuple[S
     stack, writer = attacked
     busy = begun(stack)
     id = stack.submit(environment="python", code="print('once')").json()["id"]
-    kept = writer.hmget(keys.execution(id), "spec", "signature")
+    kept = writer.hmget(keys.execution(id), "spec", "signature", "queue", "isolation")
     assert feed(stack, busy) == 202
     assert stack.ended(id)["stdout"] == "once\n"
     queued = {"state": "queued", "spec": kept[0].replace(b"once", b"evil"), "signature": kept[1]}
+    queued |= {"queue": kept[2], "isolation": kept[3]}  # which an ended record has no longer
     writer.hset(keys.execution(id), mapping=queued)
     writer.zadd(keys.QUEUED, {id: int(writer.time()[0])})
     ended = eventually(

@@ -269,3 +269,12 @@ def test_a_forged_place_of_output_leads_nowhere(store: Store) -> None:
     store.redis.xadd(keys.stream(id), {"t": "../../x", "f": b"0 1", "a": 1})
     with pytest.raises(ValueError, match="not a name"):
         store.output.filled(id, store.output.read(id))
+
+
+def test_record_without_its_queue_keeps_no_other_execution_from_the_queue(store: Store, settings: Settings) -> None:
+    strange, lost = submit(store), submit(store)
+    queue = store.redis.hget(keys.execution(lost), "queue")
+    store.redis.hdel(keys.execution(strange), "queue")
+    assert store.redis.lrem(queue, 0, lost) == 1
+    Janitor(store, settings).round(now() + LATER)
+    assert store.redis.lpos(queue, lost) is not None

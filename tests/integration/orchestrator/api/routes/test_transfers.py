@@ -19,7 +19,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, open_store
 from orchestrator.store.content.remote import PAUSES_SECONDS, PIECE_BYTES, ApiBlobs
 from tests.builders.processes.cutter import Cut, cutter
-from tests.builders.records import claimed, submit
+from tests.builders.records import claimed, now, result, submit
 from tests.harness import Stack, bearer, free_port
 
 DATA = secrets.token_bytes(2 * PIECE_BYTES + 17)
@@ -78,6 +78,15 @@ def test_only_a_key_of_a_worker_transfers_contents(made: Made) -> None:
     assert made.stack.client.get(path, headers=bearer(made.token)).content == DATA
     for call in ("/executions", "/workers", "/api-keys", "/audit"):
         assert made.stack.client.get(f"/api/v1{call}", headers=bearer(made.token)).status_code == 403
+
+
+def test_output_of_an_ended_execution_is_final(made: Made) -> None:
+    ended = made._replace(execution=submit(made.store))
+    claim = claimed(made.store, ended.execution)
+    assert ended.put(b"its output").status_code == 204
+    made.store.records.start(claim, now())
+    made.store.records.commit(claim, result())
+    assert ended.put(b"forged").status_code == 404
 
 
 def test_transfers_are_not_counted_towards_the_rate(made: Made) -> None:
