@@ -2,7 +2,7 @@
 # Installs Mayfly on this host for production, as systemd services or with compose. Run it again to upgrade, or after
 # a failure: what is there is kept. Hosts: Debian 12 and 13, Ubuntu 24.04 and later.
 #
-#   deploy/install.sh             systemd: Redis, API, worker and broker, each with a user and walls of its own
+#   deploy/install.sh             systemd: Redis, API, worker and broker, each with walls of its own (users: docs/operations/deployment.md)
 #   deploy/install.sh --compose   the services of deploy/compose.yaml
 #   deploy/install.sh uninstall   ends all of it and removes it, DATA AND KEYS INCLUDED; make a backup first
 #
@@ -55,12 +55,12 @@ with_settings() { # COMMAND…
 }
 
 check_promises() {
-  if with_settings "$code/.venv/bin/mayfly" doctor --security > "$data/state/doctor.txt"; then
+  if with_settings "$code/.venv/bin/mayfly" doctor --security > "$configuration/doctor.txt"; then
     report "Doctor    this host can keep every promise"
   elif [ -n "${ACCEPT_WEAKER-}" ]; then
-    report "Doctor    this host is weaker than promised; see $data/state/doctor.txt"
+    report "Doctor    this host is weaker than promised; see $configuration/doctor.txt"
   else
-    cat "$data/state/doctor.txt" >&2
+    cat "$configuration/doctor.txt" >&2
     die "this host cannot keep a promise; nothing was started. Follow the remedies, or set ACCEPT_WEAKER=1"
   fi
   with_settings "$code/.venv/bin/mayfly" doctor --profile production || report "Profile   decide about these settings in $configuration/mayfly.env"
@@ -115,7 +115,7 @@ put_secrets() {
   install -d -m 755 "$configuration" "$data" "$configuration/tool-servers"
   install -d -m 700 "$configuration/secrets"
   secret "$configuration/secrets/signing-key" root
-  for role in api worker broker backup exporter; do secret "$configuration/secrets/redis-$role" root; done
+  for role in api worker broker engine-proxy backup exporter; do secret "$configuration/secrets/redis-$role" root; done
   for role in api worker broker; do
     owner=mayfly
     [ "$role" != broker ] || owner=mayfly-broker

@@ -66,10 +66,7 @@ def public_key(path: Path) -> Ed25519PublicKey:
 
 def statement(summary: dict[str, Any], bill: bytes) -> dict[str, Any]:
     """The statement about one image, by its NAME.json and the bytes of its bill of materials."""
-    packages = [
-        {"uri": one["purl"], "digest": {ALGORITHMS[one["hashes"][0]["alg"]]: one["hashes"][0]["content"]}}
-        for one in json.loads(bill)["components"]
-    ]
+    packages = [_dependency(one) for one in json.loads(bill)["components"]]
     return {
         "_type": STATEMENT,
         "subject": [{"name": summary["tag"], "digest": {"sha256": summary["image_id"].removeprefix("sha256:")}}],
@@ -89,6 +86,12 @@ def statement(summary: dict[str, Any], bill: bytes) -> dict[str, Any]:
             },
         },
     }
+
+
+def _dependency(component: dict[str, Any]) -> dict[str, Any]:
+    """A package of the bill, with its digest if the bill has one: of a Python package the lock file has several."""
+    digests = {ALGORITHMS[one["alg"]]: one["content"] for one in component.get("hashes", ())[:1]}
+    return {"uri": component["purl"]} | ({"digest": digests} if digests else {})
 
 
 def sign(described: Path, key: Ed25519PrivateKey) -> Path:

@@ -207,7 +207,11 @@ def test_host_is_added_by_three_commands_and_lost_under_load(second: Second, nee
     more = [submitted(stack, blob) for _ in range(6)]
     lost = eventually(
         lambda: [
-            id for worker in stack.fleet() if second.owns(worker) for id in worker["executions"] if begun(stack, id)
+            id
+            for worker in stack.fleet()
+            if second.owns(worker)
+            for id in worker["executions"]
+            if id in more and begun(stack, id)
         ],
         "the second host runs an execution",
         120,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from deploy.service_image import build
+from deploy.service_image.redis_users import ROLES
 from tests.harness import ROOT
 
 
@@ -31,3 +34,11 @@ def test_services_with_a_way_out_have_the_hosts_certificate_authorities() -> Non
     for name in leaving:
         used = services[name]["environment"]["SSL_CERT_FILE"]
         assert f"${{MAYFLY_CA_FILE:-/etc/ssl/certs/ca-certificates.crt}}:{used}:ro" in services[name]["volumes"], name
+
+
+@pytest.mark.parametrize("script", ["prepare.sh", "install.sh"])
+def test_each_user_of_redis_gets_a_password(script: str) -> None:
+    text = (ROOT / "deploy" / script).read_text()
+    loops = re.findall(r"for role in ([a-z -]+); do secret", text)
+    made = {*" ".join(loops).split(), *re.findall(r"secret redis-([a-z-]+)", text)}
+    assert made == ROLES.keys()

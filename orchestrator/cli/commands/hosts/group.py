@@ -49,7 +49,7 @@ def pack(
     ] = None,
 ) -> None:
     """Pack what a new worker host needs: secrets, certificate authority, settings, images, and a new API key."""
-    if not redis.startswith("rediss") or not api.startswith("https://"):
+    if not redis.startswith("rediss://") or not api.startswith("https://"):
         raise CommandFailed("Between hosts passwords and programs travel: use rediss:// and https://", MISTAKE)
     missing = [str(home / path) for path, _ in FILES.values() if not (home / path).is_file()]
     if missing:
@@ -61,17 +61,20 @@ def pack(
             save_images(home / "images", images, environment or [])
         except EnvironmentUnavailable as error:
             raise CommandFailed(error.message) from error
-        with connect() as client:
+        try:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:  # before there is a key for it
+            raise CommandFailed(f"{file} cannot be created: {error.strerror}") from error
+        with os.fdopen(descriptor, "wb") as out, connect() as client:
             made = client.create_key(f"worker-host-{name}", ["worker"], None, {})
-        texts = {SETTINGS: json.dumps(settings, indent=1), TOKEN: made.secret}
-        for member, text in texts.items():
-            (Path(directory) / member).write_text(f"{text}\n", encoding="utf-8")
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as out, tarfile.open(fileobj=out, mode="w") as archive:
-            for member, (path, _) in FILES.items():
-                archive.add(home / path, member)
-            for member in (*texts, IMAGES):
-                archive.add(Path(directory) / member, member)
+            texts = {SETTINGS: json.dumps(settings, indent=1), TOKEN: made.secret}
+            for member, text in texts.items():
+                (Path(directory) / member).write_text(f"{text}\n", encoding="utf-8")
+            with tarfile.open(fileobj=out, mode="w") as archive:
+                for member, (path, _) in FILES.items():
+                    archive.add(home / path, member)
+                for member in (*texts, IMAGES):
+                    archive.add(Path(directory) / member, member)
     note(f"API key {made.id} is this host's; `mayfly keys revoke {made.id}` takes its access to contents away.")
     typer.echo(file)
 

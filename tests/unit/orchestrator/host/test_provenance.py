@@ -220,3 +220,10 @@ def test_command_signs_and_verifies_every_image(keys: Path, tmp_path: Path, monk
     write_image(images / "services", "redis", b"three")
     code, faults = called(*verify)
     assert (code, faults["python"], bool(faults["redis"])) == (1, None, True)
+
+
+def test_package_without_a_digest_is_named(described: Path) -> None:
+    """A Python package in a service's bill, of which the lock file has several digests."""
+    summary = json.loads(described.read_bytes())
+    made = provenance.statement(summary, json.dumps({"components": [{"purl": "pkg:pypi/anyio@4"}]}).encode())
+    assert made["predicate"]["buildDefinition"]["resolvedDependencies"] == [{"uri": "pkg:pypi/anyio@4"}]
