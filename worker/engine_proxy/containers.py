@@ -7,6 +7,8 @@ started once. The containers of an earlier life have lost their streams; they ca
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from worker.engine_proxy.bodies import Creation
@@ -32,12 +34,21 @@ class Containers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._made: dict[str, Made] = {}
+        self._reserved = 0  # for creations that the engine has not answered
         self._ours: set[str] = set()  # of others of this installation, whose labels were read
 
-    def refuse_more(self) -> None:
-        """Raise :class:`Refused` where a host has more containers than workers make."""
-        if len(self._made) >= MOST_CONTAINERS:
-            raise Refused("container", f"{MOST_CONTAINERS} containers are there already.")
+    @contextmanager
+    def reserve(self) -> Iterator[None]:
+        """Room for one container during its creation. Raises :class:`Refused` beyond what workers make on a host."""
+        with self._lock:
+            if len(self._made) + self._reserved >= MOST_CONTAINERS:
+                raise Refused("container", f"{MOST_CONTAINERS} containers are there already.")
+            self._reserved += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reserved -= 1
 
     def add(self, id: str, creation: Creation) -> None:
         """Remember a container that was created."""

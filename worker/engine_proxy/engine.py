@@ -12,6 +12,7 @@ import h11
 
 READ_BYTES = 64 * 1024
 MOST_ANSWER_BYTES = 32 * 2**20
+LONGEST_SECONDS = 300  # of a call for which no client waits
 JSON = "application/json"
 SWITCHED = 101
 
@@ -50,7 +51,10 @@ class Engine:
         return connected
 
     def ask(self, method: str, target: str, body: bytes = b"", client: socket.socket | None = None) -> Answer:
-        """Send one request. Raises :class:`EngineGone`; :class:`ClientGone` when ``client`` hangs up."""
+        """Send one request. Raises :class:`EngineGone`; :class:`ClientGone` when ``client`` hangs up.
+
+        Without ``client`` the call is completed in any case, within a bound of time.
+        """
         with self.connect() as connected:
             return ask(connected, method, target, body, client=client)
 
@@ -100,7 +104,9 @@ def _answer(http: h11.Connection, connected: socket.socket, client: socket.socke
         try:
             event = http.next_event()
             if event is h11.NEED_DATA:
-                ready = [descriptor for descriptor, _ in poll.poll()]
+                ready = [descriptor for descriptor, _ in poll.poll(None if client else LONGEST_SECONDS * 1000)]
+                if not ready:
+                    raise EngineGone(f"The engine did not answer within {LONGEST_SECONDS} s.")
                 if connected.fileno() not in ready:
                     raise ClientGone
                 http.receive_data(connected.recv(READ_BYTES))

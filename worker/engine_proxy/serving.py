@@ -51,7 +51,7 @@ class Gate:
             raise Refused("body", f"{call.name} has no body.")
         match call.name:
             case "create":
-                return self._create(call, body, client)
+                return self._create(call, body)
             case "list":
                 return self._list(call, client)
             case "image":
@@ -63,9 +63,12 @@ class Gate:
             case "update":
                 changes = self._bodies.update(body, self._containers.made(call.subject).creation)
                 return self._forward(call, json.dumps(changes).encode(), client)
-            case "wait" | "kill" | "remove":
+            case "wait" | "kill":
                 self._refuse_foreign(call.subject)
                 return self._forward(call, b"", client)
+            case "remove":  # without the client, whose hang-up would leave the container in the table
+                self._refuse_foreign(call.subject)
+                return self._forward(call, b"", None)
             case _:
                 return self._forward(call, b"", client)
 
@@ -73,20 +76,20 @@ class Gate:
         """The container of a call of ``attach``. Raises :class:`Refused`."""
         return self._containers.attach(call.subject)
 
-    def _forward(self, call: Call, body: bytes, client: socket.socket) -> Answer:
+    def _forward(self, call: Call, body: bytes, client: socket.socket | None) -> Answer:
         answer = self.engine.ask(call.route.method, call.target, body, client)
         if answer.status == NOT_FOUND or (call.name == "remove" and answer.status < REDIRECTED):
             self._containers.forget(call.subject)
         return answer
 
-    def _create(self, call: Call, body: bytes, client: socket.socket) -> Answer:
+    def _create(self, call: Call, body: bytes) -> Answer:
         if "name" not in call.query:
             raise Refused("query", "The container has no name.")
-        self._containers.refuse_more()
         creation = self._bodies.creation(body)
-        answer = self._forward(call, json.dumps(creation.config).encode(), client)
-        if answer.status == CREATED:
-            self._containers.add(json.loads(answer.body)["Id"], creation)
+        with self._containers.reserve():  # and without the client: the engine makes the container in spite of a hang-up
+            answer = self._forward(call, json.dumps(creation.config).encode(), None)
+            if answer.status == CREATED:
+                self._containers.add(json.loads(answer.body)["Id"], creation)
         return answer
 
     def _list(self, call: Call, client: socket.socket) -> Answer:

@@ -6,7 +6,9 @@ Every test has the same bytes sent to the engine itself as its control.
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from orchestrator import metrics
 from orchestrator.host.posture import INSTALLATION_LABEL
 from tests.builders.sandboxes.proxied import Proxied, ask, send
+from tests.harness import eventually
 from worker.engine_proxy import containers
 from worker.host.hostdirs import HostDir
 
@@ -151,6 +154,32 @@ def test_number_of_containers_is_bounded(proxied: Proxied, lease: HostDir, monke
     for answer in ids[:2]:
         assert ask(proxied.path, "DELETE", f"/containers/{answer.json['Id']}?force=1").status == 204
     assert created(proxied, proxied.path, proxied.profile(lease)) is not None, "there is room again"
+
+
+def test_bound_holds_for_creations_at_once(proxied: Proxied, lease: HostDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "MOST_CONTAINERS", 2)
+    names = [proxied.name() for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda name: ask(proxied.path, "POST", CREATE + name, proxied.profile(lease)), names))
+    assert sorted(answer.status for answer in answers) == [201, 201, *[403] * 6]
+    for answer in answers:
+        if answer.status == 201:
+            ask(proxied.path, "DELETE", f"/containers/{answer.json['Id']}?force=1")
+
+
+def test_client_that_hangs_up_on_a_removal_leaves_no_entry(
+    proxied: Proxied, lease: HostDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(containers, "MOST_CONTAINERS", 1)
+    made = ask(proxied.path, "POST", CREATE + proxied.name(), proxied.profile(lease))
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(proxied.path))
+        client.sendall(f"DELETE /containers/{made.json['Id']}?force=1 HTTP/1.1\r\nHost: engine\r\n\r\n".encode())
+
+    def room() -> bool:
+        return created(proxied, proxied.path, proxied.profile(lease)) is not None
+
+    eventually(room, "there is room again")
 
 
 def test_images_beyond_the_table_are_refused(proxied: Proxied, lease: HostDir) -> None:
