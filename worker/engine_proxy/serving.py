@@ -21,13 +21,14 @@ from orchestrator.host.posture import INSTALLATION_LABEL, UID_LABEL
 from worker.engine_proxy import binds
 from worker.engine_proxy.bodies import Bodies
 from worker.engine_proxy.calls import Call, Refused, parse, refuse_headers, refuse_other_filters
-from worker.engine_proxy.containers import Containers, Made
+from worker.engine_proxy.containers import Containers
 from worker.engine_proxy.engine import SWITCHED, Answer, ClientGone, Engine, EngineGone, ask
 from worker.engine_proxy.reporting import Reports
 from worker.engine_proxy.streams import copy, end
 
 READ_BYTES = 64 * 1024
 MOST_BODY_BYTES = 256 * 1024
+DRAIN_SECONDS = 2.0  # for the rest of a refused request
 UPGRADED = [("Content-Type", "application/vnd.docker.raw-stream"), ("Connection", "Upgrade"), ("Upgrade", "tcp")]
 CREATED, REDIRECTED, BAD_REQUEST, REFUSED, NOT_FOUND, BAD_GATEWAY = 201, 300, 400, 403, 404, 502
 BODILESS = (204, 304)
@@ -40,7 +41,7 @@ class Gate:
     def __init__(self, engine: Engine, bodies: Bodies, installation: str, reports: Reports) -> None:
         self.engine, self.reports = engine, reports
         self._bodies, self._installation = bodies, installation
-        self._containers = Containers()
+        self.containers = Containers()
         self._loading = threading.Lock()
 
     def answer(self, call: Call, body: bytes, client: socket.socket) -> Answer:
@@ -61,7 +62,7 @@ class Gate:
             case "inspect":
                 return self._inspect(call, client)
             case "update":
-                changes = self._bodies.update(body, self._containers.made(call.subject).creation)
+                changes = self._bodies.update(body, self.containers.made(call.subject).creation)
                 return self._forward(call, json.dumps(changes).encode(), client)
             case "wait" | "kill":
                 self._refuse_foreign(call.subject)
@@ -72,24 +73,20 @@ class Gate:
             case _:
                 return self._forward(call, b"", client)
 
-    def attach(self, call: Call) -> Made:
-        """The container of a call of ``attach``. Raises :class:`Refused`."""
-        return self._containers.attach(call.subject)
-
     def _forward(self, call: Call, body: bytes, client: socket.socket | None) -> Answer:
         answer = self.engine.ask(call.route.method, call.target, body, client)
         if answer.status == NOT_FOUND or (call.name == "remove" and answer.status < REDIRECTED):
-            self._containers.forget(call.subject)
+            self.containers.forget(call.subject)
         return answer
 
     def _create(self, call: Call, body: bytes) -> Answer:
         if "name" not in call.query:
             raise Refused("query", "The container has no name.")
         creation = self._bodies.creation(body)
-        with self._containers.reserve():  # and without the client: the engine makes the container in spite of a hang-up
+        with self.containers.reserve():  # and without the client: the engine makes the container in spite of a hang-up
             answer = self._forward(call, json.dumps(creation.config).encode(), None)
             if answer.status == CREATED:
-                self._containers.add(json.loads(answer.body)["Id"], creation)
+                self.containers.add(json.loads(answer.body)["Id"], creation)
         return answer
 
     def _list(self, call: Call, client: socket.socket) -> Answer:
@@ -125,7 +122,7 @@ class Gate:
         return answer
 
     def _start(self, call: Call, client: socket.socket) -> Answer:
-        made = self._containers.start(call.subject)
+        made = self.containers.start(call.subject)
         lease, sources = made.creation.lease, made.creation.sources
         try:
             before = binds.look(lease, sources)
@@ -134,7 +131,7 @@ class Gate:
         except (Refused, EngineGone, ClientGone):
             with suppress(EngineGone):
                 self.engine.ask("DELETE", f"{call.version}/containers/{call.subject}?force=1&v=1")
-            self._containers.forget(call.subject)
+            self.containers.forget(call.subject)
             raise
         made.verified = answer.status < REDIRECTED
         made.decided.set()
@@ -142,13 +139,13 @@ class Gate:
 
     def _inspect(self, call: Call, client: socket.socket) -> Answer:
         answer = self._forward(call, b"", client)
-        if answer.status < REDIRECTED and not self._containers.are_ours(call.subject):
+        if answer.status < REDIRECTED and not self.containers.are_ours(call.subject):
             self._refuse_other(answer, call.subject)
         return answer
 
     def _refuse_foreign(self, id: str) -> None:
         """Refuse a container whose labels are not this installation's. Raises :class:`Refused`."""
-        if self._containers.are_ours(id):
+        if self.containers.are_ours(id):
             return
         answer = self.engine.ask("GET", f"/containers/{id}/json")
         if answer.status < REDIRECTED:
@@ -161,7 +158,7 @@ class Gate:
         if (found["Config"]["Labels"] or {}).get(INSTALLATION_LABEL) != self._installation:
             raise Refused("container", "The container is not one of this installation.")
         if asked == found["Id"]:
-            self._containers.add_ours(asked)
+            self.containers.add_ours(asked)
 
 
 class Connection:
@@ -179,15 +176,15 @@ class Connection:
                 self._http.start_next_cycle()
         except Refused as refused:
             self._gate.reports.add(refused, self._request)
-            self._reply(Answer(REFUSED, body=_message(f"The engine proxy refuses this call: {refused.detail}")))
+            self._refuse(Answer(REFUSED, body=_message(f"The engine proxy refuses this call: {refused.detail}")))
         except h11.RemoteProtocolError as error:
             self._gate.reports.add(Refused("http", f"The request cannot be read: {error}."), self._request)
-            self._reply(Answer(BAD_REQUEST, body=_message("The request cannot be read.")))
+            self._refuse(Answer(BAD_REQUEST, body=_message("The request cannot be read.")))
         except EngineGone as error:
             log.warning("engine.failed", request=self._request, detail=str(error)[:1000])
             self._reply(Answer(BAD_GATEWAY, body=_message("The container engine does not answer.")))
         except (ClientGone, OSError):
-            pass  # the client has gone, and gets no answer
+            return  # the client has gone, and gets no answer
 
     def _serve_one(self) -> bool:
         """Answer one call. Returns whether another may follow on this connection."""
@@ -225,7 +222,7 @@ class Connection:
     def _attach(self, call: Call, body: bytes) -> None:
         if body:
             raise Refused("body", "attach has no body.")
-        made = self._gate.attach(call)
+        made = self._gate.containers.attach(call.subject)
         with self._gate.engine.connect() as engine:
             answer = ask(engine, call.route.method, call.target, client=self._client, upgrade=True)
             if answer.status != SWITCHED:
@@ -241,6 +238,16 @@ class Connection:
             else:
                 end(self._client, engine)
             output.join()
+
+    def _refuse(self, answer: Answer) -> None:
+        """Answer, and read the rest of the request within bounds: a client that still sends would get no answer."""
+        self._reply(answer)
+        left = MOST_BODY_BYTES
+        with suppress(OSError):  # the client has gone, or sends nothing
+            self._client.shutdown(socket.SHUT_WR)
+            self._client.settimeout(DRAIN_SECONDS)
+            while left > 0 and (received := len(self._client.recv(READ_BYTES))):
+                left -= received
 
     def _reply(self, answer: Answer) -> None:
         """Send an answer; after an error of the client or the proxy it is the last of this connection."""

@@ -156,6 +156,18 @@ def test_number_of_containers_is_bounded(proxied: Proxied, lease: HostDir, monke
     assert created(proxied, proxied.path, proxied.profile(lease)) is not None, "there is room again"
 
 
+def test_refusal_reaches_a_client_that_still_sends(proxied: Proxied) -> None:
+    head = b"POST /v1.41/exec HTTP/1.1\r\nHost: engine\r\nContent-Length: 100000\r\n\r\n"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        client.connect(str(proxied.path))
+        client.sendall(head)
+        assert client.recv(12) == b"HTTP/1.1 403"  # before the body
+        client.sendall(b"x" * 100_000)
+        while client.recv(4096):
+            pass
+
+
 def test_bound_holds_for_creations_at_once(proxied: Proxied, lease: HostDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "MOST_CONTAINERS", 2)
     names = [proxied.name() for _ in range(8)]
