@@ -89,7 +89,11 @@ def inspecting() -> Iterator[Inspector]:
 
 def helpers() -> list[psutil.Process]:
     """The helper processes of this process."""
-    return [child for child in psutil.Process().children() if "orchestrator.policy" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.ZombieProcess):  # of another test of this lane: it has no command
+            found += [child] if "orchestrator.policy" in " ".join(child.cmdline()) else []
+    return found
 
 
 def rules(inspection: Inspection) -> set[str]:
@@ -168,11 +172,11 @@ def test_slow_source_without_cpu_timer_is_ended_by_wall_time(
     inspecting: Inspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inspector, "BOOT", NO_TIMER)
-    monkeypatch.setattr(inspector, "SUBMISSION_SECONDS", 2.5)
+    monkeypatch.setattr(inspector, "SUBMISSION_SECONDS", 0.5)
     began = time.monotonic()
-    with pytest.raises(PolicyUnavailable, match=r"within 2\.5 s"):
+    with pytest.raises(PolicyUnavailable, match=r"within 0\.5 s"):
         inspecting.inspect("t", [SLOW])
-    assert time.monotonic() - began > 2.4
+    assert time.monotonic() - began > 0.4
 
 
 def test_unresponsive_helper_is_replaced(inspecting: Inspector, monkeypatch: pytest.MonkeyPatch) -> None:
