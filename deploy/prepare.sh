@@ -57,6 +57,9 @@ fi
 
 # --- Images -----------------------------------------------------------------------------------------------------------
 
+mkdir -p "$images"
+exec 9> "$images/.lock"   # another preparation with the same images waits
+flock 9
 "$python" -m sandbox_image.build --output "$images"
 "$python" -m deploy.service_image.build --output "$images/services" ${SUITE:+--suite "$SUITE"} --proxy-suite "${PROXY_SUITE-trixie-backports}"
 signing=$home/signing   # of the images' provenance
@@ -70,6 +73,7 @@ tag_of() { "$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["t
 for name in service redis proxy monitoring; do
   if ! docker image inspect "$(tag_of "$name")" >/dev/null 2>&1; then docker load --quiet --input "$images/services/$name.tar"; fi
 done
+exec 9>&-
 
 # --- Secrets ----------------------------------------------------------------------------------------------------------
 
