@@ -119,7 +119,7 @@ class Records:
     ) -> None:
         """End an execution with a result, once, after its last output. A large result is stored beside the artifacts.
 
-        With ``started_at`` the same step changes ``starting → running`` before the output.
+        With ``started_at``, the same step changes ``starting → running`` before the output.
 
         Raises :class:`StaleAttempt` if the execution has ended or another attempt owns it; then nothing was written.
         """
@@ -255,7 +255,7 @@ class Records:
         now = time.time()
         fields = {"finished_at": now, "expires_at": now + self._retention_seconds, **stored}
         counts_as = fault or NO_FAULT
-        sources = sources or _from(to if started_at is None else State.RUNNING)
+        sources = sources or (_from(to) if started_at is None else (State.STARTING, State.RUNNING))
         step = Step(id, attempt, to, sources, fields, counts_as, entries, token, usage, started_at)
         return self._steps.take(step)
 
