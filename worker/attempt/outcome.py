@@ -15,20 +15,13 @@ from worker.attempt.security_events import note_counters, note_end, note_full, n
 from worker.attempt.session import END_SECONDS, Session
 from worker.counters import KILLED, Ended
 
-PROMPT_SECONDS = 0.01  # the longest wait of output for the end of its sandbox
 log = structlog.get_logger()
 
 
 def await_end(session: Session) -> Ended | None:
-    """The sandbox's end; a sandbox that outstays its last frame is killed. Raises :class:`StaleAttempt`."""
+    """The sandbox's end; a sandbox that outstays its last frame is killed."""
     lease, conversation = session.lease, session.conversation
-    ended = None
-    if session.ends_promptly and session.output.pause_seconds is not None:
-        ended = lease.sandbox.wait(PROMPT_SECONDS)
-        if ended is None:
-            session.output.flush_if_due()
-    if ended is None:
-        ended = lease.sandbox.wait(END_SECONDS)
+    ended = lease.sandbox.wait(END_SECONDS)
     if ended is None and conversation.complete:
         lease.discard_during(session.kill)
         ended = lease.sandbox.wait(END_SECONDS)

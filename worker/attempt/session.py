@@ -92,11 +92,6 @@ class Session:
         """The program's calls of tools."""
         return self._calling.records() if self._calling else ()
 
-    @property
-    def ends_promptly(self) -> bool:
-        """Whether the sandbox's end follows at once, because its agent exits by itself: output may go with the end."""
-        return self.conversation.complete and self._lease.sandbox.cgroup_survives_exit
-
     def request_stop(self) -> bool:
         """Ask the agent to end the program; ``False`` if the request cannot be sent. Callable from any thread."""
         try:
@@ -181,7 +176,8 @@ class Session:
                 self._hold_to_bounds()
                 for event in self._incidents.take():
                     self._output.event(event)
-                if not self.ends_promptly:
+                # The agent of such a sandbox exits at once after its last frame: then output goes with the end.
+                if not (conversation.complete and self._lease.sandbox.cgroup_survives_exit):
                     self._output.flush_if_due()
         except FrameError as error:
             conversation.break_rules(error.message, time.monotonic())
