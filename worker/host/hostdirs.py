@@ -164,23 +164,22 @@ class HostDirs:
         self.mine.add(fresh)
         renamed = False
         try:
-            fresh.mkdir()
-            (fresh / "inputs").mkdir()
-            (fresh / "identity").mkdir()
-            _write(fresh / "owner", self._worker.encode())
-            fresh.chmod(0o711)
+            os.mkdir(fresh)
             for read_by_sandbox in ("inputs", "identity"):
-                (fresh / read_by_sandbox).chmod(0o755)
+                os.mkdir(f"{fresh}/{read_by_sandbox}")
+                os.chmod(f"{fresh}/{read_by_sandbox}", 0o755)
+            _write(f"{fresh}/owner", self._worker.encode())
+            os.chmod(fresh, 0o711)
             start = secrets.randbelow(self._count)
             for offset in range(self._count):
                 uid = self._first + (start + offset) % self._count
-                path = self._root / str(uid)
+                path = Path(f"{self._root}/{uid}")
                 with self._lock:
                     if path in self.mine:  # otherwise a failed rename would forget an existing lease
                         continue
                     self.mine.add(path)
                 try:
-                    fresh.rename(path)
+                    os.rename(fresh, path)
                 except OSError as error:
                     self.mine.discard(path)
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -210,7 +209,7 @@ class HostDirs:
         gone = self._hidden()
         self.mine.add(gone)
         try:
-            path.rename(gone)
+            os.rename(path, gone)
             if owner is None or _owner(path, gone) == owner:
                 _remove(gone)
             else:  # another worker removed the lease, and a third worker has leased the uid since
@@ -226,7 +225,7 @@ class HostDirs:
         return [(path, _owner(path, path)) for path in sorted(self._root.iterdir())]
 
     def _hidden(self) -> Path:
-        return self._root / f".{self._worker}-{secrets.token_hex(4)}"
+        return Path(f"{self._root}/.{self._worker}-{secrets.token_hex(4)}")
 
 
 def _owner(name: Path, path: Path) -> str:
