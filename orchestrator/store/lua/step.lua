@@ -3,11 +3,11 @@
 -- ARGV: id, attempt or '', now, retention seconds, to or '', source states, the series of an ended attempt,
 -- token, log length, log seconds, share of `maxmemory` that output may fill, what an ended execution used, separated by
 -- commas, the start of an execution that ends in state `starting` or '', n, n parts of fields…, then triples of
--- (type, data, kind). Kinds: 0 output, 1 a security event, 2 a reference to output outside of Redis. The start and fields
--- named …_at are times by the clock of `now`, and are stored by Redis's. Appends to the stream of the attempt that owns
--- the execution, security events also to the logs, and changes its state: before the entries for a start, behind them
--- for an end. Returns {1}; or {0, state}, or {2} if the tenant, or Redis, has no room for the output; then nothing was
--- done.
+-- (type, data, kind). Kinds: 0 output, 1 a security event, 2 a reference to output outside of Redis. The start, and
+-- fields named …_at, are times by the clock of `now`, and are stored by Redis's. Appends to the stream of the attempt
+-- that owns the execution, security events also to the logs, and changes its state: before the entries for a start,
+-- behind them for an end. Returns {1}; or {0, state}, or {2} if the tenant, or Redis, has no room for the output; then
+-- nothing was done.
 local id, attempt, sent_at, retention, to, sources, counts_as, token = unpack(ARGV, 1, 8)
 local log_length, log_seconds, share, used, started_at, n = unpack(ARGV, 9, 14)
 local first = 15 + n  -- of the entries

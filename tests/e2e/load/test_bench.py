@@ -144,8 +144,8 @@ def test_fleet_bench_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(path.read_text())
     drained, waited = figures["drain"]["1"], figures["wait"]["8 clients"]
-    assert drained["redis_round_trips"] < 4.5  # claimed, begun, ended; the heartbeats beside them
-    assert waited["redis_round_trips"] < 8.5  # six; the heartbeats beside them
+    assert drained["redis_round_trips"] < 4.5  # claimed, ended; the heartbeats beside them
+    assert waited["redis_round_trips"] < 8.5  # six at most; the heartbeats beside them
     assert drained["cpu_ms"]["workers"] > 0
     assert waited["cpu_ms"]["api"] > 0
 

@@ -273,6 +273,7 @@ def test_worker_killed_while_leasing_or_releasing_leaves_its_name(
     dead, alive = (HostDirs(tmp_path, name, 70_000, 4) for name in ("host-1-ab.c", "host-2-d"))
     lease = dead.lease()
     monkeypatch.setattr("worker.host.hostdirs._remove", die)
+    monkeypatch.setattr(shutil, "rmtree", die)
     with pytest.raises(Killed):
         dead.release(lease.path)
     monkeypatch.setattr("worker.host.hostdirs._write", die)
