@@ -32,7 +32,7 @@ class Step(NamedTuple):
     any). ``to`` is the new state, ``fields`` are the new fields of the record, ``counts_as`` the class under which an
     ended attempt counts, and ``usage`` the amounts that an ended execution used (``accounting.USAGE``). If the answer
     of a step was lost, the process sends the step again with the same ``token``, and it takes effect once. An end with
-    ``started_at`` is of an execution whose start is not written yet: the step writes the start, the entries, and the end.
+    ``started_at`` is of an execution whose start is not written yet: the step writes start, entries and end.
     """
 
     id: str

@@ -167,9 +167,9 @@ class HostDirs:
             os.mkdir(fresh)
             for read_by_sandbox in ("inputs", "identity"):
                 os.mkdir(f"{fresh}/{read_by_sandbox}")
-                os.chmod(f"{fresh}/{read_by_sandbox}", 0o755)
+                os.chmod(f"{fresh}/{read_by_sandbox}", 0o755)  # noqa: S103 - the sandbox has another uid
             _write(f"{fresh}/owner", self._worker.encode())
-            os.chmod(fresh, 0o711)
+            fresh.chmod(0o711)
             start = secrets.randbelow(self._count)
             for offset in range(self._count):
                 uid = self._first + (start + offset) % self._count

@@ -18,7 +18,6 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -89,7 +88,9 @@ class Shard:
     def __init__(self, number: int, made: Fleet) -> None:
         self.made = made
         self.tenants = [f"tenant-{number}-{letter}" for letter in range(TENANTS)]
-        self._tokens = {tenant: str(made.new_key("executions:write", tenant=tenant)["secret"]) for tenant in self.tenants}
+        self._tokens = {
+            tenant: str(made.new_key("executions:write", tenant=tenant)["secret"]) for tenant in self.tenants
+        }
         self._client: Any = made.redis.client()
         self._submitted = 0
         self.start_workers(1)
