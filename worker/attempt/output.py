@@ -11,7 +11,8 @@ output beyond the capacity of Redis or the tenant's share; the stream has refere
 written, and takes little memory.
 
 The state ``running`` is written together with the first output, or after a moment without output, and the end together
-with the last output; all in one step if the end comes with the first output. Only for an execution that may not be started twice, ``running`` is written before the start.
+with the last output; all in one step if the end comes with the first output. Only for an execution that may not be
+started twice, ``running`` is written before the start.
 While Redis is unavailable, output is buffered here, bounded by the execution's ``output_bytes``. A step without an
 answer is sent again unchanged, under the same token, so that the stream gets its entries once.
 """

@@ -111,7 +111,12 @@ def test_output_goes_with_the_end_of_an_agent_that_exits_by_itself(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, leaves: bool
 ) -> None:
     id, steps, take = submit(bench.store), list[Step](), bench.store.records._steps.take
-    monkeypatch.setattr(bench.store.records._steps, "take", lambda step: steps.append(step) or take(step))
+
+    def counted(step: Step) -> bool:
+        steps.append(step)
+        return take(step)
+
+    monkeypatch.setattr(bench.store.records._steps, "take", counted)
     bench.frames, bench.leaves = [b"".join(bench.frames)], leaves  # all have arrived when the worker reads
     bench.runner.run(claimed(bench.store, id))
     assert [step.to for step in steps] == ([State.SUCCEEDED] if leaves else [State.RUNNING, State.SUCCEEDED])
