@@ -25,7 +25,7 @@ def test_base64_with_blanks_and_without_padding_is_the_same_bytes(data: bytes, b
 
 
 @given(st.text("AQgw+/=-_ %\n", max_size=12))
-def test_accepted_base64_is_what_strict_decoders_accept(text: str) -> None:
+def test_accepted_base64_is_strict_base64(text: str) -> None:
     try:
         found = canonical_base64(text)
     except ValueError:
