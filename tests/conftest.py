@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ for ignored in (signal.SIGINT, signal.SIGQUIT):
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what `make test` leaves out, before a run's markers are chosen from; and have the longest modules first."""
-    ours = [item for item in items if item.path.is_relative_to(TESTS)]
+    ours = [item for item in items if below_tests(item.path) is not None]
     for item in ours:
         if is_thorough(module_of(item), item.name):
             item.add_marker(pytest.mark.thorough)
@@ -55,7 +56,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def module_of(item: pytest.Item | pytest.Module) -> str:
     """Its path below ``tests/``."""
-    return item.path.relative_to(TESTS).as_posix()
+    return below_tests(item.path) or ""
+
+
+@cache
+def below_tests(path: Path) -> str | None:
+    """A module's path below ``tests/``; paths are compared once for each module, not for each of its tests."""
+    return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else None
 
 
 @pytest.hookimpl(wrapper=True)
