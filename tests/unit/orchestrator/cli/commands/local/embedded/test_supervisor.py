@@ -46,7 +46,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
     made = Started(tmp_path)
     yield made
     made.process.stop(0)
-    # Which `mayfly up` leaves to the system; here it would stay, ended and unreaped, for all tests of this lane.
+    # `mayfly up` leaves the child to the system; here it would stay, ended and unreaped, for all tests of this lane.
     if made.pid > 0:
         with suppress(ChildProcessError):  # the supervisor has reaped it
             os.waitpid(made.pid, 0)
