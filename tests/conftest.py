@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -63,6 +64,17 @@ def module_of(item: pytest.Item | pytest.Module) -> str:
 def below_tests(path: Path) -> str | None:
     """A module's path below ``tests/``; paths are compared once for each module, not for each of its tests."""
     return path.relative_to(TESTS).as_posix() if path.is_relative_to(TESTS) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Search for garbage again after the collection: all that it makes stays, and a sixth of its time is such searches."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
