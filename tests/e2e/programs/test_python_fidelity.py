@@ -124,7 +124,7 @@ LATER = {
 
 
 # Memory of the interpreter of `python-data` that waits, in that of `python`: what was measured with numpy and pandas.
-MEMORY_TIMES = 8.0
+MEMORY_TIMES = 7.2
 WAITING = """
 import re, sys
 print(re.search(r"Anonymous: +(\\d+)", open("/proc/self/smaps_rollup").read())[1])

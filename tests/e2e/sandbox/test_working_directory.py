@@ -158,7 +158,7 @@ for n in range({20 * ROUND}):
 
 
 def test_each_print_arrives_separately_within_a_tenth_of_a_second(tier: Tier) -> None:
-    """Before the program continues, and compared with flushed prints, in one round that the machine does not interrupt."""
+    """Before the program continues; compared with flushed prints, in a round that the machine does not interrupt."""
     late: list[float] = []
     best = 9.0  # the longest delay of a round, in sleeps of a tenth of a second
     limits = {"wall_seconds": 60, "cpu_seconds": 60}
