@@ -47,7 +47,7 @@ body = json.dumps({"environment": "python", "code": "print(1)"})
 connection.request("POST", "/api/v1/executions", body, {"Content-Type": "application/json", **headers})
 print(json.load(connection.getresponse())["stdout"], end="")
 """
-MOST_TIMES = 4.0
+MOST_TIMES = 4.0  # it is 2.4; with the modules of the server, Redis and Docker 14
 
 
 def seconds(stack: Stack, *command: str) -> float:
@@ -61,11 +61,12 @@ def seconds(stack: Stack, *command: str) -> float:
 
 
 def test_run_costs_a_few_times_its_request(stack: Stack) -> None:
-    """In one round that the machine does not interrupt."""
-    mayfly = str(Path(sys.executable).with_name("mayfly"))
-    times = []
-    for _ in range(20):
-        times.append(seconds(stack, mayfly, "run", "-c", "print(1)") / seconds(stack, sys.executable, "-c", REQUEST))
-        if times[-1] <= MOST_TIMES:
+    """By the quickest of each, in as many rounds as the machine needs to leave one of each alone."""
+    mayfly = [str(Path(sys.executable).with_name("mayfly")), "run", "-c", "print(1)"]
+    requests, runs = [], []
+    for turn in range(20):
+        requests.append(seconds(stack, sys.executable, "-c", REQUEST))
+        runs.append(seconds(stack, *mayfly))
+        if turn >= 2 and min(runs) <= MOST_TIMES * min(requests):
             return
-    pytest.fail(f"mayfly run takes {min(times):.1f} times as long as its request")
+    pytest.fail(f"mayfly run takes {min(runs):.2f} s, and its request {min(requests):.2f} s")

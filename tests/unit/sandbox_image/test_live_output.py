@@ -109,10 +109,10 @@ TROUBLE = {
     "closed": ("import sys, time\nprint('x')\nsys.stdout.close()\ntime.sleep(0.2)\n", ["x"]),
     "descriptor closed": ("import os, time\nprint('x', flush=True)\nos.close(2)\ntime.sleep(0.2)\n", ["x"]),
     "threads in turn": (
-        "import threading\nturn, numbers = threading.Lock(), iter(range(100_000))\ndef talk():\n"
-        "    for _ in range(25_000):\n        with turn: print(next(numbers))\n"
+        "import threading\nturn, numbers = threading.Lock(), iter(range(40_000))\ndef talk():\n"
+        "    for _ in range(10_000):\n        with turn: print(next(numbers))\n"
         "ts = [threading.Thread(target=talk) for _ in range(4)]\n[t.start() for t in ts]; [t.join() for t in ts]\n",
-        [str(n) for n in range(100_000)],
+        [str(n) for n in range(40_000)],
     ),
     "no descriptor left at a slow end": (
         "import os, time\nclass Slow:\n    def __del__(self): time.sleep(0.3)\nslow = Slow(); slow.me = slow\n"
