@@ -80,9 +80,15 @@ def pytest_collection() -> Generator[None, object, object]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """While a test runs, it has the machine alone or shares it; see ``lanes.py``."""
-    assert item.config.cache is not None
-    with machine(item.config.cache.mkdir("lanes"), alone=item.get_closest_marker("alone") is not None):
+    with machine(lanes_of(item.config), alone=item.get_closest_marker("alone") is not None):
         return (yield)
+
+
+@cache
+def lanes_of(config: pytest.Config) -> Path:
+    """The directory of locks that all lanes of a run share."""
+    assert config.cache is not None
+    return config.cache.mkdir("lanes")
 
 
 @pytest.fixture(scope="module", autouse=True)
