@@ -23,7 +23,7 @@ from tests.engine import Engine
 from tests.harness import ENVIRONMENTS, IMAGES, ROOT, Process, Stack, Way
 from tests.lanes import locked, machine
 from tests.preflight import runtimes_of_engine
-from tests.selection import ALL_TESTS, EACH_WAY, Listed, is_thorough, rank, unmeasured
+from tests.selection import ALL_TESTS, EACH_WAY, Listed, is_thorough, position, unmeasured
 
 TESTS = Path(__file__).parent
 
@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if is_thorough(module_of(item), item.name):
             item.add_marker(pytest.mark.thorough)
     if len(ours) == len(items):
-        items.sort(key=lambda item: rank(module_of(item)))
+        items.sort(key=lambda item: position(module_of(item)))
     if [config.invocation_params.dir / words for words in config.args] == [TESTS]:
         config.stash[ALL_TESTS] = [
             Listed(module_of(item), item.name, not any(map(item.get_closest_marker, ("complete", "thorough"))))
