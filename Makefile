@@ -30,7 +30,7 @@ test: setup-dev ## run what an ordinary change can break, in minutes; ARGS="-k n
 test-all: setup-dev ## run all tests, and hold the coverage; ARGS as above
 	$(READY) --all -- $(PYTEST) --cov --cov-report=term --cov-fail-under=$(if $(ARGS),0,92) $(ARGS)
 
-unit: LANES := 5
+unit: LANES := 4
 unit: setup-unit ## run the unit tests in a minute, without root, Redis or an engine; ARGS as above
 	$(PYTEST) -m "not complete and not thorough" -p no:schemathesis tests/unit $(ARGS)
 
