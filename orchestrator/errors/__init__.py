@@ -15,7 +15,7 @@
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
     │   ├── of administration: AlreadyExists, DefaultTenant, IssuerInSettings, TooManyRecords, TenantDisabled
-    │   └── of these: PolicyViolation, NotAllowed (ValidationFailed),
+    │   └── of these: PolicyViolation, NotAllowed (ValidationFailed), BlobNotFound, AttemptNotOwner (NotFound),
     │       UnsupportedContentEncoding (UnsupportedMediaType), ToolResultTooLarge (PayloadTooLarge),
     │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,
     │       TooManyFromAddress, TooManyUploads, TooManyAnswers, TooManyCalls (RateLimited)
@@ -73,6 +73,8 @@ from orchestrator.errors.platform import (
 )
 from orchestrator.errors.requests import (
     AlreadyFinished,
+    AttemptNotOwner,
+    BlobNotFound,
     DigestMismatch,
     Forbidden,
     IdempotencyConflict,
@@ -126,6 +128,8 @@ __all__ = [
     "AlreadyExists",
     "AlreadyFinished",
     "AnswersFull",
+    "AttemptNotOwner",
+    "BlobNotFound",
     "BlobsFull",
     "BlobsUnavailable",
     "CatalogueChanged",

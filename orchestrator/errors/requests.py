@@ -99,6 +99,18 @@ class NotFound(RequestError):
         super().__init__(message)
 
 
+class BlobNotFound(NotFound):
+    """This tenant has no such blob."""
+
+    code = "blob_not_found"
+
+
+class AttemptNotOwner(NotFound):
+    """This attempt does not own the execution: another attempt does, or the execution has ended."""
+
+    code = "attempt_not_owner"
+
+
 class AlreadyFinished(RequestError):
     """The execution has already ended and cannot be cancelled."""
 

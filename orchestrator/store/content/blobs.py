@@ -77,7 +77,10 @@ class OwnBlobs(Blobs, Protocol):
         """An artifact, or ``None``."""
 
     def write_upload(self, execution: str, attempt: int, upload: str, offset: int, data: bytes) -> None:
-        """Write a piece of an artifact that a worker sends. Idempotent."""
+        """Write a piece of an artifact that a worker sends. Idempotent. Leaves half of the reserve."""
+
+    def stored(self, execution: str, attempt: int) -> tuple[int, int]:
+        """The number of an attempt's artifacts and unfinished uploads, and the sum of their bytes."""
 
     def finish_upload(self, execution: str, attempt: int, upload: str, sha256: str) -> None:
         """Make an artifact of an upload. Idempotent. Raises :class:`DigestMismatch`; then the bytes are removed."""

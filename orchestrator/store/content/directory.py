@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from orchestrator.errors import BlobsFull, BlobsUnavailable, DigestMismatch, NotFound
-from orchestrator.store.content.blobs import checked_digest, checked_name, checked_output, checked_upload
+from orchestrator.store.content.blobs import OUTPUTS, checked_digest, checked_name, checked_output, checked_upload
 
 ZEROS = bytes(2**16)
 HOLE_BYTES = 4096  # a page, the smallest hole of a file system
@@ -147,7 +147,14 @@ class DirectoryBlobs:
 
     def write_upload(self, execution: str, attempt: int, upload: str, offset: int, data: bytes) -> None:
         """As :class:`OwnBlobs` has it."""
-        _write_at(self._of(execution, attempt) / f".{checked_upload(upload)}", offset, data)
+        path = self._of(execution, attempt) / f".{checked_upload(upload)}"
+        self._check_free(self._least_free_bytes // 2)
+        _write_at(path, offset, data)
+
+    def stored(self, execution: str, attempt: int) -> tuple[int, int]:
+        """As :class:`OwnBlobs` has it."""
+        sizes = [_size(path) for path in _paths(self._of(execution, attempt)) if path.name not in OUTPUTS]
+        return len(sizes), sum(sizes)
 
     def finish_upload(self, execution: str, attempt: int, upload: str, sha256: str) -> None:
         """As :class:`OwnBlobs` has it."""
@@ -194,11 +201,17 @@ class DirectoryBlobs:
 
     def check_writable(self) -> None:
         """As :class:`OwnBlobs` has it."""
+        self._check_free(self._least_free_bytes)
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root):
                 pass
-            if shutil.disk_usage(self._root).free < self._least_free_bytes:
+        except OSError as error:
+            raise BlobsUnavailable() from error
+
+    def _check_free(self, least_bytes: int) -> None:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._root).free < least_bytes:
                 raise BlobsFull()
         except OSError as error:
             raise BlobsUnavailable() from error
@@ -263,6 +276,14 @@ def _paths(directory: Path) -> list[Path]:
         return list(directory.iterdir())
     except FileNotFoundError:
         return []
+
+
+def _size(path: Path) -> int:
+    """The size of a file; of a removed file, 0."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _is_older(path: Path, deadline: float) -> bool:
