@@ -9,7 +9,7 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
-    │   ├── DigestMismatch
+    │   ├── DigestMismatch      ├── FeatureUnavailable
     │   ├── of users: LocalLoginOff, UserExists, PasswordChangeRequired, LoginRefused, TokenReused (Unauthenticated),
     │   │             LoginSlowed (RateLimited)
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
@@ -76,6 +76,7 @@ from orchestrator.errors.requests import (
     AttemptNotOwner,
     BlobNotFound,
     DigestMismatch,
+    FeatureUnavailable,
     Forbidden,
     IdempotencyConflict,
     IsolationUnavailable,
@@ -138,6 +139,7 @@ __all__ = [
     "DigestMismatch",
     "EnvironmentUnavailable",
     "FeatureOff",
+    "FeatureUnavailable",
     "Forbidden",
     "FrameError",
     "HandedBack",

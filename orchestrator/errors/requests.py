@@ -274,3 +274,10 @@ class IsolationUnavailable(RequestError):
 
     code = "isolation_unavailable"
     status = 422
+
+
+class FeatureUnavailable(RequestError):
+    """No live worker has a version with the features that this program uses."""
+
+    code = "feature_unavailable"
+    status = 422

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from orchestrator.models import Frozen
+from orchestrator.models import Frozen, features
 
 SUBMISSIONS, MCP, TOOLS, WARM_POOL = "submissions", "mcp", "tools", "warm-pool"
 PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL)
@@ -22,7 +22,7 @@ class EnvironmentOffer(Frozen):
 
 
 class WorkerStatus(Frozen):
-    """One heartbeat. ``heartbeat_age_seconds`` and ``version`` are filled in by the reader.
+    """One heartbeat. ``heartbeat_age_seconds``, ``version`` and ``level`` are filled in by the reader.
 
     ``attribution`` is the source of the kernel's denials: ``audit``, ``kernel log``, or ``reduced`` if the worker can
     read neither and must infer denials.
@@ -57,6 +57,18 @@ class WorkerStatus(Frozen):
         description="The worker's version of Mayfly; absent for versions before 0.2.",
         exclude_if=lambda version: not version,
     )
+    level: int = Field(
+        features.FIRST_LEVEL,
+        ge=features.FIRST_LEVEL,
+        le=features.MOST_LEVELS,
+        description="The worker has the features up to this level; absent for the first.",
+        exclude_if=lambda level: level == features.FIRST_LEVEL,
+    )
+
+    @property
+    def lanes(self) -> list[str]:
+        """The lanes that the worker serves."""
+        return features.lanes(self.runtimes, self.level)
 
 
 class SwitchChange(Frozen):

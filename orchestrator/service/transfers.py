@@ -18,6 +18,10 @@ class Transfers:
         self._store, self._blobs = store, store.own_blobs
         self._artifact_bytes, self._artifact_files = settings.artifact_bytes, settings.artifact_files
 
+    def check_room(self) -> None:
+        """Raise :class:`BlobsUnavailable` unless contents can be stored, :class:`BlobsFull` without free space."""
+        self._blobs.check_writable()
+
     def blob(self, tenant: str, sha256: str) -> Content:
         """A tenant's blob. Raises :class:`BlobNotFound`."""
         if (found := self._blobs.open(tenant, sha256)) is None:
@@ -39,12 +43,12 @@ class Transfers:
         if not is_upload:
             self._blobs.write_output(id, attempt, name, offset, piece)
             return
-        self._check_room(id, attempt, len(piece))
+        self._check_bounds(id, attempt, len(piece))
         self._blobs.write_upload(id, attempt, name, offset, piece)
         if sha256 is not None:
             self._blobs.finish_upload(id, attempt, name, sha256)
 
-    def _check_room(self, id: str, attempt: int, added_bytes: int) -> None:
+    def _check_bounds(self, id: str, attempt: int, added_bytes: int) -> None:
         """Bound the artifacts and uploads of an attempt: twice the bytes, since a finished upload may be sent again."""
         files, stored = self._blobs.stored(id, attempt)
         if files > self._artifact_files:

@@ -59,6 +59,9 @@ class Blobs(Protocol):
     def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
         """Output of an attempt. Raises :class:`NotFound` for incomplete output."""
 
+    def check_writable(self) -> None:
+        """Raise :class:`BlobsUnavailable` unless contents can be stored, :class:`BlobsFull` without free space."""
+
 
 @runtime_checkable
 class OwnBlobs(Blobs, Protocol):
@@ -96,9 +99,6 @@ class OwnBlobs(Blobs, Protocol):
 
     def expire(self, older_than_seconds: float) -> int:
         """Remove blobs unused for that long, and remains of interrupted uploads; returns their number."""
-
-    def check_writable(self) -> None:
-        """Raise :class:`BlobsUnavailable` unless contents can be stored, :class:`BlobsFull` without free space."""
 
 
 def checked_name(name: str) -> str:

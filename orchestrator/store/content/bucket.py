@@ -216,7 +216,7 @@ class BucketBlobs:
         return len(doomed)
 
     def check_writable(self) -> None:
-        """As :class:`OwnBlobs` has it."""
+        """As :class:`Blobs` has it."""
         self._put(PROBE, b"")
 
     def _now(self) -> datetime:

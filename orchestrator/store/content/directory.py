@@ -200,7 +200,7 @@ class DirectoryBlobs:
         return removed
 
     def check_writable(self) -> None:
-        """As :class:`OwnBlobs` has it."""
+        """As :class:`Blobs` has it."""
         self._check_free(self._least_free_bytes)
         try:
             with tempfile.TemporaryFile(dir=self._root):

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from orchestrator.errors import AttemptNotOwner, BlobNotFound, BlobsUnavailable, NotFound, StaleAttempt
+from orchestrator.errors import AttemptNotOwner, BlobNotFound, BlobsFull, BlobsUnavailable, NotFound, StaleAttempt
 from orchestrator.store.content.blobs import checked_digest, checked_name, checked_output
 
 PATH = "/api/v1/transfers"
@@ -29,6 +29,7 @@ PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0)  # before each repetition of a request
 TIME_OUT = httpx2.Timeout(10, connect=5)
 # Of an artifact's last piece: the API reads all pieces from a bucket and stores them as one object. Proxies wait 90 s.
 LAST_TIME_OUT = httpx2.Timeout(85, connect=5)
+LOOK_TIME_OUT = httpx2.Timeout(2)
 BUSY = 429
 
 
@@ -67,6 +68,17 @@ class ApiBlobs:
         for start in range(0, len(data), PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
             self.send(execution, attempt, checked_output(type), offset + start, piece, pauses=())
+
+    def check_writable(self) -> None:
+        """As :class:`Blobs` has it. One attempt."""
+        try:
+            answer = self._client.get("/room", timeout=LOOK_TIME_OUT)
+        except httpx2.TransportError as error:
+            raise BlobsUnavailable(f"The API cannot be reached: {error}") from error
+        if _has_code(answer, BlobsFull.code):
+            raise BlobsFull()
+        if not answer.is_success:
+            raise BlobsUnavailable(f"The API refused to look: {answer.status_code} {answer.text[:200]}")
 
     def close(self) -> None:
         """Close the connections."""

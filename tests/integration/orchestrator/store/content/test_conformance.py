@@ -125,6 +125,11 @@ def test_output_grows_and_is_read_by_ranges(place: Place) -> None:
         place.own.read_output(place.execution, 1, "stderr", 0, 1)
 
 
+def test_contents_can_be_stored(place: Place) -> None:
+    place.own.check_writable()
+    place.worker.check_writable()
+
+
 def test_unfinished_contents_are_not_seen(place: Place) -> None:
     """A process that is killed runs no line more, so its writers are neither committed nor closed here."""
     left = [place.worker.artifact_writer(place.execution, 1), place.own.writer("t")]

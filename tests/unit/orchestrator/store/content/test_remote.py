@@ -12,7 +12,7 @@ from threading import Event, Thread
 import httpx2
 import pytest
 
-from orchestrator.errors import BlobsUnavailable, StaleAttempt
+from orchestrator.errors import BlobsFull, BlobsUnavailable, StaleAttempt
 from orchestrator.store.content import remote
 from orchestrator.store.content.remote import ApiBlobs
 
@@ -114,3 +114,14 @@ def test_stable_codes_are_statements_about_the_content(server: Server, blobs: Ap
     server.body = json.dumps({"code": "attempt_not_owner"}).encode()
     with pytest.raises(StaleAttempt):
         blobs.write_output(EXECUTION, 1, "stdout", 0, b"x")
+
+
+def test_worker_learns_that_the_api_has_no_room(server: Server, blobs: ApiBlobs) -> None:
+    blobs.check_writable()
+    server.status, server.type, server.body = 503, PROBLEM, b'{"code": "blobs_full"}'
+    with pytest.raises(BlobsFull):
+        blobs.check_writable()
+    server.body = b'{"code": "store_unavailable"}'
+    with pytest.raises(BlobsUnavailable, match="503") as refused:
+        blobs.check_writable()
+    assert not isinstance(refused.value, BlobsFull)
