@@ -24,7 +24,7 @@ class Feature(NamedTuple):
     is_used: Callable[[Specification], bool]
 
 
-FEATURES: dict[str, Feature] = {}
+FEATURES: dict[str, Feature] = {}  # by the model and the field, such as `Specification.mode`
 LEVEL = max((feature.level for feature in FEATURES.values()), default=FIRST_LEVEL)  # of this version's workers
 
 

@@ -23,7 +23,7 @@ CHANGES = {
     ),
     "orchestrator/models/features.py": (
         "FEATURES: dict[str, Feature] = {}",
-        'FEATURES: dict[str, Feature] = {"note": Feature(2, lambda one: bool(one.note))}',
+        'FEATURES: dict[str, Feature] = {"Specification.note": Feature(2, lambda one: bool(one.note))}',
     ),
     "orchestrator/policy/submission.py": (
         "        retry=submission.retry,\n",

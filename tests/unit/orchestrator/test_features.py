@@ -15,7 +15,12 @@ from tests.builders.records import specification
 FIRST = {
     "Specification": "args artifacts created_at entrypoint env environment files id isolation labels limits loopback "
     "mode policy priority retry stdin tenant tools traceparent",
-    "StoredFile": "FILL",
+    "CallerTool": "description inputSchema name outputSchema",
+    "Finding": "column file line message rule",
+    "Limits": "cpu_cores cpu_seconds disk_bytes memory_bytes output_bytes processes wall_seconds",
+    "PolicyReport": "findings mode omitted",
+    "Stdin": "blob content encoding stream",
+    "StoredFile": "blob content encoding path",
 }
 
 
