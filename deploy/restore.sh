@@ -30,9 +30,12 @@ export DOCKER_HOST
 # Keys that were made for nothing: nothing is sealed with them while there is no data.
 keys=("$home/secrets/signing-key" "$home/secrets/admin-key" "$home/token-keys/keys")
 put_back() { for key in "${keys[@]}"; do [ -e "$key" ] || [ ! -e "$key.unused" ] || mv "$key.unused" "$key"; done; }
-sockets=$(mktemp -d) name="" state="" finished=""
+name=$(value MAYFLY_INSTALLATION)-restore sockets=$(mktemp -d) state="" finished=""
+end_redis() {
+  if docker inspect "$name" >/dev/null 2>&1; then docker stop --time 300 "$name" >/dev/null; docker rm "$name" >/dev/null; fi
+}
 end() {
-  if [ -n "$name" ]; then docker stop --time 300 "$name" >/dev/null && docker rm "$name" >/dev/null || true; fi
+  end_redis
   rm -rf "$sockets"
   if [ -z "$finished" ] && [ ! -e "$state/restore-incomplete" ]; then put_back; fi   # nothing was restored
 }
@@ -40,12 +43,13 @@ trap end EXIT
 
 [ -z "$("${compose[@]}" ps --services --filter status=running)" ] || die "The installation is running: end it first, with \`down\`."
 put_back
+end_redis   # that of an interrupted restore
 "${compose[@]}" run --rm -T --no-deps api python3 -c pass   # makes the volumes
 chown "$redis_uid" "$sockets"
-name=$("${compose[@]}" run -d --no-deps -v "$sockets:/restore" \
-  -e MAYFLY_REDIS_LISTEN="--port 0 --unixsocket /restore/redis.sock --unixsocketperm 700" redis | tail -n 1)
+"${compose[@]}" run -d --no-deps --name "$name" -v "$sockets:/restore" \
+  -e MAYFLY_REDIS_LISTEN="--port 0 --unixsocket /restore/redis.sock --unixsocketperm 700" redis >/dev/null
 until [ -S "$sockets/redis.sock" ]; do
-  docker inspect "$name" >/dev/null || die "Redis has ended."
+  [ "$(docker inspect -f '{{.State.Running}}' "$name")" = true ] || { docker logs "$name" >&2; die "Redis has ended."; }
   sleep 0.1
 done
 data=$(docker inspect -f '{{range .Mounts}}{{if eq .Destination "/data"}}{{.Name}}{{end}}{{end}}' "$name")
