@@ -2,9 +2,10 @@
 
 A job is the id of its execution on a queue, and no more: RQ's hash of a job, with the name of a function to import, is
 never written. Each tenant has an RQ queue for each priority and lane: an isolation, and the features that an execution
-needs of its worker (:mod:`orchestrator.models.features`). A worker takes jobs only of the lanes that it serves. RQ itself pops from several queues by one BLPOP, in a fixed order, and needs 57 commands for a
-job's life. Here one script finds the tenant whose turn it is, pops that tenant's next job by priority, then age, and
-claims the execution. Priorities order the jobs of one tenant: between tenants they would let one starve the others.
+needs of its worker (:mod:`orchestrator.models.features`). A worker takes jobs only of the lanes that it serves. RQ
+itself pops from several queues by one BLPOP, in a fixed order, and needs 57 commands for a job's life. Here one script
+finds the tenant whose turn it is, pops that tenant's next job by priority, then age, and claims the execution.
+Priorities order the jobs of one tenant: between tenants they would let one starve the others.
 
 An idle slot blocks on a *bell* list for each lane, which gets a token with each job. Tokens are only hints: a
 token lost with a dead worker does no harm, because the script also runs on every timeout, and the janitor rings again.
@@ -123,9 +124,7 @@ class Deliveries:
     def enrol(self, lanes: Sequence[str]) -> None:
         """Register the queues that this worker serves in RQ."""
         prefixes = (_key(""), WORKERS_BY_QUEUE_KEY % "")
-        self._enrol(
-            keys=[QUEUES_KEY, self._leaving_bell], args=[self._worker_key, BEGUN_SECONDS, *prefixes, *lanes]
-        )
+        self._enrol(keys=[QUEUES_KEY, self._leaving_bell], args=[self._worker_key, BEGUN_SECONDS, *prefixes, *lanes])
 
     def dismiss(self) -> None:
         """Deregister this worker from all queues in RQ."""

@@ -58,7 +58,9 @@ class Registry:
         if (parts.scheme, parts.hostname) != ("http", "127.0.0.1") and parts.scheme != "https":
             raise EnvironmentUnavailable(f"{address} is no https:// address of a repository.")
         base = httpx2.URL(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/v2/{parts.path.strip('/')}")
-        auth = None if parts.username is None else OwnOrigin(base, unquote(parts.username), unquote(parts.password or ""))
+        auth = (
+            None if parts.username is None else OwnOrigin(base, unquote(parts.username), unquote(parts.password or ""))
+        )
         self._client = httpx2.Client(base_url=base, auth=auth, timeout=SECONDS, follow_redirects=True)
 
     def close(self) -> None:

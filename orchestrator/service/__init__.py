@@ -85,9 +85,9 @@ class Service:
         ``reply_to`` names the API process to which the result is pushed (:meth:`Results.pushed`).
 
         Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`FeatureUnavailable`,
-        :class:`PolicyViolation`, :class:`QueueFull`, :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`,
-        :class:`IdempotencyConflict`, :class:`QuotaExceeded`, :class:`NotAllowed`, :class:`LimitAboveQuota`; then the
-        execution was not queued.
+        :class:`PolicyViolation`, :class:`QueueFull`, :class:`TenantQueueFull`, :class:`StoreFull`,
+        :class:`TenantStoreFull`, :class:`IdempotencyConflict`, :class:`QuotaExceeded`, :class:`NotAllowed`,
+        :class:`LimitAboveQuota`; then the execution was not queued.
         """
         tenant, key = principal.tenant, principal.key_id or ""
         id = id or new_id()

@@ -1,4 +1,4 @@
-"""A worker host beside an installation of compose: a network namespace that reaches Redis and the API by published ports."""
+"""A worker host beside an installation of compose: a network namespace that reaches its published ports."""
 
 from __future__ import annotations
 

@@ -76,7 +76,9 @@ def test_commands_make_list_verify_and_restore(
     assert "not empty" in again.stderr
 
 
-def test_backup_without_its_contents_is_refused(source: Source, backups: Backups, empty: RedisServer, tmp_path: Path) -> None:
+def test_backup_without_its_contents_is_refused(
+    source: Source, backups: Backups, empty: RedisServer, tmp_path: Path
+) -> None:
     """Contents in a bucket are not copied, so nothing is written that only looks like a backup, or like a restore."""
     backups.create(source.settings)
     before = sorted(Path(source.settings.backup_target).rglob("*"))

@@ -67,9 +67,7 @@ def blobs(server: Server) -> Iterator[ApiBlobs]:
         yield made
 
 
-def test_last_piece_has_more_time_than_others(
-    server: Server, blobs: ApiBlobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_last_piece_has_more_time_than_others(server: Server, blobs: ApiBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API answers the last piece only after it has stored the whole artifact."""
     monkeypatch.setattr(remote, "TIME_OUT", httpx2.Timeout(0.05))
     with pytest.raises(BlobsUnavailable, match="cannot be reached"):  # the control
