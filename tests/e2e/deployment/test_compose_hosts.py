@@ -71,8 +71,8 @@ def pack(deployment: Deployment, host: Host, file: Path) -> None:
         "MAYFLY_TOKEN": key,
         "SSL_CERT_FILE": str(deployment.home / "tls" / "ca.crt"),
     }
-    words = ("--redis", f"rediss://worker@{redis}/0", "--api", f"https://{host.address}:{deployment.port}")
-    words = (*words, "--home", str(deployment.home), "--environment", "python", "--driver", "oci")
+    words = ["--redis", f"rediss://worker@{redis}/0", "--api", f"https://{host.address}:{deployment.port}"]
+    words += ["--home", str(deployment.home), "--environment", "python", "--driver", "oci"]
     mayfly = (sys.executable, "-m", "orchestrator.cli", "host", "pack", str(file), "--name", "second")
     command("env", *(f"{name}={value}" for name, value in env.items()), *mayfly, *words)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,8 +49,8 @@ def next_version(directory: Path) -> Path:
 def test_later_field_is_claimed_by_later_workers_alone(own_stack: Callable[..., Stack], tmp_path: Path) -> None:
     later, older = next_version(tmp_path), code_of(tags()[-1], tmp_path)
     stack = own_stack(driver="oci", slots=1, spare_slots=0)
-    plain = {"environment": "python", "code": "print(1)"}
-    noted = plain | {"labels": {"note": "a field that came later"}}
+    plain: dict[str, Any] = {"environment": "python", "code": "print(1)"}
+    noted: dict[str, Any] = plain | {"labels": {"note": "a field that came later"}}
     stack.redis.start()
     stack.api = Process(command(later, "orchestrator.api"), stack.env, stack.directory / "api-later.log")
     env = {**stack.env, "MAYFLY_METRICS_PORT": "0"}
