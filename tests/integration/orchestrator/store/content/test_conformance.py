@@ -320,8 +320,8 @@ def test_use_renews_the_retention_of_a_blob_in_a_bucket(
 
 def test_uploads_of_an_attempt_are_bounded(installation: Stack) -> None:
     """The bytes of uploads that were never finished count; twice the bound, for uploads that are sent again."""
-    bounds = {"artifact_bytes": 20, "artifact_files": 5}
-    settings = Settings(state_dir=installation.directory / "state", redis_url=installation.redis.url, **bounds)
+    state = installation.directory / "state"
+    settings = Settings(state_dir=state, redis_url=installation.redis.url, artifact_bytes=20, artifact_files=5)
     store = open_store(settings)
     with closing(store.redis):
         transfers = Transfers(store, settings)
