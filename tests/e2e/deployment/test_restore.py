@@ -122,6 +122,3 @@ def test_wiped_installation_is_restored_and_continues(deployment: Deployment, tm
     with pytest.raises(AssertionError, match="not empty"):
         restored(deployment, identity)
     assert files(deployment)["signing-key"] == keys["signing-key"]
-    started(deployment)
-    with deployment.client() as client:
-        assert ended(client, queued)["stdout"] == "queued\n"

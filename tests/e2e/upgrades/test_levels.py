@@ -19,8 +19,8 @@ pytestmark = pytest.mark.complete
 # By file of the next version: a text, and what takes its place.
 CHANGES = {
     "orchestrator/models/__init__.py": (
-        "    loopback: bool = False\n    mode: Mode",
-        '    loopback: bool = False\n    note: str = Field("", exclude_if=lambda note: not note)\n    mode: Mode',
+        "    tools: tuple[Granted, ...] = Field((), exclude_if",
+        '    note: str = Field("", exclude_if=lambda note: not note)\n    tools: tuple[Granted, ...] = Field((), exclude_if',
     ),
     "orchestrator/models/features.py": (
         "FEATURES: dict[str, Feature] = {}",
