@@ -77,7 +77,7 @@ def pack(deployment: Deployment, host: Host, file: Path) -> None:
     command("env", *(f"{name}={value}" for name, value in env.items()), *mayfly, *words)
 
 
-def test_worker_host_runs_what_compose_accepts(
+def test_worker_host_runs_executions_of_compose(
     deployment: Deployment, host: Host, only_python: list[str], need_runtime: Callable[..., None], tmp_path: Path
 ) -> None:
     need_runtime("crun", "oci")
@@ -106,7 +106,7 @@ def test_worker_host_runs_what_compose_accepts(
             id = client.post("/api/v1/executions", json=body).raise_for_status().json()["id"]
             place = f"/api/v1/executions/{id}"
             ended = eventually(
-                lambda: (one := client.get(place, params={"wait": 30}).json())["finished_at"] and one, "it ends", 240
+                lambda: (one := client.get(place, params={"wait": 30}).json())["finished_at"] and one, "the execution ends", 240
             )
             assert (ended["state"], ended["attempt"]) == ("succeeded", 1), ended
             assert client.get(f"{place}/stdout").content == b"x" * 200_000 + b"\n"

@@ -42,7 +42,7 @@ def test_levels_are_counted_without_gaps() -> None:
     assert {feature.level for feature in FEATURES.values()} | {FIRST_LEVEL} == set(range(FIRST_LEVEL, LEVEL + 1))
 
 
-def test_execution_waits_in_the_lane_of_the_highest_level_that_it_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_execution_waits_in_the_lane_of_its_highest_level(monkeypatch: pytest.MonkeyPatch) -> None:
     made = specification(isolation="hardened")
     assert lane_of(made) == "hardened"
     rows = {"args": 2, "env": 3}

@@ -24,7 +24,7 @@ def test_full_disk_is_named(tmp_path: Path) -> None:
     assert abs(int(printed.split()[2]) - shutil.disk_usage(tmp_path).free) < 2**30
 
 
-def test_full_disk_of_the_api_is_trouble_until_it_has_room(tmp_path: Path) -> None:
+def test_full_disk_of_the_api_stops_the_worker_for_as_long(tmp_path: Path) -> None:
     full = [True]
 
     def check() -> None:
