@@ -2,7 +2,7 @@
 
 A job is the id of its execution on a queue, and no more: RQ's hash of a job, with the name of a function to import, is
 never written. Each tenant has an RQ queue for each priority and lane: an isolation, and the features that an execution
-needs of its worker (:mod:`orchestrator.models.features`). A worker takes jobs only of the lanes that it serves. RQ
+needs of its worker (:mod:`orchestrator.features`). A worker takes jobs only of the lanes that it serves. RQ
 itself pops from several queues by one BLPOP, in a fixed order, and needs 57 commands for a job's life. Here one script
 finds the tenant whose turn it is, pops that tenant's next job by priority, then age, and claims the execution.
 Priorities order the jobs of one tenant: between tenants they would let one starve the others.
@@ -36,7 +36,8 @@ from rq.utils import missing_keys
 from rq.worker import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from orchestrator.models import PRIORITIES, Execution, Priority, Specification, features
+from orchestrator import features
+from orchestrator.models import PRIORITIES, Execution, Priority, Specification
 from orchestrator.store import Store, keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.executions.records import Claim, Envelope

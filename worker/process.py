@@ -28,8 +28,8 @@ from prometheus_client import start_http_server
 from orchestrator import metrics
 from orchestrator.environments import load_environments
 from orchestrator.errors import StoreUnavailable
+from orchestrator.features import lanes
 from orchestrator.host.confinement import check_confinement
-from orchestrator.models.features import lanes
 from orchestrator.models.fleet import ISOLATION, EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
 from orchestrator.store import open_store

@@ -19,9 +19,9 @@ from redis.exceptions import RedisError
 from orchestrator import metrics, queue, retry
 from orchestrator.audit import Writer
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
+from orchestrator.features import LANES
 from orchestrator.janitor.alarms import Alarms
 from orchestrator.janitor.purging import finish, remove, some_of, tenants_to_delete
-from orchestrator.models.features import LANES
 from orchestrator.models.security import SecurityEvent
 from orchestrator.retry import Cause
 from orchestrator.settings import Settings

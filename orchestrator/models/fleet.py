@@ -6,9 +6,12 @@ from datetime import datetime
 
 from pydantic import Field
 
-from orchestrator.models import Frozen, features
+from orchestrator.models import Frozen
 
 SUBMISSIONS, MCP, TOOLS, WARM_POOL = "submissions", "mcp", "tools", "warm-pool"
+# Levels of features (:mod:`orchestrator.features`): of version 0.1.0, whose workers report none, and the highest that
+# is believed.
+FIRST_LEVEL, MOST_LEVELS = 1, 100
 PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL)
 ENVIRONMENT, ISOLATION = "environment:", "isolation:"  # prefixes of the features of one environment or isolation tier
 
@@ -58,17 +61,12 @@ class WorkerStatus(Frozen):
         exclude_if=lambda version: not version,
     )
     level: int = Field(
-        features.FIRST_LEVEL,
-        ge=features.FIRST_LEVEL,
-        le=features.MOST_LEVELS,
+        FIRST_LEVEL,
+        ge=FIRST_LEVEL,
+        le=MOST_LEVELS,
         description="The worker has the features up to this level; absent for the first.",
-        exclude_if=lambda level: level == features.FIRST_LEVEL,
+        exclude_if=lambda level: level == FIRST_LEVEL,
     )
-
-    @property
-    def lanes(self) -> list[str]:
-        """The lanes that the worker serves."""
-        return features.lanes(self.runtimes, self.level)
 
 
 class SwitchChange(Frozen):

@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator import metrics, queue
+from orchestrator import features, metrics, queue
 from orchestrator.audit import Writer
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import (
@@ -32,7 +32,7 @@ from orchestrator.errors import (
 )
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import authorize, reach
-from orchestrator.models import ISOLATIONS, Execution, PolicyReport, Specification, Stdin, features
+from orchestrator.models import ISOLATIONS, Execution, PolicyReport, Specification, Stdin
 from orchestrator.models.security import PolicyFindings, SecurityEvent
 from orchestrator.models.submission import Submission
 from orchestrator.policy.allowed import may_use

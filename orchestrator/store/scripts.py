@@ -19,7 +19,7 @@ from importlib import resources
 from typing import Any
 
 from orchestrator.anomaly import BUCKET_SECONDS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES
-from orchestrator.models.features import LANES
+from orchestrator.features import LANES
 from orchestrator.models.tenants.records import DEFAULT_TENANT
 from orchestrator.models.tools import CALLER
 from orchestrator.store import accounting, keys

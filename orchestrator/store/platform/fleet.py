@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from orchestrator import __version__
+from orchestrator import __version__, features
 from orchestrator.errors import StoreUnavailable
-from orchestrator.models import features
-from orchestrator.models.fleet import WorkerStatus
+from orchestrator.models.fleet import FIRST_LEVEL, WorkerStatus
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
@@ -77,7 +76,9 @@ class Fleet:
         """Lanes of the live workers, cached for a moment."""
         until, offered = self._offered
         if time.monotonic() >= until or wanted not in offered:
-            offered = frozenset(lane for worker in self.alive() for lane in worker.lanes)
+            offered = frozenset(
+                lane for worker in self.alive() for lane in features.lanes(worker.runtimes, worker.level)
+            )
             self._offered = time.monotonic() + OFFER_SECONDS, offered
         return offered
 
@@ -118,7 +119,7 @@ class Fleet:
                 fields: dict[str, Any] = json.loads(status)
                 fields["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000
                 fields["version"] = (version or b"").decode(errors="replace")
-                fields["level"] = int(level or features.FIRST_LEVEL)
+                fields["level"] = int(level or FIRST_LEVEL)
                 worker = WorkerStatus.model_validate(fields)
                 if worker.id != id.decode():
                     raise ValueError("the status of another worker")

@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,7 +107,9 @@ def test_worker_host_runs_executions_of_compose(
             id = client.post("/api/v1/executions", json=body).raise_for_status().json()["id"]
             place = f"/api/v1/executions/{id}"
             ended = eventually(
-                lambda: (one := client.get(place, params={"wait": 30}).json())["finished_at"] and one, "the execution ends", 240
+                lambda: (one := client.get(place, params={"wait": 30}).json())["finished_at"] and one,
+                "the execution ends",
+                240,
             )
             assert (ended["state"], ended["attempt"]) == ("succeeded", 1), ended
             assert client.get(f"{place}/stdout").content == b"x" * 200_000 + b"\n"

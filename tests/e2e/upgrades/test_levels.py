@@ -22,7 +22,7 @@ CHANGES = {
         "    tools: tuple[Granted, ...] =",
         '    note: str = Field("", exclude_if=lambda note: not note)\n    tools: tuple[Granted, ...] =',
     ),
-    "orchestrator/models/features.py": (
+    "orchestrator/features.py": (
         "FEATURES: dict[str, Feature] = {}",
         'FEATURES: dict[str, Feature] = {"Specification.note": Feature(2, lambda one: bool(one.note))}',
     ),
@@ -67,7 +67,9 @@ def test_later_field_is_claimed_by_later_workers_alone(own_stack: Callable[..., 
         (newer,) = [worker["id"] for worker in stack.fleet() if worker.get("level")]
         # While the later worker takes none, they wait, although the release's worker is idle.
         assert stack.client.post(f"/api/v1/workers/{newer}/drain").status_code == 202
-        eventually(lambda: [w["draining"] for w in stack.fleet() if w["id"] == newer] == [True], "the later worker drains")
+        eventually(
+            lambda: [w["draining"] for w in stack.fleet() if w["id"] == newer] == [True], "the later worker drains"
+        )
         waiting = [stack.submit(**noted).json()["id"] for _ in range(3)]
         assert stack.run(**plain)["state"] == "succeeded"
         assert {stack.show(id)["state"] for id in waiting} == {"queued"}

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import queue
-from orchestrator.models import ISOLATIONS, Execution, features
-from orchestrator.models.features import Feature, lanes
+from orchestrator import features, queue
+from orchestrator.features import Feature, lanes
+from orchestrator.models import ISOLATIONS, Execution
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from tests.builders.records import submit

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.models import ISOLATIONS, Specification, features
-from orchestrator.models.features import FEATURES, FIRST_LEVEL, LEVEL, Feature, lane_of, lanes
+from orchestrator import features
+from orchestrator.features import FEATURES, LEVEL, Feature, lane_of, lanes
+from orchestrator.models import ISOLATIONS, Specification
+from orchestrator.models.fleet import FIRST_LEVEL
 from tests.builders.records import specification
 
 # The fields of version 0.1.0, in the specification and in what it contains. Never add to these: a later field gets

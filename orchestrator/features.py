@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from orchestrator.models import ISOLATIONS, Specification
-
-FIRST_LEVEL = 1  # of version 0.1.0, whose workers report none
-MOST_LEVELS = 100  # a later version's, at most, that this version believes a worker
+from orchestrator.models.fleet import FIRST_LEVEL
 
 
 class Feature(NamedTuple):
