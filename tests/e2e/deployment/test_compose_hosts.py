@@ -8,7 +8,6 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
