@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import BlobsFull
-from orchestrator.store.content.directory import HOLE_BYTES, DirectoryBlobs
+from orchestrator.store.content.directory import DirectoryBlobs
+from orchestrator.store.content.files import HOLE_BYTES
 
 MIB = 2**20
 PIECE_BYTES = 60 * 1024  # of an artifact, as the agent reads it
@@ -79,3 +80,17 @@ def test_content_without_zero_pages_takes_its_full_size(tmp_path: Path) -> None:
 )
 def test_holes_change_no_byte(tmp_path: Path, content: bytes, piece_bytes: int) -> None:
     assert stored(tmp_path, content, piece_bytes).read_bytes() == content
+
+
+def test_same_content_keeps_its_file(tmp_path: Path) -> None:
+    """Its retention begins anew; a file that lost its end to a power failure is replaced."""
+    path = stored(tmp_path, DATA)
+    os.utime(path, (0, 0))
+    first = path.stat()
+    stored(tmp_path, DATA)
+    assert path.stat().st_ino == first.st_ino
+    assert path.stat().st_mtime > 0
+    os.truncate(path, 10)
+    stored(tmp_path, DATA)
+    assert path.read_bytes() == DATA
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
