@@ -36,6 +36,7 @@ GROUND = {
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
     "orchestrator.environments": {"orchestrator.models"},
+    "orchestrator.features": {"orchestrator.models"},
     "orchestrator.tool_environments": {"orchestrator.models", "orchestrator.environments"},
     "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
