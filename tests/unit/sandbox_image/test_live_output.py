@@ -134,7 +134,7 @@ def test_live_output_does_not_disturb_the_program(agent: Agent, name: str) -> No
 
 # Python documents its text streams as not thread-safe, and no order is promised to threads that print without taking
 # turns: the flushing thread may have taken the text of one of them, and wait for the lock of the buffer, which that
-# thread gets first with later text. In 300 runs of a plain interpreter the lines of each thread kept their order.
+# thread gets first with later text. In 285 runs of a plain interpreter the lines of each thread kept their order.
 WITHOUT_TURNS = (
     "import threading\ndef talk(n):\n    for i in range(20000): print(f'{n} {i}\\n', end='', flush=i % 7 == 0)\n"
     "ts = [threading.Thread(target=talk, args=(n,)) for n in range(4)]\n"
