@@ -31,6 +31,7 @@ GROUND = {
     "orchestrator.errors": {"orchestrator.models", "orchestrator.states"},
     "orchestrator.settings": {"orchestrator.models"},
     "orchestrator.configuration_page": {"orchestrator.settings"},
+    "orchestrator.listener": set(),
     "orchestrator.logs": set(),
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
