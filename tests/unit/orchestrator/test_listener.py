@@ -17,7 +17,7 @@ from tests.harness import eventually
 HALF = b"GET /metrics HTTP/1.1\r\nX: "
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def listener() -> Iterator[Listener]:
     made = Listener("127.0.0.1", 0)
     made.start()
