@@ -184,7 +184,9 @@ def test_bytes_of_requests_in_progress_are_bounded(api: Stack, pid: int, attacke
         params = {"name": "execute_code", "arguments": {"code": "#" * BODY_BYTES}}
         assert agent.request("tools/call", params).json()["code"] == "payload_too_large"
         assert is_served(api)
-        *others, last = (api.headers_of(f"crowd-{number}", *ALL) for number in range(ALL_LARGEST_BODIES // LARGEST_BODIES))
+        *others, last = (
+            api.headers_of(f"crowd-{number}", *ALL) for number in range(ALL_LARGEST_BODIES // LARGEST_BODIES)
+        )
         with ExitStack() as stack:
             for headers in others:
                 taken = connections(api.port, LARGEST_BODIES, largest(headers), "127.0.0.3")
