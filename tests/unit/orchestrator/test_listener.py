@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import httpx2
 import pytest
@@ -44,7 +45,7 @@ def test_incomplete_requests_take_few_threads_and_keep_no_scrape_out(listener: L
             made.append(stack.enter_context(socket.create_connection(("127.0.0.1", listener.server_port), 60)))
             made[-1].sendall(HALF)
         for closed in made[: 4 * MOST_CONNECTIONS]:
-            eventually(lambda one=closed: is_closed(one), "another took its place")
+            eventually(partial(is_closed, closed), "another took its place")
         eventually(lambda: threading.active_count() <= before + MOST_CONNECTIONS, "the threads of these have ended")
         assert "python_info" in scraped(listener)
 
