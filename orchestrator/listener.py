@@ -22,7 +22,9 @@ MOST_CONNECTIONS = 8
 SILENT_SECONDS = 10.0  # of a client, until its connection is closed
 
 
-class _Handler(WSGIRequestHandler):
+class Handler(WSGIRequestHandler):
+    """Serves one request of a connection."""
+
     timeout = SILENT_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -38,7 +40,7 @@ class Listener(ThreadingMixIn, WSGIServer):
         self.address_family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         self._connections: dict[socket.socket, None] = {}  # the oldest first
         self._lock = threading.Lock()
-        super().__init__((host, port), _Handler)
+        super().__init__((host, port), Handler)
         self.set_app(application or make_wsgi_app())
         self._thread = threading.Thread(target=self.serve_forever, name="listener", daemon=True)
 

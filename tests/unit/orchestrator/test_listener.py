@@ -11,7 +11,7 @@ from functools import partial
 import httpx2
 import pytest
 
-from orchestrator.listener import MOST_CONNECTIONS, Listener
+from orchestrator.listener import MOST_CONNECTIONS, Handler, Listener
 from tests.builders.processes.sockets import is_closed
 from tests.harness import eventually
 
@@ -36,8 +36,11 @@ def test_metrics_are_served(listener: Listener) -> None:
     assert "python_info" in scraped(listener)
 
 
-def test_incomplete_requests_take_few_threads_and_keep_no_scrape_out(listener: Listener) -> None:
+def test_incomplete_requests_take_few_threads_and_keep_no_scrape_out(
+    listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The oldest are closed, so that each further connection is served."""
+    monkeypatch.setattr(Handler, "timeout", 3600)
     before = threading.active_count()
     with ExitStack() as stack:
         made = []
@@ -48,6 +51,13 @@ def test_incomplete_requests_take_few_threads_and_keep_no_scrape_out(listener: L
             eventually(partial(is_closed, closed), "another took its place")
         eventually(lambda: threading.active_count() <= before + MOST_CONNECTIONS, "the threads of these have ended")
         assert "python_info" in scraped(listener)
+
+
+def test_silent_connection_is_closed(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "timeout", 0.1)
+    with socket.create_connection(("127.0.0.1", listener.server_port), 60) as connection:
+        connection.sendall(HALF)
+        assert connection.recv(1) == b""
 
 
 def test_client_that_hangs_up_is_no_error(listener: Listener, capfd: pytest.CaptureFixture[str]) -> None:
