@@ -8,12 +8,13 @@ nesting of a document.
 from __future__ import annotations
 
 import codecs
-import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, Any, Generic, TypeVar
 
+import jiter
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
@@ -38,6 +39,7 @@ MAX_TOKENS = 1_000_000
 MAX_MISTAKES = 1000
 MAX_FIELD = 200
 JSON, BINARY = "application/json", "application/octet-stream"
+DUPLICATE = re.compile(r'Detected duplicate key "(.*)" at line \d+ column \d+', re.DOTALL)
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -132,17 +134,13 @@ def refuse_encoded(request: Request) -> None:
 
 def refuse_repeated(body: bytes) -> None:
     """Raise :class:`ValidationFailed` for a duplicate name in an object: parsers differ in the value they use."""
-
-    def refuse(pairs: list[tuple[str, Any]]) -> None:
-        if len({name for name, _ in pairs}) < len(pairs):
-            seen: set[str] = set()
-            for name, _ in pairs:
-                if name in seen:
-                    message = "appears twice in an object; send it once"
-                    raise ValidationFailed([(name[:MAX_FIELD], message)], "duplicate_field")
-                seen.add(name)
-
-    json.loads(body, object_pairs_hook=refuse, parse_int=str, parse_float=str)
+    try:
+        jiter.from_json(body, cache_mode="none", catch_duplicate_keys=True, float_mode="lossless-float")
+    except ValueError as error:
+        if (found := DUPLICATE.fullmatch(str(error))) is None:
+            raise
+        message = "appears twice in an object; send it once"
+        raise ValidationFailed([(found[1][:MAX_FIELD], message)], "duplicate_field") from error
 
 
 def _message(item: ErrorDetails) -> str:
