@@ -29,7 +29,7 @@ from orchestrator.environments import load_environments
 from orchestrator.errors import StoreUnavailable
 from orchestrator.features import lanes
 from orchestrator.host.confinement import check_confinement
-from orchestrator.listener import Listener
+from orchestrator.host.listener import Listener
 from orchestrator.models.fleet import ISOLATION, EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
 from orchestrator.store import open_store

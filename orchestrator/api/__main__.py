@@ -14,7 +14,7 @@ from orchestrator.api.door.connections import Connection
 from orchestrator.api.door.table import Bounds, ConnectionTable
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS
 from orchestrator.api.waiting import Gate, WaitingServer
-from orchestrator.listener import Listener
+from orchestrator.host.listener import Listener
 from orchestrator.logs import configure_logging
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service.presence import Presence, presence_of_api

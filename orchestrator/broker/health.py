@@ -10,7 +10,7 @@ from prometheus_client import make_wsgi_app
 
 from orchestrator.broker.lease import Lease
 from orchestrator.broker.serving import Serving
-from orchestrator.listener import Listener
+from orchestrator.host.listener import Listener
 
 STATUS = {200: "200 OK", 404: "404 Not Found", 503: "503 Service Unavailable"}
 

@@ -19,7 +19,7 @@ import structlog
 
 from orchestrator.environments import load_environments
 from orchestrator.host.confinement import check_confinement
-from orchestrator.listener import Listener
+from orchestrator.host.listener import Listener
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
 from orchestrator.store.connection import connect

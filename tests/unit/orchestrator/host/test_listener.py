@@ -11,7 +11,7 @@ from functools import partial
 import httpx2
 import pytest
 
-from orchestrator.listener import MOST_CONNECTIONS, Handler, Listener
+from orchestrator.host.listener import MOST_CONNECTIONS, Handler, Listener
 from tests.builders.processes.sockets import is_closed
 from tests.harness import eventually
 
