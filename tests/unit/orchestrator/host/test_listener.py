@@ -11,7 +11,7 @@ from functools import partial
 import httpx2
 import pytest
 
-from orchestrator.host.listener import MOST_CONNECTIONS, Handler, Listener
+from orchestrator.host.listener import MOST_CONNECTIONS, SILENT_SECONDS, Handler, Listener
 from tests.builders.processes.sockets import is_closed
 from tests.harness import eventually
 
@@ -54,6 +54,7 @@ def test_incomplete_requests_take_few_threads_and_keep_no_scrape_out(
 
 
 def test_silent_connection_is_closed(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Handler.timeout == SILENT_SECONDS
     monkeypatch.setattr(Handler, "timeout", 0.1)
     with socket.create_connection(("127.0.0.1", listener.server_port), 60) as connection:
         connection.sendall(HALF)
