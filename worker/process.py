@@ -23,13 +23,13 @@ from pathlib import Path
 
 import redis
 import structlog
-from prometheus_client import start_http_server
 
 from orchestrator import metrics
 from orchestrator.environments import load_environments
 from orchestrator.errors import StoreUnavailable
 from orchestrator.features import lanes
 from orchestrator.host.confinement import check_confinement
+from orchestrator.host.listener import Listener
 from orchestrator.models.fleet import ISOLATION, EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
@@ -142,7 +142,7 @@ class Worker:
         self.presence.wait()
         signals = StopSignals()
         self.presence.start()  # now, since the rest of the start may take longer than a lease
-        start_http_server(self._settings.metrics_port, self._settings.metrics_host)
+        Listener(self._settings.metrics_host, self._settings.metrics_port).start()
         metrics.slots.set(self._settings.slots)
         self._host_monitor.look_at_engine()
         if self._host_monitor.refused is not None:

@@ -42,14 +42,15 @@ from orchestrator.api.routes.administration import (
     tenants,
     users,
 )
-from orchestrator.errors import TooManyCalls, TooManyStreams
+from orchestrator.errors import TooManyCalls, TooManyStreams, UploadsFull
 from orchestrator.identity.authorization import ROUTES
 from orchestrator.mcp.door import McpDoor
 from orchestrator.mcp.parts import Parts as McpParts
 from orchestrator.service.composition import UseCases, open_use_cases
 from orchestrator.settings import Settings
 
-LARGEST_BODIES = 16  # a tenant's requests to /mcp in progress have together at most so many times the largest body
+# Requests to /mcp in progress have together at most so many times the largest body: of a tenant, and in all.
+LARGEST_BODIES, ALL_LARGEST_BODIES = 16, 64
 # Requests are matched with routes in this order: the most frequent first.
 ROUTES_IN_ORDER = (
     executions, mcp, stdin, tool_results, results, streams, security, audit, platform, tools, tool_servers, keys,
@@ -92,7 +93,10 @@ def create_app(settings: Settings) -> Edge:
         traffic=traffic,
         floods=Floods(cases.reports),
         mcp_calls=InFlight((settings.mcp_calls, TooManyCalls)),
-        mcp_bytes=InFlight((LARGEST_BODIES * settings.mcp_body_bytes, TooManyCalls)),
+        mcp_bytes=InFlight(
+            (LARGEST_BODIES * settings.mcp_body_bytes, TooManyCalls),
+            (ALL_LARGEST_BODIES * settings.mcp_body_bytes, UploadsFull),
+        ),
         threads=threads,
         mcp=door,
     )

@@ -8,13 +8,13 @@ from functools import partial
 from types import FrameType
 
 import uvicorn
-from prometheus_client import start_http_server
 
 from orchestrator.api import create_app
 from orchestrator.api.door.connections import Connection
 from orchestrator.api.door.table import Bounds, ConnectionTable
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS
 from orchestrator.api.waiting import Gate, WaitingServer
+from orchestrator.host.listener import Listener
 from orchestrator.logs import configure_logging
 from orchestrator.queries.wakeups import Wakeups
 from orchestrator.service.presence import Presence, presence_of_api
@@ -91,7 +91,7 @@ def main() -> None:
         timeout_graceful_shutdown=10,
     )
     if settings.api_metrics_port:
-        start_http_server(settings.api_metrics_port, settings.metrics_host)
+        Listener(settings.metrics_host, settings.api_metrics_port).start()
     presence.start()
     try:
         Server(config, app.wakeups, presence).run()

@@ -6,9 +6,10 @@ The shared parts are the bearer key, the problem documents of refusals, and the 
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
@@ -43,6 +44,17 @@ FRAMEWORK_SCHEMAS = ("HTTPValidationError", "ValidationError")
 class Api(FastAPI):
     """The application, with a complete OpenAPI document."""
 
+    _encoded: bytes | None = None
+
+    def setup(self) -> None:
+        """Serve the document. It is encoded once: encoding takes longer than most requests, and asks for no key."""
+
+        async def served(request: Request) -> Response:
+            self._encoded = self._encoded or encoded(self.openapi())
+            return Response(self._encoded, media_type=JSON)
+
+        self.add_route("/openapi.json", served, include_in_schema=False)
+
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
             document = get_openapi(
@@ -54,6 +66,11 @@ class Api(FastAPI):
             )
             self.openapi_schema = _completed(document)
         return self.openapi_schema
+
+
+def encoded(document: dict[str, Any]) -> bytes:
+    """The document as it is sent."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _completed(document: dict[str, Any]) -> dict[str, Any]:

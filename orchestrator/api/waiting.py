@@ -1,18 +1,21 @@
 """The API of a process that may not use the data: it answers that it waits, and reads and writes nothing.
 
-``WaitingServer`` serves while the process waits for its lease (``store/platform/presence.py``). ``Gate`` stands before
-the whole API, and refuses requests while the lease may have ended.
+``WaitingServer`` serves while the process waits for its lease (``store/platform/presence.py``), within the bounds on
+connections of the whole API. ``Gate`` stands before the whole API, and refuses requests while the lease may have ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from functools import partial
 
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from orchestrator.api.door.connections import Connection
+from orchestrator.api.door.table import Bounds, ConnectionTable
 from orchestrator.api.problems import MEDIA_TYPE, problem_of
 from orchestrator.errors import StoreUnavailable, Unavailable
 from orchestrator.service.presence import Presence
@@ -55,6 +58,7 @@ class WaitingServer(uvicorn.Server):
             port=settings.api_port,
             interface="asgi3",
             lifespan="off",
+            http=partial(Connection, ConnectionTable(Bounds.of(settings))),  # type: ignore[arg-type] # as in __main__
             ws="none",
             log_level="warning",
             access_log=False,

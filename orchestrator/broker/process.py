@@ -74,7 +74,7 @@ class Broker:
         self.presence.start()
         lease.start()
         serving.mailbox.start()
-        log.info("broker.started", broker=self.id, metrics_port=health.port)
+        log.info("broker.started", broker=self.id, metrics_port=health.server_port)
         await stopping.wait()
         log.info("broker.stopping", broker=self.id)
         await serving.drain(settings.drain_seconds)

@@ -14,7 +14,7 @@ from orchestrator.models.submission import InputFile
 from orchestrator.models.tools import Grant
 from orchestrator.tools.index.search import LIMIT, Query
 
-MOST_MISTAKES = 5
+MOST_MISTAKES, MOST_LISTED = 5, 1000
 MOST_FIELD = 100
 MOST_ID = 200  # characters of a client's ids of requests and progress tokens, which answers repeat
 MOST_ID_BITS = 64
@@ -94,6 +94,8 @@ def parse(model: type[Model], given: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(given)
     except ValidationError as error:
+        if error.error_count() > MOST_LISTED:  # describing each would delay all other requests
+            raise ValidationFailed([("arguments", f"have {error.error_count()} mistakes")]) from error
         found = error.errors(include_url=False, include_input=False, include_context=False)
         known = ", ".join(model.model_fields) or "none"
         mistakes = [

@@ -16,10 +16,10 @@ from types import FrameType
 from urllib.parse import urlsplit
 
 import structlog
-from prometheus_client import start_http_server
 
 from orchestrator.environments import load_environments
 from orchestrator.host.confinement import check_confinement
+from orchestrator.host.listener import Listener
 from orchestrator.logs import configure_logging
 from orchestrator.settings import Settings
 from orchestrator.store.connection import connect
@@ -46,7 +46,7 @@ def serve(settings: Settings) -> int:
     gate = Gate(Engine(engine_socket(settings.docker_url)), bodies, settings.installation, reports)
     with listen(settings.engine_proxy_path, gate) as server:
         reports.start()
-        start_http_server(settings.engine_metrics_port, settings.metrics_host)
+        Listener(settings.metrics_host, settings.engine_metrics_port).start()
 
         def stop(number: int, frame: FrameType | None) -> None:
             threading.Thread(target=server.shutdown, name="stop").start()

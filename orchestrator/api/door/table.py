@@ -45,7 +45,8 @@ class Bounds(NamedTuple):
 class ConnectionTable:
     """The connections of one process, counted by address. Used only by the event loop's thread."""
 
-    def __init__(self, bounds: Bounds, floods: Floods) -> None:
+    def __init__(self, bounds: Bounds, floods: Floods | None = None) -> None:
+        """``floods``: ``None`` reports none."""
         self.bounds, self._floods = bounds, floods
         self.lingering = 0
         self._connections: dict[str, dict[TableConnection, None]] = defaultdict(dict)  # by address, the oldest first
@@ -86,7 +87,8 @@ class ConnectionTable:
 
     def note(self, address: str, code: str) -> None:
         """Record a refused or cut request or connection."""
-        self._floods.note(FloodSource(address), code)
+        if self._floods is not None:
+            self._floods.note(FloodSource(address), code)
 
     def note_waiting(self, connection: TableConnection) -> None:
         """Record that a connection waits for a request's headers, or for the rest of a refused body."""

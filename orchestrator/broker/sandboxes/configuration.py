@@ -16,7 +16,7 @@ from orchestrator.tool_environments import ToolServerLimits
 GROUP = "mayfly-tools"  # of cgroups
 PERIOD_MICROSECONDS = 100_000
 RLIMITS = {"CORE": 0, "NOFILE": 4096, "MEMLOCK": 0, "MSGQUEUE": 0}
-SHM_BYTES = 16 * 2**20
+SHM_BYTES, INODES = 16 * 2**20, "nr_inodes=16384"
 NAMESPACES = ("pid", "ipc", "uts", "mount", "cgroup")
 NOTHING = ("nosuid", "noexec", "nodev")
 # They include files that all containers share with the host: triggers on its pressure, its list of locks, and
@@ -92,17 +92,17 @@ def rendered(sandbox: Sandbox) -> dict[str, Any]:
         "mounts": [
             _bind(proc) if sandbox.shared_proc else _mount("/proc", "proc", *NOTHING),
             _mount("/dev", "tmpfs", "nosuid", "strictatime", "mode=755", "size=65536k"),
-            _mount("/dev/shm", "tmpfs", *NOTHING, "mode=1777", f"size={SHM_BYTES}"),  # noqa: S108
+            _mount("/dev/shm", "tmpfs", *NOTHING, "mode=1777", f"size={SHM_BYTES}", INODES),  # noqa: S108
             _mount(
                 "/tmp", "tmpfs", *NOTHING, f"uid={sandbox.uid}", f"gid={sandbox.uid}", "mode=0700",  # noqa: S108
-                f"size={limits.scratch_bytes}", "nr_inodes=16384",
+                f"size={limits.scratch_bytes}", INODES,
             ),
             *(_bind(bind) for bind in sandbox.binds),
         ],
         "linux": {
             "namespaces": [{"type": kind} for kind in namespaces],
             **(_cgroup(sandbox) if sandbox.owner is None else _users(sandbox.uid, *sandbox.owner)),
-            "seccomp": seccomp.profile(sandbox.network),
+            "seccomp": seccomp.profile(sandbox.network, any(bind.writable for bind in sandbox.binds)),
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
         },

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Iterable
 from typing import Any
 
-EPERM, EINVAL, ENOSYS = 1, 22, 38
+EPERM, EINVAL, ENOSYS, ENOTSUP = 1, 22, 38, 95
 ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 REFUSED = (
     # mounts, namespaces, roots
@@ -29,9 +29,16 @@ REFUSED = (
     "seccomp",
     # queues of asynchronous disk access, which count against one limit of the host (fs.aio-max-nr)
     "io_setup",
+    # watches of whole file systems
+    "fanotify_init",
     # the host's clock
     *("settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "stime"),
 )
+# Access control lists of files in memory, of up to 128 KiB each, count for no cgroup. Programs accept file systems
+# without attributes. libseccomp before 2.6 does not know `setxattrat` (Linux 6.13), and then the call is not refused.
+ATTRIBUTES = ("setxattr", "lsetxattr", "fsetxattr", "setxattrat")
+# Calls that flush the host's disks, for servers without a writable directory on a disk: success without effect.
+FLUSHES = ("fsync", "fdatasync", "sync", "syncfs")
 # Calls with which crun starts a rootless container.
 STARTING = ("mount", "umount2", "pivot_root", "unshare", "setns", "seccomp")
 NEW_NAMESPACES = 0x7E020080  # CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWTIME
@@ -46,6 +53,8 @@ ARGUMENTS: tuple[tuple[str, tuple[tuple[int, int, int], ...], int], ...] = (
     # count for no cgroup, against one limit of the host, at which no container can install its own filter.
     *(("setsockopt", ((1, LOW_WORD, 1), (2, LOW_WORD, option)), EPERM) for option in (26, 44, 50, 51, 52)),
     SET_FILTER,
+    # PR_SET_VMA: names of memory, which count for no cgroup.
+    ("prctl", ((0, LOW_WORD, 0x53564D41),), EPERM),
     # PR_SET_MEMORY_MERGE and MADV_MERGEABLE, which compare pages with those of other containers.
     ("prctl", ((0, LOW_WORD, 67),), EINVAL),
     ("madvise", ((2, LOW_WORD, 12),), EINVAL),
@@ -60,14 +69,19 @@ ARGUMENTS: tuple[tuple[str, tuple[tuple[int, int, int], ...], int], ...] = (
 )
 
 
-def profile(network: bool) -> dict[str, Any]:
-    """The ``seccomp`` of an OCI configuration. With ``network`` sockets of the Internet and of netlink are allowed."""
+def profile(network: bool, writable: bool) -> dict[str, Any]:
+    """The ``seccomp`` of an OCI configuration. With ``network`` sockets of the Internet and of netlink are allowed.
+
+    ``writable``: whether the server writes to a directory on a disk.
+    """
     families = {UNIX, INET, INET6, NETLINK} if network else {UNIX}
     return {
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": [ARCHITECTURES[platform.machine()]],
         "syscalls": [
             _refuse(REFUSED),
+            _refuse(ATTRIBUTES, error=ENOTSUP),
+            *([] if writable else [_refuse(FLUSHES, error=0)]),
             _refuse(("clone3",), error=ENOSYS),  # its flags lie in memory; libc then takes clone
             *(_refuse(("clone",), 0, flag, "SCMP_CMP_MASKED_EQ", flag) for flag in NAMESPACE_FLAGS),
             *(_refuse(("socket",), 0, family) for family in range(LAST_FAMILY) if family not in families),
@@ -83,8 +97,8 @@ def rootless_broker() -> dict[str, Any]:
     Container engines forbid new namespaces and mounts to processes without capabilities. In a separate user namespace
     these calls give no rights outside of the namespace; they do expose more of the kernel.
     """
-    allowed = profile(network=True)
-    rules = [rule for rule in allowed["syscalls"] if rule["names"] not in ([*REFUSED], ["clone"])]
+    allowed = profile(network=True, writable=True)
+    rules = [rule for rule in allowed["syscalls"] if rule["names"] not in ([*REFUSED], [*ATTRIBUTES], ["clone"])]
     rules.remove(_refuse_arguments(*SET_FILTER))  # each sandbox has its filter from crun
     kept = [name for name in REFUSED if name not in STARTING]
     return {

@@ -45,8 +45,10 @@ from starlette.types import Receive, Send
 from orchestrator.mcp.answers import INTERNAL
 from orchestrator.mcp.arguments import MOST_ID, MOST_ID_BITS, is_short
 from orchestrator.mcp.server import report_crash
+from orchestrator.tools.checking.sizes import has_more_values
 
 SILENT_SECONDS = 15.0
+MOST_VALUES = 100_000  # of a message, which is parsed and checked in the event loop
 TRANSPORT = TransportContext(kind="streamable-http", can_send_request=False)
 STREAM: Final = [
     (b"content-type", b"text/event-stream"),
@@ -167,6 +169,8 @@ def unacceptable(request: Request) -> Response | None:
 
 def parsed(body: bytes) -> tuple[Message, dict[str, Any]] | Response:
     """A body's message and its members, or a refusal."""
+    if has_more_values(body, MOST_VALUES):
+        return refusal(400, INVALID_REQUEST, f"The body has more than {MOST_VALUES} values.")
     try:
         found = from_json(body)
     except ValueError:  # also numbers with thousands of digits, and JSON with hundreds of levels

@@ -29,6 +29,12 @@ long = ctypes.c_long
 def filter_():
     filter_.code = (ctypes.c_uint64 * 1)(0x7FFF000000000006)  # take all
     return struct.pack("HP", 1, ctypes.addressof(filter_.code))
+def acl(users):
+    entries = [(1, 7, -1), *((2, 7, user) for user in range(users)), (4, 7, -1), (16, 7, -1), (32, 7, -1)]
+    return struct.pack("I", 2) + b"".join(struct.pack("HHi", *entry) for entry in entries)
+def page():
+    page.map = mmap.mmap(-1, 4096)
+    return ctypes.addressof(ctypes.c_char.from_buffer(page.map))
 def read(path):
     try:
         yield from os.listdir(path) if os.path.isdir(path) else open(path)

@@ -9,9 +9,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from orchestrator.api.door.connections import MAX_HEADERS
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.platform.schema import NUMBER, Schema
+from tests.builders.processes.sockets import exchange
 from tests.harness import Stack, eventually
 
 
@@ -53,6 +55,8 @@ def test_processes_wait_during_a_migration_and_run_queued_executions(stack: Stac
         refused = eventually(lambda: migrating(stack), "the API waits")
         assert refused["code"] == "migrating"
         assert refused["checks"]["migrating"] == refused["detail"]
+        endless = exchange(stack.port, b"GET /readyz HTTP/1.1\r\n" + b"X-A: b\r\n" * (MAX_HEADERS + 1) + b"\r\n")
+        assert (endless.status, endless.problem["code"]) == (431, "headers_too_large"), "it has the API's bounds"
         assert stack.answers("/livez")
         assert not stack.answers("/readyz")
         eventually(lambda: kinds(schema) == set(), "no process has a lease")

@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -171,6 +173,14 @@ def test_directories_with_unrepresentable_names_are_skipped(tmp_path: Path) -> N
         subprocess.run(["rm", "-r", tmp_path / "deep"], check=True)
 
 
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that every user reaches; each session of pytest closes the one above ``tmp_path`` again."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 def collected(directory: Path) -> tuple[list[str], dict[str, str]]:
     """The paths that a user without rights collects from a directory, and those that are named as left out."""
     command = [sys.executable, "-c", COLLECT, str(directory), str(UNPRIVILEGED)]
@@ -181,19 +191,15 @@ def collected(directory: Path) -> tuple[list[str], dict[str, str]]:
 
 @pytest.mark.parametrize(("mode", "left_out"), [(0o755, {}), (0, "closed"), (0o444, "closed"), (0o311, "closed")])
 def test_closed_directory_is_named_and_the_rest_collected(
-    tmp_path: Path, mode: int, left_out: str | dict[str, str]
+    reachable: Path, mode: int, left_out: str | dict[str, str]
 ) -> None:
-    output = tmp_path / "output"
+    output = reachable / "output"
     (output / "closed").mkdir(parents=True)
     for name in ("before", "closed/file", "later"):
         (output / name).write_text("x")
     for path in (output, *output.rglob("*")):
         if os.geteuid() == 0:
             os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
-    for above in tmp_path.parents:
-        if above.stat().st_uid == os.geteuid() and "pytest" in str(above):
-            above.chmod(0o755)
-    tmp_path.chmod(0o755)
     (output / "closed").chmod(mode)
     try:
         sent, rejected = collected(output)
@@ -205,15 +211,23 @@ def test_closed_directory_is_named_and_the_rest_collected(
         assert (sent, rejected) == (["before", "closed/file", "later"], {})
 
 
+def test_unreadable_file_is_named_and_the_rest_collected(reachable: Path) -> None:
+    output = reachable / "output"
+    output.mkdir()
+    for name in ("before", "closed", "later"):
+        (output / name).write_text("x")
+    (output / "closed").chmod(0)
+    for path in (output, *output.iterdir()):
+        if os.geteuid() == 0:
+            os.chown(path, UNPRIVILEGED, UNPRIVILEGED)
+    assert collected(output) == (["before", "later"], {"closed": "unreadable"})
+
+
 @pytest.mark.parametrize("mode", [0, 0o400])
-def test_closed_output_directory_is_named(tmp_path: Path, mode: int) -> None:
-    output = tmp_path / "output"
+def test_closed_output_directory_is_named(reachable: Path, mode: int) -> None:
+    output = reachable / "output"
     output.mkdir()
     (output / "file").write_text("x")
-    for above in tmp_path.parents:
-        if above.stat().st_uid == os.geteuid() and "pytest" in str(above):
-            above.chmod(0o755)
-    tmp_path.chmod(0o755)
     if os.geteuid() == 0:
         os.chown(output, UNPRIVILEGED, UNPRIVILEGED)
     output.chmod(mode)

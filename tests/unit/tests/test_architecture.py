@@ -41,6 +41,7 @@ GROUND = {
     "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
     "orchestrator.host.helper": set(),
+    "orchestrator.host.listener": set(),
     "orchestrator.host.tied": set(),
     "orchestrator.host.token_keys": set(),
     "orchestrator.host.confinement": set(),

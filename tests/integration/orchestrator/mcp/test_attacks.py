@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api import LARGEST_BODIES
+from orchestrator.api import ALL_LARGEST_BODIES, LARGEST_BODIES
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.executions.agent_calls import MOST_CALLS
@@ -169,10 +169,14 @@ def test_calls_that_wait_for_a_place_keep_no_output(api: Stack, pid: int, store:
 
 
 def test_bytes_of_requests_in_progress_are_bounded(api: Stack, pid: int, attacker: dict[str, str]) -> None:
-    """Of nearly the largest body, whose calls wait for the ends of their programs."""
+    """Of nearly the largest body, whose calls wait for the ends of their programs: of a tenant, and in all."""
     agent = Agent(api, headers=attacker)
     arguments = {**WAITING["arguments"], "code": "#" * (BODY_BYTES - 1024)}
-    body = raw(agent, "tools/call", {**WAITING, "arguments": arguments})
+
+    def largest(headers: dict[str, str]) -> bytes:
+        return raw(Agent(api, headers=headers), "tools/call", {**WAITING, "arguments": arguments})
+
+    body = largest(attacker)
     with connections(api.port, 2 * LARGEST_BODIES, body, "127.0.0.2") as made:
         found = Counter(begins(one) for one in made)
         assert found == {b"HTTP/1.1 200": LARGEST_BODIES, b"HTTP/1.1 429": LARGEST_BODIES}
@@ -180,6 +184,16 @@ def test_bytes_of_requests_in_progress_are_bounded(api: Stack, pid: int, attacke
         params = {"name": "execute_code", "arguments": {"code": "#" * BODY_BYTES}}
         assert agent.request("tools/call", params).json()["code"] == "payload_too_large"
         assert is_served(api)
+        *others, last = (
+            api.headers_of(f"crowd-{number}", *ALL) for number in range(ALL_LARGEST_BODIES // LARGEST_BODIES)
+        )
+        with ExitStack() as stack:
+            for headers in others:
+                taken = connections(api.port, LARGEST_BODIES, largest(headers), "127.0.0.3")
+                assert {begins(one) for one in stack.enter_context(taken)} == {b"HTTP/1.1 200"}
+            (refused,) = stack.enter_context(connections(api.port, 1, largest(last), "127.0.0.4"))
+            answer = answer_of(refused)
+            assert (answer.status, answer.problem["code"]) == (503, "uploads_full")
 
 
 def test_sessions_and_cancellations_keep_nothing(api: Stack, pid: int, attacker: dict[str, str], store: Store) -> None:

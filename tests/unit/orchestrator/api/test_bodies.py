@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.api.bodies import FEW_SEPARATORS, MAX_TOKENS, JsonBody, refuse_repeated
+from orchestrator.api.bodies import MAX_TOKENS, JsonBody, refuse_repeated
 from orchestrator.errors import ValidationFailed
 from orchestrator.models.submission import Submission
+from orchestrator.tools.checking.sizes import FEW_SEPARATORS
 
 SUBMISSION = JsonBody(Submission)
 NAMES = st.text(max_size=3)

@@ -113,8 +113,15 @@ SHARED = {
     "huge pages of the host": "failure(mmap.mmap, -1, 2**21, 0x40022)",
     "file of huge pages of the host": "code(libc.memfd_create(b'x', 4))",
     "pipe of notifications": "failure(os.pipe2, 0x80)",
+    "watch of file systems": "code(libc.syscall(300, 0x200, 0))",
+    "name of memory": "code(libc.prctl(0x53564d41, 0, long(page()), long(4096), b'name'))",
 }
-MERGED = {"pages": "failure(mmap.mmap(-1, 4096).madvise, 12)", "all pages": "code(libc.prctl(67, 1, 0, 0, 0))"}
+MERGED = {
+    "pages": "failure(mmap.mmap(-1, 4096).madvise, 12)",
+    "all pages": "code(libc.prctl(67, 1, 0, 0, 0))",
+}
+# An access control list as long as may be, which takes 128 KiB.
+ACL = "failure(os.setxattr, open('/dev/shm/x', 'w').name, 'system.posix_acl_access', acl(8000))"
 LISTS = "[name for name in ('locks', 'pressure', 'key-users', 'keys') if any(read('/proc/' + name))]"
 
 
@@ -124,6 +131,7 @@ def test_objects_that_the_whole_host_shares_are_refused(launcher: SandboxLaunche
         assert {what: server.ask(asked) for what, asked in SHARED.items()} == dict.fromkeys(SHARED, errno.EPERM)
         assert {what: server.ask(asked) for what, asked in MERGED.items()} == dict.fromkeys(MERGED, errno.EINVAL)
         assert server.ask(LISTS) == []
+        assert server.ask(ACL) == errno.ENOTSUP
         # The control: what servers use is there.
         assert server.ask("failure(socket.socket(socket.AF_UNIX).setsockopt, 1, socket.SO_SNDBUF, 4096)") == 0
         assert server.ask("failure(fcntl.lockf, open('/tmp/x', 'w'), fcntl.LOCK_EX)") == 0
@@ -136,8 +144,18 @@ def test_objects_that_the_whole_host_shares_are_refused(launcher: SandboxLaunche
     with probe(launcher, weaker) as server:
         assert server.ask(SHARED["filter of a socket"]) == server.ask(SHARED["lock of an open file"]) == 0
         assert server.ask(SHARED["queue of asynchronous disk access"]) == 0
+        assert server.ask(SHARED["watch of file systems"]) == server.ask(ACL) == 0
         assert errno.EPERM not in [server.ask(SHARED[what]) for what in SHARED if "huge pages" in what]
         assert "locks" in server.ask(LISTS)
+
+
+def test_only_servers_with_writable_files_flush_the_hosts_disk(launcher: SandboxLauncher, tmp_path: Path) -> None:
+    """A flush of a descriptor that cannot be flushed fails, unless the call has no effect."""
+    flush = "failure(os.fsync, os.pipe()[0])"
+    with probe(launcher) as server:
+        assert server.ask(flush) == 0
+    with probe(launcher, files={str(tmp_path): "/state:rw"}) as server:
+        assert server.ask(flush) == errno.EINVAL
 
 
 def test_only_declared_files_are_mounted_and_read_only(launcher: SandboxLauncher, tmp_path: Path) -> None:

@@ -13,8 +13,11 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp_types import CallToolRequestParams, CallToolResult, TextContent
 from prometheus_client import REGISTRY
+from starlette.responses import Response
 
+from orchestrator.errors import ValidationFailed
 from orchestrator.identity import Principal
+from orchestrator.mcp.arguments import MOST_LISTED, ExecuteCode, parse
 from orchestrator.mcp.endpoint import answering
 from orchestrator.mcp.endpoint.legacy import LegacyEndpoint
 from orchestrator.mcp.endpoint.modern import ModernEndpoint
@@ -157,3 +160,20 @@ def test_internal_error_is_counted_and_stays_inside(era: str) -> None:
     assert json.loads(found.body)["error"]["code"] == -32603
     assert b"canary" not in found.body
     assert internal_errors() == before + 1
+
+
+def test_message_of_many_values_is_refused_unparsed() -> None:
+    def message(arguments: dict[str, Any]) -> bytes:
+        params = {"name": "t", "arguments": arguments}
+        return json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+
+    many = answering.parsed(message({f"a{number}": 1 for number in range(answering.MOST_VALUES // 2)}))
+    assert isinstance(many, Response)
+    assert (many.status_code, b"more than 100000 values" in many.body) == (400, True)
+    assert not isinstance(answering.parsed(message({"code": ",[{" * answering.MOST_VALUES})), Response)
+
+
+def test_many_mistakes_are_counted_and_not_described() -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        parse(ExecuteCode, {"code": "1"} | {f"a{number}": 1 for number in range(MOST_LISTED + 1)})
+    assert refused.value.message == f"arguments: have {MOST_LISTED + 1} mistakes"
