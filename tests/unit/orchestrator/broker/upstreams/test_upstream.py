@@ -123,6 +123,36 @@ def test_capacity_is_zero_until_ready_and_then_the_concurrency() -> None:
     served(test, concurrency=3)
 
 
+def test_other_calls_go_on_between_the_steps_of_a_new_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    seen: list[int] = []
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    async def test(server: Scripted, made: Upstream) -> None:
+        await until(lambda: made.state() == "ready", "it is ready")
+        for name in ("selected", "digest", "catalogue"):
+            monkeypatch.setattr(upstreams.catalogues, name, noted(getattr(upstreams.catalogues, name)))
+        turn()
+        server.tools = tools("a", "b")
+        server.event.set()
+        await until(lambda: made.tool("b"), "the new list is published")
+        assert len(seen) == 3
+        assert sorted(set(seen)) == seen
+
+    def noted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            seen.append(turns)
+            return step(*arguments)
+
+        return call
+
+    served(test)
+
+
 def test_call_has_the_shorter_of_both_times() -> None:
     async def test(server: Scripted, made: Upstream) -> None:
         await until(lambda: made.state() == "ready", "it is ready")
