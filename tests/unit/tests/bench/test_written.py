@@ -70,7 +70,7 @@ def test_programs_that_end_in_another_state_are_noticed(before: str, after: str,
         checked(CALLS, parsed(text.replace(before, after)))
 
 
-def test_order_matters_unless_the_notes_say_why_not() -> None:
+def test_order_matters_unless_the_notes_have_a_reason() -> None:
     swapped = (
         NOTES + "---\nfrom mayfly import tools\ntools.files.write_file(**<<3>>)\ntools.files.write_file(**<<2>>)\n"
     )

@@ -60,7 +60,7 @@ def test_page_of_events_beyond_the_bound_is_refused(paced: list[int]) -> None:
         listed(CATALOGUE_BYTES // len(DESCRIPTION) + 1)
 
 
-def test_other_calls_go_on_between_the_definitions_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_calls_continue_between_the_definitions_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = 0
     seen: list[int] = []
 

@@ -123,7 +123,7 @@ def test_capacity_is_zero_until_ready_and_then_the_concurrency() -> None:
     served(test, concurrency=3)
 
 
-def test_other_calls_go_on_between_the_steps_of_a_new_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_calls_continue_between_the_steps_of_a_new_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = 0
     seen: list[int] = []
 
