@@ -35,7 +35,7 @@ print(tools.files.write_file(path="b", content="word_7919"), tools.files.write_f
 
 def test_file_has_programs_with_their_notes() -> None:
     found = parsed(NOTES + GOOD)
-    assert (found.changes, found.leaves, found.in_order) == ((2, 3), {1}, True)
+    assert (found.changes, found.leaves, found.in_order) == ((2, 3), frozenset({1}), True)
     assert [program.most_tokens for program in found.programs] == [500, 800]
     assert not parsed(f"unordered: they are apart\n{NOTES}{GOOD}").in_order
 

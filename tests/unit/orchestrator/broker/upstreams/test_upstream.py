@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.broker.links.link import LinkFailed, failed
+from orchestrator.broker.upstreams import catalogue as catalogues
 from orchestrator.broker.upstreams import upstream as upstreams
 from orchestrator.broker.upstreams.breaker import FAILURES
 from orchestrator.broker.upstreams.upstream import REFUSING, Known, Upstream
@@ -135,7 +136,7 @@ def test_other_calls_continue_between_the_steps_of_a_new_catalogue(monkeypatch: 
     async def test(server: Scripted, made: Upstream) -> None:
         await until(lambda: made.state() == "ready", "it is ready")
         for name in ("selected", "digest", "catalogue"):
-            monkeypatch.setattr(upstreams.catalogues, name, noted(getattr(upstreams.catalogues, name)))
+            monkeypatch.setattr(catalogues, name, noted(getattr(catalogues, name)))
         turn()
         server.tools = tools("a", "b")
         server.event.set()
