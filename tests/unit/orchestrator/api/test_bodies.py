@@ -49,6 +49,6 @@ def test_exactly_duplicate_names_are_refused(pairs: list[tuple[str, object]]) ->
 
 
 def test_duplicate_is_found_by_its_meaning_and_named() -> None:
-    with pytest.raises(ValidationFailed, match="^ab: ") as refused:
+    with pytest.raises(ValidationFailed, match=r"^ab: ") as refused:
         refuse_repeated(rb'{"ab": 1, "a\u0062": 2}')
     assert refused.value.code == "duplicate_field"
