@@ -1,6 +1,7 @@
 """The tools' definitions for a model, in a fixed order. Every word costs each agent tokens in each conversation.
 
 ``tests/unit/orchestrator/mcp/test_definitions.py`` counts them, and compares the schemas with :mod:`.arguments`.
+Hints that equal the protocol's defaults are left out: not read-only, destructive, not idempotent.
 """
 
 from __future__ import annotations
@@ -86,9 +87,7 @@ TOOLS = (
             "code",
         ),
         output_schema=ENDING,
-        annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
-        ),
+        annotations=ToolAnnotations(destructive_hint=False, open_world_hint=False),
     ),
     Tool(
         name="get_execution",
@@ -104,9 +103,7 @@ TOOLS = (
         description="Stop an execution.",
         input_schema=object_of(ID, "execution_id"),
         output_schema=object_of({**ID, "state": TEXT}, "execution_id", "state"),
-        annotations=ToolAnnotations(
-            read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
-        ),
+        annotations=ToolAnnotations(idempotent_hint=True, open_world_hint=False),
     ),
     Tool(
         name="read_output",
@@ -161,7 +158,7 @@ TOOLS = (
                 "query": described(TEXT, "The task in words, or a tool's name; empty: all"),
                 "server": TEXT,
                 "detail": choice("names", "signatures", "definitions"),
-                "limit": described(COUNT, "Default 10"),
+                "limit": described(COUNT, "Default 6"),
                 "max_tokens": TOKENS,
             }
         ),

@@ -11,6 +11,7 @@ import asyncio
 import os
 import re
 import signal
+import time
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -23,7 +24,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
-from orchestrator.broker.links.bounds import MOST_MESSAGES, Pace
+from orchestrator.broker.links.bounds import LONG_MESSAGE, MOST_MESSAGES, REST, UNASKED_BYTES, Pace
 
 TOO_LARGE = -32099  # the code of the error that stands for a message beyond the bound
 MOST_GARBAGE = 100  # consecutive lines that are not messages; then the connection ends
@@ -107,7 +108,7 @@ async def _read(process: Process, to_client: ToClient, on_closed: Callable[[], N
         async with to_client:
             while garbage <= MOST_GARBAGE:
                 await pace.keep()
-                message = await _next(process.stdout)
+                message = await _next(process.stdout, pace)
                 if message is None:
                     garbage += 1
                     continue
@@ -119,16 +120,23 @@ async def _read(process: Process, to_client: ToClient, on_closed: Callable[[], N
         on_closed()
 
 
-async def _next(stream: asyncio.StreamReader) -> SessionMessage | None:
+async def _next(stream: asyncio.StreamReader, pace: Pace) -> SessionMessage | None:
     """The next message; None for an invalid line. Raises ``EOFError`` at the end."""
     try:
         line = await stream.readuntil(b"\n")
     except asyncio.LimitOverrunError:
         return await _skipped(stream)
+    began, is_long = time.monotonic(), len(line) > LONG_MESSAGE
     try:
-        return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+        message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
     except ValueError:
         return None
+    finally:
+        if is_long:
+            pace.rest(REST * (time.monotonic() - began))
+    if is_long and not isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
+        pace.rest(len(line) / UNASKED_BYTES)
+    return SessionMessage(message)
 
 
 async def _skipped(stream: asyncio.StreamReader) -> SessionMessage:

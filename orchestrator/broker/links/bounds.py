@@ -15,7 +15,9 @@ import anyio
 CATALOGUE_BYTES = 16 * 2**20  # of all pages of a list, and of one unsolicited message
 
 MOST_MESSAGES = 5000  # of one server in a second, and as many lines of its standard error
-UNASKED_BYTES = 256 * 1024  # in a second, of an event stream that stays open
+UNASKED_BYTES = 256 * 1024  # in a second, of an event stream that stays open, and of long unasked messages of a pipe
+LONG_MESSAGE = 64 * 1024  # bytes; the parser of a longer message keeps the event loop, and all other threads, waiting
+REST = 3  # times the time of parsing: long messages of one server take at most a quarter of the event loop
 
 
 class Pace:
@@ -24,9 +26,17 @@ class Pace:
     def __init__(self, most: int, seconds: float = 1.0) -> None:
         self._most, self._seconds = most, seconds
         self._count, self._ends = 0, time.monotonic() + seconds
+        self._rest = 0.0
+
+    def rest(self, seconds: float) -> None:
+        """Let the next message wait: the last one was a long one."""
+        self._rest += seconds
 
     async def keep(self, count: int = 1) -> None:
         """Count messages or bytes; wait for the end of the second if there are too many."""
+        if self._rest:
+            rest, self._rest = self._rest, 0.0
+            await anyio.sleep(rest)
         now = time.monotonic()
         if now >= self._ends:
             self._count, self._ends = 0, now + self._seconds

@@ -85,6 +85,7 @@ class McpLink:
                 made = definition_to_tool(self._server, definition) if isinstance(definition, dict) else None
                 found += [made] if made else []
                 left_out += made is None
+                await asyncio.sleep(0)  # calls of other servers continue between the definitions of a large page
             cursor = page.get("nextCursor")
             if not isinstance(cursor, str) or len(found) + left_out > MOST_TOOLS:
                 break

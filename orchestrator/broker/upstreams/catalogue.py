@@ -116,14 +116,16 @@ def _of(server: str, history: Iterable[CatalogueChange]) -> Iterable[CatalogueCh
 def catalogue(
     server: ToolServer,
     tools: tuple[Tool, ...],
+    sha256: str,
     left_out: int,
     accepted: bool,
     now: datetime,
     warning: str = "",
     surplus: int = 0,
 ) -> Catalogue:
-    """A server's catalogue. ``left_out`` is the number of unusable definitions, ``surplus`` the number of tools beyond
-    the bounds.
+    """A server's catalogue; ``sha256`` is the digest of its tools.
+
+    ``left_out`` is the number of unusable definitions, ``surplus`` the number of tools beyond the bounds.
     """
     details = [warning] if warning else []
     if left_out:
@@ -141,7 +143,7 @@ def catalogue(
         server=server.name,
         state="ready" if accepted else "quarantined",
         tools=tools,
-        digest=digest(tools),
+        digest=sha256,
         detail="; ".join(details),
         since=now,
     )

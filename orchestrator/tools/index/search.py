@@ -27,7 +27,7 @@ from orchestrator.tools.text import clean, one_line, summary
 Detail = Literal["names", "signatures", "definitions"]
 Count = Callable[[str], int]
 DETAILS: tuple[Detail, ...] = ("names", "signatures", "definitions")
-LIMIT = 10
+LIMIT = 6
 MOST_SERVERS = 40  # listed if no tool matches
 MOST_ECHOED = 60  # characters of a query that are repeated
 MORE_TOKENS = 24  # room for the line that counts the rest

@@ -24,14 +24,15 @@ from orchestrator.tools.index.search import Query, ToolIndex, search
 from tests.bench.tokens.catalogues import LISTED
 from tests.bench.tokens.trajectories.bfcl import bfcl
 from tests.bench.tokens.trajectories.composing import Composer
-from tests.bench.tokens.trajectories.counting import BUDGET, Counted, direct, ours, shown_by_mayfly
+from tests.bench.tokens.trajectories.counting import BUDGET, Counted, by_hand, direct, ours, shown_by_mayfly
 from tests.bench.tokens.trajectories.replaying import Recorded, run
 from tests.bench.tokens.trajectories.source import Source, called
 from tests.bench.tokens.trajectories.tau2 import tau2
 from tests.bench.tokens.trajectories.toolathlon import toolathlon
+from tests.bench.tokens.trajectories.written import checked, written
 
 COUNTS = Path(__file__).with_name("counts.json.xz")
-TOOLS_A_SEARCH = 4  # that one answer shows, where the catalogue is not recorded
+TOOLS_A_SEARCH, ANSWER_TOKENS = 4, 350  # needed tools in an answer, and its size, where the catalogue is not recorded
 
 
 def counted(kind: str, source: Source) -> dict[str, Any]:
@@ -51,6 +52,7 @@ def counted(kind: str, source: Source) -> dict[str, Any]:
             run(program, other.answer)
         assert one.state() == other.state(), trajectory.id
     searches = _searches(source)
+    ran = checked(trajectory.calls, written(trajectory.id)) if source.simulator is None else []
     return {
         "kind": kind,
         "id": trajectory.id,
@@ -60,6 +62,11 @@ def counted(kind: str, source: Source) -> dict[str, Any]:
         "direct": _kept(direct(trajectory)),
         "ours": _kept(ours(trajectory, searches, shown_by_mayfly, reads=True)),
         "exact": _kept(ours(trajectory, searches, shown_by_mayfly, reads=False)),
+        **(
+            {"by hand": [_kept(by_hand(trajectory, ran, searches, reads=reads)) for reads in (True, False)]}
+            if ran
+            else {}
+        ),
     }
 
 
@@ -74,7 +81,7 @@ def _searches(source: Source) -> Sequence[int]:
     """
     needed = list(dict.fromkeys(call.tool.partition(".")[2] for call in source.trajectory.calls))
     if not source.tools:
-        return [BUDGET] * -(-len(needed) // TOOLS_A_SEARCH)
+        return [ANSWER_TOKENS] * -(-len(needed) // TOOLS_A_SEARCH)
     tools = tuple(_tool(definition) for definition in source.tools)
     index = ToolIndex([Catalogue(server="bench", state="ready", tools=tools, since=LISTED)], ("*",))
     shown: set[str] = set()

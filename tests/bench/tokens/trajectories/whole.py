@@ -28,7 +28,10 @@ MEASURES: tuple[tuple[str, Measure], ...] = (
 
 
 class Row(NamedTuple):
-    """One trajectory: a call in each turn, programs whose outputs are read on in, and programs that print exactly."""
+    """One trajectory: a call in each turn, and programs. ``ours`` are those by hand where there are any, else by rules.
+
+    ``exact`` is the same without further reads.
+    """
 
     kind: str
     calls: int
@@ -37,24 +40,22 @@ class Row(NamedTuple):
     direct: Counted
     ours: Counted
     exact: Counted
+    by_rules: Counted
+    by_rules_exact: Counted
 
 
 @cache
 def rows() -> tuple[Row, ...]:
     """All trajectories; ours with the tools of Mayfly's MCP server as they are now."""
-    own = own_tokens()
-    return tuple(
-        Row(
-            found["kind"],
-            found["calls"],
-            found["programs"],
-            found["checked"],
-            _way(found["direct"], found["direct"]["catalogue"]),
-            _way(found["ours"], own),
-            _way(found["exact"], own),
-        )
-        for found in json.loads(lzma.decompress(COUNTS.read_bytes()))
-    )
+    return tuple(_row(found, own_tokens()) for found in json.loads(lzma.decompress(COUNTS.read_bytes())))
+
+
+def _row(found: dict[str, Any], own: int) -> Row:
+    by_rules = [_way(found[name], own) for name in ("ours", "exact")]
+    by_hand = [_way(way, own) for way in found.get("by hand", [])] or by_rules
+    programs = sum(turn.is_program for turn in by_hand[0].turns)
+    direct = _way(found["direct"], found["direct"]["catalogue"])
+    return Row(found["kind"], found["calls"], programs, found["checked"], direct, *by_hand, *by_rules)
 
 
 def own_tokens() -> int:
@@ -65,6 +66,13 @@ def own_tokens() -> int:
 
 def _way(found: dict[str, Any], catalogue: int) -> Counted:
     return Counted(catalogue, tuple(Turn(*turn) for turn in found["turns"]))
+
+
+OTHERS: tuple[tuple[str, Callable[[Row], Counted]], ...] = (
+    ("exact", lambda row: row.exact),
+    ("by rules", lambda row: row.by_rules),
+    ("by rules, exact", lambda row: row.by_rules_exact),
+)
 
 
 def classes() -> dict[str, list[Row]]:
@@ -97,11 +105,9 @@ def trajectories_text() -> str:
     parts = [table(headings, sizes)]
     for name, measure in MEASURES:
         shares = [[kind, *_shares(found, measure, lambda row: row.ours)] for kind, found in classes().items()]
-        if name != "written":
-            exact = [
-                [f"{kind}, exact", *_shares(found, measure, lambda row: row.exact)] for kind, found in _large().items()
-            ]
-            shares += exact
+        for way, ours in OTHERS:
+            if name != "written" or way == "by rules":
+                shares += [[f"{kind}, {way}", *_shares(found, measure, ours)] for kind, found in _large().items()]
         parts.append(table((f"Mayfly in % of direct: {name}", *HEADINGS, "of all tokens"), shares))
     return "\n".join(parts)
 

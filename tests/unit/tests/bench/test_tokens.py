@@ -33,6 +33,11 @@ def test_search_costs_a_small_share_of_direct_catalogues(static: Static, size: i
     assert Distribution.of([task.ours for task in tasks]).median < Distribution.of([t.searched for t in tasks]).median
 
 
+def test_six_searches_cost_at_most_3_percent_of_direct_catalogues(static: Static) -> None:
+    assert Distribution.of([task.ours for task in static.tasks(6)]).median <= 0.03 * static.direct
+    assert static.found_at_once() >= 68
+
+
 def test_distribution_has_values_that_occur() -> None:
     assert Distribution.of([4, 1, 3, 2]) == (4, 1, 1, 2, 3, 4, 4)
     assert Distribution.of([7]) == (1, 7, 7, 7, 7, 7, 7)

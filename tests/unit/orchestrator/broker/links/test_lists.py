@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from orchestrator.broker.declared.secrets import Secret
-from orchestrator.broker.links import bounded_http
+from orchestrator.broker.links import bounded_http, mcp_link
 from orchestrator.broker.links.bounds import CATALOGUE_BYTES, Pace
+from orchestrator.broker.links.definitions import tool
 from orchestrator.broker.links.link import LinkFailed
 from orchestrator.broker.links.opening import Opener
 from orchestrator.models.tool_servers import ToolServer
+from orchestrator.models.tools import Tool
 from tests.builders.tools.hostile_server import TOOLS, HostileServer, definition
 
 DESCRIPTION = "x" * 16_000
@@ -56,3 +58,23 @@ def test_large_page_of_events_is_read_at_no_pace(paced: list[int]) -> None:
 def test_page_of_events_beyond_the_bound_is_refused(paced: list[int]) -> None:
     with pytest.raises(LinkFailed, match=f"more than {CATALOGUE_BYTES} bytes"):
         listed(CATALOGUE_BYTES // len(DESCRIPTION) + 1)
+
+
+def test_other_calls_continue_between_the_definitions_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    seen: list[int] = []
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    def noted(server: str, given: dict[str, Any]) -> Tool | None:
+        if not seen:
+            turn()
+        seen.append(turns)
+        return tool(server, given)
+
+    monkeypatch.setattr(mcp_link, "definition_to_tool", noted)
+    assert listed(3) == 3
+    assert sorted(set(seen)) == seen

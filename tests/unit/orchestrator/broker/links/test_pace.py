@@ -13,7 +13,7 @@ import pytest
 from orchestrator.broker.links import bounded_http, bounded_stdio
 from orchestrator.broker.links.bounded_http import BoundedTransport
 from orchestrator.broker.links.bounded_stdio import Command, LastWords
-from orchestrator.broker.links.bounds import EXCHANGE, Exchange, Pace
+from orchestrator.broker.links.bounds import EXCHANGE, LONG_MESSAGE, Exchange, Pace
 
 PIECES, MOST, SECONDS = 50, 10, 0.05
 LEAST_SECONDS = (PIECES // MOST - 1) * SECONDS
@@ -40,6 +40,48 @@ def test_messages_of_a_pipe_are_read_at_the_pace() -> None:
         assert time.monotonic() - began >= LEAST_SECONDS
 
     asyncio.run(test())
+
+
+LONG_LINES = 5
+LONG = """
+for _ in range(%d): print('{"jsonrpc": "2.0", %s, "%s": {"x": "' + "x" * %d + '"}}', flush=True)
+import sys
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "content"), [('"id": 1', "result"), ('"method": "notifications/message"', "params")]
+)
+def test_long_messages_of_a_pipe_are_followed_by_a_rest(
+    monkeypatch: pytest.MonkeyPatch, fields: str, content: str
+) -> None:
+    rests: list[float] = []
+
+    class Noted(Pace):
+        def rest(self, seconds: float) -> None:
+            rests.append(seconds + 0.05)  # as if the message were longer
+            super().rest(rests[-1])
+
+    monkeypatch.setattr(bounded_stdio, "Pace", lambda most: Noted(most))
+    monkeypatch.setattr(bounded_stdio, "UNASKED_BYTES", 20 * LONG_MESSAGE)
+
+    async def test() -> None:
+        command = Command((sys.executable, "-I", "-c", LONG % (LONG_LINES, fields, content, LONG_MESSAGE)), {})
+        async with bounded_stdio.bounded_stdio(command, 2**20, LastWords(), lambda: None) as (received, _):
+            await received.receive()
+            begun, began = len(rests), time.monotonic()
+            for _ in range(LONG_LINES - 1):
+                await received.receive()
+            took = time.monotonic() - began
+        reasons = len(rests) // LONG_LINES
+        assert sum(rests[max(begun, reasons) : -reasons]) <= took
+
+    asyncio.run(test())
+    assert len(rests) == LONG_LINES * (2 if content == "params" else 1)
+    assert all(rest > 0.05 for rest in rests)
+    if content == "params":
+        assert min(rests[1::2]) >= 0.1, "an unasked message waits for its bytes"
 
 
 class Endless(httpx2.AsyncBaseTransport, httpx2.AsyncByteStream):

@@ -25,7 +25,7 @@ def tools(*names: str, description: str = "") -> tuple[Tool, ...]:
 
 
 def listed(found: tuple[Tool, ...], accepted: bool = True) -> Catalogue:
-    return catalogues.catalogue(server(), found, 0, accepted, NOW)
+    return catalogues.catalogue(server(), found, digest(found), 0, accepted, NOW)
 
 
 def test_declaration_selects_tools_and_replaces_hints() -> None:
@@ -87,7 +87,7 @@ def test_difference_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_left_out_definitions_are_reported() -> None:
-    assert "2 definition(s) left out" in catalogues.catalogue(server(), (), 2, True, NOW).detail
+    assert "2 definition(s) left out" in catalogues.catalogue(server(), (), digest(()), 2, True, NOW).detail
 
 
 def test_quarantine_follows_the_accepted_catalogue() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from orchestrator.broker.links.link import LinkFailed, failed
+from orchestrator.broker.upstreams import catalogue as catalogues
 from orchestrator.broker.upstreams import upstream as upstreams
 from orchestrator.broker.upstreams.breaker import FAILURES
 from orchestrator.broker.upstreams.upstream import REFUSING, Known, Upstream
@@ -121,6 +122,36 @@ def test_capacity_is_zero_until_ready_and_then_the_concurrency() -> None:
         assert made.room() == 0
 
     served(test, concurrency=3)
+
+
+def test_other_calls_continue_between_the_steps_of_a_new_catalogue(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    seen: list[int] = []
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    async def test(server: Scripted, made: Upstream) -> None:
+        await until(lambda: made.state() == "ready", "it is ready")
+        for name in ("selected", "digest", "catalogue"):
+            monkeypatch.setattr(catalogues, name, noted(getattr(catalogues, name)))
+        turn()
+        server.tools = tools("a", "b")
+        server.event.set()
+        await until(lambda: made.tool("b"), "the new list is published")
+        assert len(seen) == 3
+        assert sorted(set(seen)) == seen
+
+    def noted(step: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            seen.append(turns)
+            return step(*arguments)
+
+        return call
+
+    served(test)
 
 
 def test_call_has_the_shorter_of_both_times() -> None:
