@@ -217,6 +217,11 @@ def worker(id: str) -> str:
     return f"mayfly:worker:{id}"
 
 
+def worker_drain(id: str) -> str:
+    """String with a time to live longer than a lease: ``1`` if the last request was to drain that worker, else ``0``."""
+    return f"mayfly:worker-drain:{id}"
+
+
 def tool_broker(id: str) -> str:
     """String with a time to live: a broker's lease, renewed by its heartbeats."""
     return f"mayfly:tools:broker:{id}"
