@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -34,6 +35,7 @@ class FileWriter:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             descriptor, self._name = tempfile.mkstemp(dir=directory, prefix=".upload-")
+            os.fchmod(descriptor, _mode_in(directory))
         except OSError as error:
             raise BlobsUnavailable() from error
         self._file = os.fdopen(descriptor, "wb")
@@ -242,12 +244,19 @@ def _append(file: IO[bytes], data: bytes) -> bool:
 def _write_at(path: Path, offset: int, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _mode_in(path.parent)), "wb") as file:
             file.seek(offset)
             if _append(file, data):
                 file.truncate(max(offset + len(data), os.fstat(file.fileno()).st_size))
     except OSError as error:
         raise BlobsUnavailable() from error
+
+
+def _mode_in(directory: Path) -> int:
+    """The mode of a new file: its directory's group may write it where API and workers share the directory by a
+    group.
+    """
+    return 0o660 if directory.stat().st_mode & stat.S_IWGRP else 0o600
 
 
 def _opened(path: Path) -> FileContent | None:

@@ -53,13 +53,13 @@ class Booted:
 
     def __call__(self, *command: str, env: dict[str, str] | None = None) -> str:
         """Run a command, which must succeed, and return its output."""
-        done = self._enter(*command, env=env)
+        done = self.enter(*command, env=env)
         assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}{done.stderr[-4000:]}\n{self.journal()}"
         return done.stdout
 
     def run(self, *command: str) -> str:
         """Run a command and return its output, also of a command that fails."""
-        return self._enter(*command).stdout
+        return self.enter(*command).stdout
 
     def journal(self) -> str:
         return self.run("journalctl", "--no-pager", "--lines=60", "--output=cat")
@@ -95,7 +95,8 @@ class Booted:
                 eventually(partial(_is_removed, group), f"the processes of {group} have ended")
         shutil.rmtree(self.directory)
 
-    def _enter(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def enter(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command, which may fail."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAYFLY_", "PYTHON"))}
         words = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
         return subprocess.run(
