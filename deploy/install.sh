@@ -7,13 +7,14 @@
 #   deploy/install.sh uninstall   ends all of it and removes it, DATA AND KEYS INCLUDED; make a backup first
 #
 # Variables: IMAGES, a directory with sandbox images that are built already; DOCKER_SOCKET (default /run/docker.sock);
-# ACCEPT_WEAKER=1 installs on a host that cannot keep a promise; COMPOSE (default docker-compose, or docker compose).
+# ACCEPT_WEAKER=1 installs on a host that cannot keep a promise; COMPOSE (default docker-compose, or docker compose);
+# DATA, another directory than /var/lib/mayfly for --compose, and for the uninstall of that installation alone.
 set -euo pipefail
 umask 022
 export PIP_NO_CACHE_DIR=1  # nothing of an installation stays in root's home
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-base=/opt/mayfly configuration=/etc/mayfly data=/var/lib/mayfly units=/etc/systemd/system command=/usr/local/bin/mayfly
+base=/opt/mayfly configuration=/etc/mayfly data=${DATA-/var/lib/mayfly} units=/etc/systemd/system command=/usr/local/bin/mayfly
 services=(mayfly-redis mayfly-api mayfly-engine-proxy mayfly-worker mayfly-broker)
 declare -A users=([redis]=mayfly-redis [api]=mayfly [engine-proxy]=mayfly-engine [worker]=mayfly-worker [broker]=mayfly-broker)
 blobs_group=mayfly-blobs  # of API and worker, which share the blobs and nothing else
@@ -209,7 +210,7 @@ read_at_start() { # SERVICE: the files that it reads only then
   printf '%s\n' "$configuration/mayfly.env" "$configuration/$role/redis-password"
   case $role in api | worker | broker) printf '%s\n' "$configuration/$role/signing-key" ;; esac
   case $role in api) printf '%s\n' "$configuration/api/admin-key" ;; esac
-  case $role in worker | engine-proxy) printf '%s\n' "$(setting MAYFLY_IMAGES_DIR)"/*.json ;; esac
+  case $role in worker | engine-proxy) printf '%s\n' "$(setting MAYFLY_IMAGES_DIR)"/*.tar ;; esac
 }
 
 is_outdated() { # SERVICE: whether one of these files has changed since it started; by the kernel's time of the change
@@ -273,7 +274,13 @@ uninstall() {
   local service
   [ "$(id -u)" = 0 ] || die "this removes users and services, so it needs root: sudo deploy/install.sh uninstall"
   if [ -e "$data/compose.env" ]; then
-    "${engine[@]}" --env-file "$data/compose.env" -f deploy/compose.yaml down --volumes
+    "${engine[@]}" --profile metrics --env-file "$data/compose.env" -f deploy/compose.yaml down --volumes --remove-orphans
+    report "Removed   the services of compose, and their volumes"
+  fi
+  if [ -n "${DATA-}" ]; then
+    rm -rf "$data"
+    report "Removed   $data"
+    return
   fi
   if [ -e "$units/mayfly.target" ]; then
     if is_booted; then systemctl stop mayfly.target "${services[@]/%/.service}"; fi
@@ -293,8 +300,8 @@ uninstall() {
 socket=$(realpath -m "${DOCKER_SOCKET-/run/docker.sock}")
 read -ra engine <<< "${COMPOSE-$(has docker-compose && echo docker-compose || echo docker compose)}"
 case "${1-}" in
-  '') systemd ;;
+  '') [ -z "${DATA-}" ] || die "DATA is for --compose: the units name /var/lib/mayfly"; systemd ;;
   --compose) compose ;;
   uninstall) uninstall ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

@@ -1,4 +1,4 @@
-"""A systemd that is process 1 over this host's file system: what it changes goes to an overlay, and can be listed.
+"""A systemd that is process 1 over this host's file system, or another release's: what it changes goes to an overlay, and can be listed.
 
 It has namespaces of its own but for the network, and no unit of the host's: a target of ours, and what is installed
 then. Engine and cgroups are the host's; the engine's mounts are found at the same path, below ``shared``.
@@ -31,7 +31,9 @@ IGNORED = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/.pwd
 class Booted:
     """The running systemd; ends with :meth:`close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lower: Path = Path("/"), *paths: Path) -> None:
+        """``lower`` is the root directory, / or that of another release, which gets these paths of this host."""
+        self._lower = lower
         # Where the services' walls (PrivateTmp, ProtectHome) hide nothing.
         self.directory = Path(tempfile.mkdtemp(prefix="mayfly-boot-", dir="/srv"))
         self.directory.chmod(0o755)
@@ -41,7 +43,7 @@ class Booted:
         self.group = f"mayfly-test-{secrets.token_hex(4)}"
         self._log = (self.directory / "boot.log").open("wb")
         self._process = subprocess.Popen(
-            ["bash", str(SCRIPT), str(self.directory), self.group],
+            ["bash", str(SCRIPT), str(self.directory), self.group, str(lower), *map(str, paths)],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
@@ -69,7 +71,7 @@ class Booted:
         upper, found = self.directory / "upper", []
         for path in sorted(upper.rglob("*")):
             name = path.relative_to(upper)
-            there, now = Path("/") / name, path.lstat()
+            there, now = self._lower / name, path.lstat()
             if str(name) in IGNORED or (not (there.exists() or there.is_symlink()) and _is_whiteout(now)):
                 continue
             if stat.S_ISDIR(now.st_mode):
