@@ -229,10 +229,12 @@ start() {
   fi
   systemctl daemon-reload
   for service in "${services[@]}"; do
-    if is_outdated "$service"; then outdated+=("$service"); fi
+    # With the proxy end the streams of running programs, so its restart is one of the worker, which first completes them.
+    case "$service ${outdated[*]}" in
+      'mayfly-worker '*mayfly-engine-proxy*) outdated+=("$service") ;;
+      *) if is_outdated "$service"; then outdated+=("$service"); fi ;;
+    esac
   done
-  # With the proxy end the streams of running programs, which the worker first lets end.
-  case " ${outdated[*]} " in *' mayfly-engine-proxy '*) outdated+=(mayfly-worker) ;; esac
   if [ ${#outdated[@]} != 0 ]; then systemctl stop "${outdated[@]/%/.service}"; fi
   put_data
   systemctl start mayfly.target "${services[@]/%/.service}"

@@ -1,0 +1,37 @@
+"""Root directories of other releases of Debian, from the mirror of this host's packages."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from deploy.service_image.suites import host_suites
+from tests.harness import ROOT
+
+# What deploy/install.sh asks for, but npm with its six hundred packages: the images are built already.
+PACKAGES = (
+    "systemd", "python3", "python3-venv", "redis-server", "dash", "mmdebstrap", "tcc", "binutils", "procps",
+    "ca-certificates", "openssl",
+)  # fmt: skip
+# How this host reaches a Python package index.
+NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs", "/etc/pip.conf", "/root/.config/pip")
+
+
+def make_root(suite: str, at: Path) -> Path:
+    """Make the root directory of a release."""
+    mirrors = sorted({uri for uri, found in host_suites() if "-" not in found})
+    sources = [f"deb {uri} {suite} main" for uri in mirrors]
+    command = ["mmdebstrap", "--variant=apt", f"--include={','.join(PACKAGES)}", suite, str(at), *sources]
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=1200)
+    npm = at / "usr" / "bin" / "npm"
+    npm.write_text("#!/bin/sh\nexit 1\n")
+    npm.chmod(0o755)
+    return at
+
+
+def paths(images: Path) -> list[Path]:
+    """What an installation there needs of this host."""
+    links = os.environ.get("PIP_FIND_LINKS", "")
+    found = [Path(one) for one in (str(ROOT), str(images), *NETWORK, links) if one and Path(one).exists()]
+    return [path for path in found if not any(other in path.parents for other in found)]
