@@ -50,6 +50,8 @@ def start_proxy(environment: Mapping[str, str], account: pwd.struct_passwd | Non
         handle = os.pidfd_open(child.pid)
         while not _listens(path):
             if select.select([handle], [], [], POLL_SECONDS)[0]:
+                os.close(handle)
+                os.close(writer)
                 raise CommandFailed("The engine proxy ended right after its start.", MAYFLYS_FAULT)
         os.close(handle)
         child.returncode = 0  # it ends with the worker, which this process becomes
