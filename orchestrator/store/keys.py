@@ -218,7 +218,7 @@ def worker(id: str) -> str:
 
 
 def worker_drain(id: str) -> str:
-    """String with a time to live longer than a lease: ``1`` if the last request was to drain that worker, else ``0``."""
+    """String that outlives a lease: ``1`` if the last request was to drain that worker, ``0`` if to end that."""
     return f"mayfly:worker-drain:{id}"
 
 

@@ -1,4 +1,4 @@
-"""A systemd that is process 1 over this host's file system, or another release's: what it changes goes to an overlay, and can be listed.
+"""A systemd that is process 1 over this host's file system, or another release's. What it changes can be listed.
 
 It has namespaces of its own but for the network, and no unit of the host's: a target of ours, and what is installed
 then. Engine and cgroups are the host's; the engine's mounts are found at the same path, below ``shared``.

@@ -133,7 +133,7 @@ def test_services_run_an_execution_behind_their_walls(installed: Installed) -> N
 
 
 def test_api_reaches_neither_worker_nor_engine(installed: Installed) -> None:
-    """By the kernel's rules for ``ptrace``, and by the rights of the sockets. The controls are the services themselves."""
+    """By the kernel's rules for ``ptrace``, and by the rights of the sockets. The services are their own controls."""
     memory = ("head", "-c", "1", f"/proc/{installed.pids()['worker']}/environ")
     assert [name for name in SERVICES if installed.succeeds(name, *memory, walls=False)] == ["worker"]
     reached = {
@@ -167,7 +167,9 @@ def test_api_and_worker_share_blobs_by_their_group(installed: Installed) -> None
     assert {stat.S_IMODE(path.stat().st_mode) for path in blobs.rglob("*") if path.is_file()} == {0o660}
     assert stat.S_IMODE(blobs.stat().st_mode) == 0o2770
     assert installed.client.delete(place).status_code in (200, 204)
-    eventually(lambda: not list((blobs / "artifacts").glob(answer["id"])), "the API removes what the worker stored", 120)
+    eventually(
+        lambda: not list((blobs / "artifacts").glob(answer["id"])), "the API removes what the worker stored", 120
+    )
 
 
 def test_secrets_are_their_readers_alone(installed: Installed) -> None:

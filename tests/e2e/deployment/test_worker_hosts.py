@@ -1,7 +1,7 @@
 """A second worker host, added by the commands of ``docs/operations/hosts.md``: a network namespace with its own state.
 
-It reaches Redis and the API by TLS alone, as Redis's users ``worker`` and ``engine-proxy`` and with a key of the scope ``worker``. The
-directory of the first host is hidden from it by an empty file system.
+It reaches Redis and the API by TLS alone, as Redis's users ``worker`` and ``engine-proxy`` and with a key of the scope
+``worker``. The directory of the first host is hidden from it by an empty file system.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ POLL_SECONDS = 0.05
 
 
 def start_proxy(environment: Mapping[str, str], account: pwd.struct_passwd | None) -> None:
-    """Start the proxy, and wait until it listens. ``account`` is the user of the worker, whose group may use the socket.
+    """Start the proxy, and wait until it listens. ``account`` is the worker's user, whose group may use the socket.
 
     Raises :class:`CommandFailed` if it ends before.
     """
