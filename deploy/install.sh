@@ -58,6 +58,7 @@ with_settings() { # COMMAND…
 }
 
 check_promises() {
+  install -m 600 /dev/null "$configuration/doctor.txt"
   if with_settings "$code/.venv/bin/mayfly" doctor --security > "$configuration/doctor.txt"; then
     report "Doctor    this host can keep every promise"
   elif [ -n "${ACCEPT_WEAKER-}" ]; then

@@ -280,6 +280,6 @@ def test_worker_of_another_user_reaches_the_engine_by_the_proxy_alone(second: Se
 
 def runs(process: psutil.Process) -> bool:
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
