@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,7 +36,7 @@ from worker.sandbox.profile import (
 )
 
 NANOCPUS = 10**9
-MOST_VALUE = 2**62  # of a number: larger ones overflow where a limit is computed
+Amount = Annotated[int, Field(gt=0, le=2**62)]  # larger numbers overflow where a limit is computed
 DISK = re.compile(r"size=([0-9]{1,18}),")
 UID = re.compile(r"[1-9][0-9]{0,9}")  # not \d, which takes the digits of every script
 WORKER = re.compile(r"[A-Za-z0-9_.-]{1,200}")
@@ -51,9 +51,9 @@ class AskedHostConfig(_Frozen):
     """The values of a creation's ``HostConfig`` that may differ between containers."""
 
     Runtime: str
-    Memory: int = Field(le=MOST_VALUE)
-    NanoCpus: int = Field(le=MOST_VALUE)
-    PidsLimit: int = Field(le=MOST_VALUE)
+    Memory: Amount
+    NanoCpus: Amount
+    PidsLimit: Amount
     Tmpfs: dict[str, str]
 
 

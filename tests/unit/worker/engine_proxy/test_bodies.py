@@ -149,7 +149,11 @@ def test_body_of_another_form_is_refused(bodies: Bodies, body: Any) -> None:
 
 
 @pytest.mark.parametrize("field", ["NanoCpus", "Memory", "PidsLimit"])
-@pytest.mark.parametrize("value", [10**400, 2**63, -(10**400), 1e300, float("nan")])
+@pytest.mark.parametrize(
+    "value",
+    [10**400, 2**63, -(10**400), 1e300, float("nan")],
+    ids=["huge", "beyond 64 bits", "negative", "float", "nan"],
+)
 def test_numbers_without_a_bound_are_refused(bodies: Bodies, settings: Settings, field: str, value: float) -> None:
     config = config_of(settings)
     config["HostConfig"][field] = value
