@@ -72,7 +72,7 @@ def test_holes_change_no_byte(tmp_path: Path, content: bytes, piece_bytes: int) 
 @pytest.mark.parametrize(("mode", "expected"), [(0o700, 0o600), (0o755, 0o600), (0o2770, 0o660), (0o775, 0o660)])
 def test_group_of_a_shared_directory_may_write_its_files(tmp_path: Path, mode: int, expected: int) -> None:
     """API and workers may be two users, each of which changes and removes what the other has stored."""
-    blobs, name = DirectoryBlobs(tmp_path), "0" * 32
+    blobs, name = DirectoryBlobs(tmp_path), f"upload-{0:032x}"
     for directory in (tmp_path / "artifacts" / "e1" / "1", tmp_path / "blobs" / "t1"):
         directory.mkdir(parents=True)
         directory.chmod(mode)
