@@ -19,7 +19,7 @@ EXPOSURE = {
     "mayfly-broker": 1.4,
     "mayfly-redis": 0.4,
     "mayfly-worker": 1.3,
-    "mayfly-engine-proxy": 1.3,
+    "mayfly-engine-proxy": 1.2,
 }
 WALLS = ("NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "SystemCallFilter=@system-service")
 
@@ -37,6 +37,7 @@ def units(tmp_path: Path) -> Path:
     """The units, with commands of this checkout in place of an installation's."""
     for path in (ROOT / "deploy" / "systemd").iterdir():
         text = path.read_text().replace("/opt/mayfly/current/.venv/bin/python", sys.executable)
+        text = text.replace("/opt/mayfly/redis.sh", str(ROOT / "deploy" / "service_image" / "redis.sh"))
         (tmp_path / path.name).write_text(text.replace("/opt/mayfly/current", str(ROOT)))
     return tmp_path
 

@@ -296,7 +296,7 @@ GLOBAL: tuple[tuple[str, str, Any, int], ...] = (
     ("GET", "/swarm", None, 503),
     ("GET", "/services", None, 503),
     ("GET", "/secrets", None, 503),
-    ("POST", "/plugins/none/enable", None, 404),
+    ("POST", "/plugins/none/enable", None, 500),
     ("DELETE", "/volumes/none", None, 404),
     ("POST", "/networks/none/connect", {"Container": "none"}, 404),
     ("POST", "/exec/none/start", {"Detach": True}, 404),
