@@ -139,7 +139,7 @@ put_secrets() {
   install -d -m 700 -o mayfly-redis -g mayfly-redis "$data/redis"
   if [ ! -d "$data/state" ]; then
     install -d -m 700 -o mayfly -g mayfly "$data/state"
-    with_settings "$code/.venv/bin/python" -c 'from orchestrator.settings import Settings; Settings().sealed_path.touch()'
+    (cd "$code" && with_settings .venv/bin/python -c 'from orchestrator.settings import Settings; Settings().sealed_path.touch()')
     chown mayfly:mayfly "$data/state"/*
   fi
   report "Secrets   in $configuration, mode 600; the admin's key is in $configuration/api/admin-key"

@@ -130,10 +130,8 @@ def tenant_shapes(tenant: str) -> str:
 
 
 def tenant_usage(day: str) -> str:
-    """Hash with a time to live: the tenant's usage on the day ``tenant:days since the epoch``, by series.
-
-    A series is ``k`` and a key's id, or ``e`` and an environment; its value an array of msgpack, as ``USAGE`` has them.
-    """
+    """Hash with a time to live: a tenant's usage on the day ``tenant:days since the epoch``, by series: ``k`` and a
+    key's id, or ``e`` and an environment. The value is an array of msgpack, as ``USAGE`` has them."""
     return f"mayfly:usage:{day}"
 
 

@@ -122,9 +122,7 @@ def run(
     if is_proxied:
         start_proxy(_proxy_environment(environment, state), account)
         if account is None and os.geteuid() == 0:
-            note(
-                "The worker runs as root. With --user it gets a user of its own, and only the proxy has the engine."
-            )
+            note("The worker runs as root. With --user it gets a user of its own, and only the proxy has the engine.")
     command = [sys.executable, "-m", "worker"]
     if account is not None:
         command = [*AS_USER, f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--", *command]
@@ -134,9 +132,7 @@ def run(
 def _account(user: str, *, is_proxied: bool) -> pwd.struct_passwd:
     """The user of the worker. Raises :class:`CommandFailed` where the worker cannot have a user of its own."""
     if not is_proxied:
-        raise CommandFailed(
-            "--user is for driver `docker` with the engine proxy; other workers need rights.", MISTAKE
-        )
+        raise CommandFailed("--user is for driver `docker` with the engine proxy; other workers need rights.", MISTAKE)
     if os.geteuid() != 0:
         raise CommandFailed("Only root can run the worker as another user.", MISTAKE)
     try:

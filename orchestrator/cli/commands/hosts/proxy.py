@@ -34,7 +34,7 @@ def start_proxy(environment: Mapping[str, str], account: pwd.struct_passwd | Non
     """
     path = Path(environment[f"{PREFIX}ENGINE_PROXY_SOCKET"])
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    if account is not None:  # the group goes on to the socket
+    if account is not None:  # the socket inherits the group
         os.chown(path.parent, -1, account.pw_gid)
         path.parent.chmod(0o2750)
     path.unlink(missing_ok=True)

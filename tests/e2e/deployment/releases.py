@@ -9,7 +9,7 @@ from pathlib import Path
 from deploy.service_image.suites import host_suites
 from tests.harness import ROOT
 
-# What deploy/install.sh asks for, but npm with its six hundred packages: the images are built already.
+# The requirements of deploy/install.sh, but npm with its six hundred packages: the images are built already.
 PACKAGES = (
     "systemd", "python3", "python3-venv", "redis-server", "dash", "mmdebstrap", "tcc", "binutils", "procps",
     "ca-certificates", "openssl",
@@ -31,7 +31,7 @@ def make_root(suite: str, at: Path) -> Path:
 
 
 def paths(images: Path) -> list[Path]:
-    """What an installation there needs of this host."""
+    """The paths of this host that an installation there needs."""
     links = os.environ.get("PIP_FIND_LINKS", "")
     found = [Path(one) for one in (str(ROOT), str(images), *NETWORK, links) if one and Path(one).exists()]
     return [path for path in found if not any(other in path.parents for other in found)]
