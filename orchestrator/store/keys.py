@@ -130,8 +130,7 @@ def tenant_shapes(tenant: str) -> str:
 
 
 def tenant_usage(day: str) -> str:
-    """Hash with a time to live: a tenant's usage on the day ``tenant:days since the epoch``, by series: ``k`` and a
-    key's id, or ``e`` and an environment. The value is an array of msgpack, as ``USAGE`` has them."""
+    """Hash with a time to live: usage on ``tenant:day``, by ``k`` and a key or ``e`` and an environment, as ``USAGE``."""
     return f"mayfly:usage:{day}"
 
 
@@ -216,7 +215,7 @@ def worker(id: str) -> str:
 
 
 def worker_drain(id: str) -> str:
-    """String that outlives a lease: ``1`` if the last request was to drain that worker, ``0`` if to end that."""
+    """String with a longer time to live: ``1`` if the last request was to drain that worker, ``0`` if to end that."""
     return f"mayfly:worker-drain:{id}"
 
 
