@@ -130,7 +130,7 @@ def tenant_shapes(tenant: str) -> str:
 
 
 def tenant_usage(day: str) -> str:
-    """Hash with a time to live: usage on ``tenant:day``, by ``k`` and a key or ``e`` and an environment, as ``USAGE``."""
+    """Hash with a time to live: usage on ``tenant:day``, by ``k`` and key or ``e`` and environment; see ``USAGE``."""
     return f"mayfly:usage:{day}"
 
 
