@@ -7,6 +7,7 @@ It reaches Redis and the API by TLS alone, as Redis's users ``worker`` and ``eng
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pwd
 import re
@@ -249,7 +250,13 @@ def test_worker_of_another_user_reaches_the_engine_by_the_proxy_alone(second: Se
     """The end of the worker ends its proxy; another end of the proxy does not."""
     stack = second.stack
     command = RUN.replace("host run", "host run --user nobody")
-    docker = {"MAYFLY_DRIVER": "docker", "MAYFLY_DOCKER_URL": f"unix://{ENGINE}", "MAYFLY_ENGINE_METRICS_PORT": "0"}
+    environments = second.directory / "environments"  # pytest's own directories are root's alone
+    (given,) = json.loads(stack.env["MAYFLY_ENVIRONMENTS_DIRS"])
+    shutil.copytree(given, environments)
+    docker = {
+        "MAYFLY_DRIVER": "docker", "MAYFLY_DOCKER_URL": f"unix://{ENGINE}", "MAYFLY_ENGINE_METRICS_PORT": "0",
+        "MAYFLY_ENVIRONMENTS_DIRS": json.dumps([str(environments)]),
+    }  # fmt: skip
     process = second.run(command, **docker)
     stack.workers[0].stop()  # the other host's
     assert stack.run(code="print(6 * 7)")["stdout"] == "42\n"
