@@ -265,7 +265,14 @@ def test_worker_of_another_user_reaches_the_engine_by_the_proxy_alone(second: Se
     account = pwd.getpwnam("nobody")
     assert (worker.uids().effective, worker.gids().effective) == (account.pw_uid, account.pw_gid)
     assert (status["Groups"].split(), int(status["CapBnd"], 16), status["NoNewPrivs"]) == ([], 0, "1")
-    as_worker = ("setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups", "python3", "-c")
+    as_worker = (
+        "setpriv",
+        f"--reuid={account.pw_uid}",
+        f"--regid={account.pw_gid}",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-c",
+    )
     proxy_socket = second.state / "engine" / "engine.sock"
     for path, reached in ((ENGINE, False), (proxy_socket, True)):
         connect = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
