@@ -33,7 +33,7 @@ class Booted:
 
     def __init__(self, lower: Path = Path("/"), *paths: Path) -> None:
         """``lower`` is the root directory, / or that of another release, which gets these paths of this host."""
-        self._lower = lower
+        self.lower = lower
         # Where the services' walls (PrivateTmp, ProtectHome) hide nothing.
         self.directory = Path(tempfile.mkdtemp(prefix="mayfly-boot-", dir="/srv"))
         self.directory.chmod(0o755)
@@ -71,7 +71,7 @@ class Booted:
         upper, found = self.directory / "upper", []
         for path in sorted(upper.rglob("*")):
             name = path.relative_to(upper)
-            there, now = self._lower / name, path.lstat()
+            there, now = self.lower / name, path.lstat()
             if str(name) in IGNORED or (not (there.exists() or there.is_symlink()) and _is_whiteout(now)):
                 continue
             if stat.S_ISDIR(now.st_mode):

@@ -9,13 +9,13 @@ from pathlib import Path
 from deploy.service_image.suites import host_suites
 from tests.harness import ROOT
 
-# The requirements of deploy/install.sh, but npm with its six hundred packages: the images are built already.
+# The requirements of deploy/install.sh, which names them where they are missing.
 PACKAGES = (
-    "systemd", "python3", "python3-venv", "redis-server", "dash", "mmdebstrap", "tcc", "binutils", "procps",
+    "systemd", "python3", "python3-venv", "redis-server", "dash", "mmdebstrap", "tcc", "binutils", "npm", "procps",
     "ca-certificates", "openssl",
 )  # fmt: skip
-# How this host reaches a Python package index.
-NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs", "/etc/pip.conf", "/root/.config/pip")
+# How this host reaches the registries of Python and npm packages.
+NETWORK = ("/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs", "/etc/pip.conf", "/root/.config/pip", "/root/.npmrc")
 
 
 def make_root(suite: str, at: Path) -> Path:
@@ -24,14 +24,10 @@ def make_root(suite: str, at: Path) -> Path:
     sources = [f"deb {uri} {suite} main" for uri in mirrors]
     command = ["mmdebstrap", "--variant=apt", f"--include={','.join(PACKAGES)}", suite, str(at), *sources]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=1200)
-    npm = at / "usr" / "bin" / "npm"
-    npm.write_text("#!/bin/sh\nexit 1\n")
-    npm.chmod(0o755)
     return at
 
 
-def paths(images: Path) -> list[Path]:
+def paths() -> list[Path]:
     """The paths of this host that an installation there needs."""
     links = os.environ.get("PIP_FIND_LINKS", "")
-    found = [Path(one) for one in (str(ROOT), str(images), *NETWORK, links) if one and Path(one).exists()]
-    return [path for path in found if not any(other in path.parents for other in found)]
+    return [Path(one) for one in (str(ROOT), *NETWORK, links) if one and Path(one).exists()]

@@ -18,7 +18,7 @@ from tests.builders.processes.booted import SYSTEMD, Booted
 from tests.e2e.deployment.releases import make_root, paths
 from tests.harness import bearer, eventually, free_port
 
-pytestmark = [pytest.mark.timeout(3600), pytest.mark.complete]  # it makes a virtual environment
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.complete]  # they make virtual environments
 INSTALL = "deploy/install.sh"
 SERVICES = ("redis", "api", "engine-proxy", "worker", "broker")
 CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
@@ -94,7 +94,7 @@ class Installed:
 
 
 @pytest.fixture(scope="module", params=["host", "trixie"])
-def host(request: pytest.FixtureRequest, images: Path) -> Iterator[Booted]:
+def host(request: pytest.FixtureRequest) -> Iterator[Booted]:
     """This host, and the next release of Debian, which has later versions of systemd, Python and Redis."""
     if os.geteuid() != 0 or not SYSTEMD.exists():
         pytest.skip("needs root and systemd's package")
@@ -105,14 +105,14 @@ def host(request: pytest.FixtureRequest, images: Path) -> Iterator[Booted]:
         return
     with tempfile.TemporaryDirectory(prefix="mayfly-root-", dir="/srv") as directory:
         root = make_root(request.param, Path(directory) / "root")
-        made = Booted(root, *paths(images))
+        made = Booted(root, *paths())
         yield made
         made.close()
 
 
 @pytest.fixture(scope="module")
 def installed(host: Booted, engine: None, images: Path) -> Iterator[Installed]:
-    made = Installed(host, images)
+    made = Installed(host, images if host.lower == Path("/") else host.shared / "images")  # of its own packages
     yield made
     made.client.close()
 
