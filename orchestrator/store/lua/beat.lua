@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- KEYS: worker, workers, its drain   ARGV: worker, its status, milliseconds of its lease, its version, '1' if it drains,
--- milliseconds that the request is kept
+-- KEYS: worker, workers, its drain   ARGV: worker, its status, milliseconds of its lease, its version,
+-- '1' if it drains, milliseconds that the request is kept
 -- A heartbeat; replaces a malformed key. The last request to drain, or to end the drain, survives the loss of the
 -- lease; where Redis has lost the request, too, the worker repeats it. Returns {1 if the lease still existed, 1 if the
 -- worker must drain}.
