@@ -87,3 +87,17 @@ def test_group_of_a_shared_directory_may_write_its_files(tmp_path: Path, mode: i
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(files) == 4
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {expected}
+
+
+def test_same_content_keeps_its_file(tmp_path: Path) -> None:
+    """Its retention begins anew; a file that lost its end to a power failure is replaced."""
+    path = stored(tmp_path, DATA)
+    os.utime(path, (0, 0))
+    first = path.stat()
+    stored(tmp_path, DATA)
+    assert path.stat().st_ino == first.st_ino
+    assert path.stat().st_mtime > 0
+    os.truncate(path, 10)
+    stored(tmp_path, DATA)
+    assert path.read_bytes() == DATA
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
