@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs Mayfly on this host for production, as systemd services or with compose. Run it again to upgrade, or after
-# a failure: what is there is kept. Hosts: Debian 12 and 13, which tests run; Ubuntu 24.04 and later, which none could run.
+# a failure: what is there is kept. Hosts: Debian 12 and 13, Ubuntu 24.04 and later (docs/operations/deployment.md: what was run where).
 #
 #   deploy/install.sh             systemd: Redis, API, engine proxy, worker and broker, each a user with walls of its own
 #   deploy/install.sh --compose   the services of deploy/compose.yaml
@@ -35,8 +35,8 @@ check_host() { # COMMAND=PACKAGE …: what must be installed
   # shellcheck source=/dev/null
   id=$(. /etc/os-release && echo "$ID") version=$(. /etc/os-release && echo "${VERSION_ID-}")
   case "$id $version" in
-    'debian 12' | 'debian 13') report "Host      $id $version" ;;
-    *) report "Host      $id $version, which no test of Mayfly has seen" ;;
+    'debian 12') report "Host      $id $version" ;;
+    *) report "Host      $id $version, on which not all of this was tested (docs/operations/deployment.md)" ;;
   esac
   for need in "$@"; do
     has "${need%%=*}" || missing+=("${need#*=}")
