@@ -267,9 +267,7 @@ def _write_at(path: Path, offset: int, data: bytes) -> None:
 
 
 def _mode_in(directory: Path) -> int:
-    """The mode of a new file: its directory's group may write it where API and workers share the directory by a
-    group.
-    """
+    """The mode of a new file: a group that may write its directory, as API and workers share, may write it, too."""
     return 0o660 if directory.stat().st_mode & stat.S_IWGRP else 0o600
 
 
