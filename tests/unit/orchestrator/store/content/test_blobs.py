@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-<<<<<<< HEAD
 import stat
-=======
 import shutil
->>>>>>> main
 from pathlib import Path
 
 import pytest
