@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
 # Installs Mayfly on this host for production, as systemd services or with compose. Run it again to upgrade, or after
-# a failure: what is there is kept. Hosts: Debian 12 and 13, Ubuntu 24.04 and later.
+# a failure: what is there is kept. Hosts: Debian 12 and 13, Ubuntu 24.04 and later (docs/operations/deployment.md: what was run where).
 #
-#   deploy/install.sh             systemd: Redis, API, worker and broker, each with walls of its own (users: docs/operations/deployment.md)
+#   deploy/install.sh             systemd: Redis, API, engine proxy, worker and broker, each a user with walls of its own
 #   deploy/install.sh --compose   the services of deploy/compose.yaml
 #   deploy/install.sh uninstall   ends all of it and removes it, DATA AND KEYS INCLUDED; make a backup first
 #
 # Variables: IMAGES, a directory with sandbox images that are built already; DOCKER_SOCKET (default /run/docker.sock);
-# ACCEPT_WEAKER=1 installs on a host that cannot keep a promise; COMPOSE (default docker-compose, or docker compose).
+# ACCEPT_WEAKER=1 installs on a host that cannot keep a promise; COMPOSE (default docker-compose, or docker compose);
+# DATA, another directory than /var/lib/mayfly for --compose, and for the uninstall of that installation alone.
 set -euo pipefail
 umask 022
 export PIP_NO_CACHE_DIR=1  # nothing of an installation stays in root's home
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-base=/opt/mayfly configuration=/etc/mayfly data=/var/lib/mayfly units=/etc/systemd/system command=/usr/local/bin/mayfly
-services=(mayfly-redis mayfly-api mayfly-worker mayfly-broker)
+base=/opt/mayfly configuration=/etc/mayfly data=${DATA-/var/lib/mayfly} units=/etc/systemd/system command=/usr/local/bin/mayfly
+services=(mayfly-redis mayfly-api mayfly-engine-proxy mayfly-worker mayfly-broker)
+declare -A users=([redis]=mayfly-redis [api]=mayfly [engine-proxy]=mayfly-engine [worker]=mayfly-worker [broker]=mayfly-broker)
+blobs_group=mayfly-blobs  # of API and worker, which share the blobs and nothing else
 parts=(orchestrator worker sandbox_image deploy docs pyproject.toml requirements.lock requirements-dev.lock README.md LICENSE)
 code=     # the directory of this version below $base
-changed=  # whether running services must be restarted
-readonly base configuration data units command
+readonly base configuration data units command blobs_group
 
 report() { printf '%s\n' "$*"; }
 die() { printf 'deploy/install.sh: %s\n' "$*" >&2; exit 1; }
@@ -33,8 +35,8 @@ check_host() { # COMMAND=PACKAGE …: what must be installed
   # shellcheck source=/dev/null
   id=$(. /etc/os-release && echo "$ID") version=$(. /etc/os-release && echo "${VERSION_ID-}")
   case "$id $version" in
-    'debian 12' | 'debian 13' | ubuntu\ 2[4-9].*) report "Host      $id $version" ;;
-    *) report "Host      $id $version, which no test of Mayfly has seen" ;;
+    'debian 12') report "Host      $id $version" ;;
+    *) report "Host      $id $version, on which not all of this was tested (docs/operations/deployment.md)" ;;
   esac
   for need in "$@"; do
     has "${need%%=*}" || missing+=("${need#*=}")
@@ -51,10 +53,12 @@ setting() { # NAME
 with_settings() { # COMMAND…
   local settings
   mapfile -t settings < <(grep '^MAYFLY_' "$configuration/mayfly.env")
-  env "${settings[@]}" MAYFLY_REDIS_URL=unix:///run/mayfly-redis/redis.sock MAYFLY_DOCKER_URL="unix://$socket" "$@"
+  env MAYFLY_REDIS_URL=unix:///run/mayfly-redis/redis.sock MAYFLY_DOCKER_URL="unix://$socket" MAYFLY_ENGINE_PROXY=true \
+    "${settings[@]}" "$@"
 }
 
 check_promises() {
+  install -m 600 /dev/null "$configuration/doctor.txt"
   if with_settings "$code/.venv/bin/mayfly" doctor --security > "$configuration/doctor.txt"; then
     report "Doctor    this host can keep every promise"
   elif [ -n "${ACCEPT_WEAKER-}" ]; then
@@ -70,6 +74,15 @@ check_promises() {
 
 add_user() { # NAME
   id "$1" >/dev/null 2>&1 || useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin "$1"
+}
+
+# A file that is new, or other than before, restarts the services that read it: so one that is the same is not touched.
+put() { # FILE MODE OWNER: the standard input
+  local new
+  new=$(mktemp -p "$configuration/secrets")  # a directory of root's, unlike that of the file
+  cat > "$new"
+  if ! cmp -s "$new" "$1" || [ "$(stat -c '%a %U' "$1")" != "$2 $3" ]; then install -m "$2" -o "$3" -g "$3" "$new" "$1"; fi
+  rm "$new"
 }
 
 # The code, in a directory of its version, which only root writes; services that run keep theirs until they restart.
@@ -95,18 +108,13 @@ switch_code() {
   local before
   before=$(readlink "$base/current" 2>/dev/null || true)
   if [ "$before" = "${code##*/}" ]; then return; fi
-  changed=1
   ln -sfn "${code##*/}" "$base/current"
   find "$base" -mindepth 1 -maxdepth 1 -type d ! -name "${code##*/}" ! -name "${before:-none}" -exec rm -rf {} +
 }
 
 secret() { # FILE OWNER [PREFIX]: a new secret, unless there is one
-  if [ ! -s "$1" ]; then
-    "$code/.venv/bin/python" -c 'import secrets, sys; print(sys.argv[1] + secrets.token_urlsafe(32))' "${3-}" \
-      | install -m 600 /dev/stdin "$1"
-  fi
-  chown "$2:$2" "$1"
-  chmod 600 "$1"
+  if [ -s "$1" ]; then return; fi
+  "$code/.venv/bin/python" -c 'import secrets, sys; print(sys.argv[1] + secrets.token_urlsafe(32))' "${3-}" | put "$1" 600 "$2"
 }
 
 # Each service has a directory of its own with copies of what it needs; files that more than one needs are root's.
@@ -116,28 +124,34 @@ put_secrets() {
   install -d -m 700 "$configuration/secrets"
   secret "$configuration/secrets/signing-key" root
   for role in api worker broker engine-proxy backup exporter; do secret "$configuration/secrets/redis-$role" root; done
-  for role in api worker broker; do
-    owner=mayfly
-    [ "$role" != broker ] || owner=mayfly-broker
+  for role in "${!users[@]}"; do
+    owner=${users[$role]}
     install -d -m 700 -o "$owner" -g "$owner" "$configuration/$role"
-    install -m 600 -o "$owner" -g "$owner" "$configuration/secrets/signing-key" "$configuration/$role/signing-key"
-    install -m 600 -o "$owner" -g "$owner" "$configuration/secrets/redis-$role" "$configuration/$role/redis-password"
+    case $role in api | worker | broker) put "$configuration/$role/signing-key" 600 "$owner" < "$configuration/secrets/signing-key" ;; esac
+    if [ "$role" != redis ]; then put "$configuration/$role/redis-password" 600 "$owner" < "$configuration/secrets/redis-$role"; fi
   done
   install -d -m 700 -o mayfly-broker -g mayfly-broker "$configuration/broker/tool-secrets"
   secret "$configuration/api/admin-key" mayfly mfk_
   MAYFLY_TOKEN_KEYS_FILE=$configuration/api/token-keys "$code/.venv/bin/mayfly" admin rotate-keys --if-missing
   chown mayfly:mayfly "$configuration/api/token-keys"
-  install -d -m 700 -o mayfly-redis -g mayfly-redis "$configuration/redis" "$data/redis"
   (cd "$code" && .venv/bin/python -m deploy.service_image.redis_users "$configuration/secrets") \
-    | install -m 600 -o mayfly-redis -g mayfly-redis /dev/stdin "$configuration/redis/users"
-  install -d -m 700 -o mayfly -g mayfly "$data/blobs"
+    | put "$configuration/redis/users" 600 mayfly-redis
+  install -d -m 700 -o mayfly-redis -g mayfly-redis "$data/redis"
   if [ ! -d "$data/state" ]; then
     install -d -m 700 -o mayfly -g mayfly "$data/state"
-    with_settings "$code/.venv/bin/python" -c 'from orchestrator.settings import Settings; Settings().sealed_path.touch()'
+    (cd "$code" && with_settings .venv/bin/python -c 'from orchestrator.settings import Settings; Settings().sealed_path.touch()')
     chown mayfly:mayfly "$data/state"/*
   fi
-  install -d -m 711 -o mayfly -g mayfly "$(setting MAYFLY_SANDBOX_DIR)"
   report "Secrets   in $configuration, mode 600; the admin's key is in $configuration/api/admin-key"
+}
+
+# What API and worker write, once no earlier version of them runs, in which both had one user.
+put_data() {
+  local blobs=$data/blobs
+  install -d -m 2770 -o mayfly -g "$blobs_group" "$blobs"
+  find "$blobs" ! -group "$blobs_group" -exec chgrp "$blobs_group" {} + -exec chmod g+rwX {} +
+  find "$blobs" -type d ! -perm -2000 -exec chmod g+s {} +
+  install -d -m 711 -o mayfly-worker -g mayfly-worker "$(setting MAYFLY_SANDBOX_DIR)"
 }
 
 put_settings() {
@@ -152,7 +166,7 @@ put_settings() {
 put_images() {
   local images
   images=$(setting MAYFLY_IMAGES_DIR)
-  if [ -n "${IMAGES-}" ]; then
+  if [ -n "${IMAGES-}" ] && [ "$images" != "$(realpath "$IMAGES")" ]; then
     images=$(realpath "$IMAGES")
     sed -i "s|^MAYFLY_IMAGES_DIR=.*|MAYFLY_IMAGES_DIR=$images|" "$configuration/mayfly.env"
   fi
@@ -160,38 +174,72 @@ put_images() {
   report "Images    in $images"
 }
 
-put_unit() { # FILE: from the standard input; services restart if it changes
-  local text
-  text=$(cat)
-  if [ "$text" != "$(cat "$units/$1" 2>/dev/null || true)" ]; then
-    changed=1
-    printf '%s\n' "$text" | install -D -m 644 /dev/stdin "$units/$1"
-  fi
+put_unit() { # FILE: from the standard input
+  install -d -m 755 "$(dirname "$units/$1")"
+  put "$units/$1" 644 root
 }
 
 put_units() {
   local file
   # The version's own directory, not the link: a process that runs goes on with the code that it has begun with.
   for file in deploy/systemd/*.service deploy/systemd/mayfly.target; do
-    sed "s|$base/current/|$code/|; s|$base/current\$|$code|" "$file" | put_unit "${file##*/}"
+    sed "/^Documentation=/!{s|$base/current/|$code/|; s|$base/current\$|$code|}" "$file" | put_unit "${file##*/}"
   done
-  # The engine's socket is as good as root on this host. Only the worker has its group.
-  printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix://%s\nSupplementaryGroups=%s\nReadWritePaths=%s\n' \
-    "$socket" "$(stat -c %G "$socket")" "$(setting MAYFLY_SANDBOX_DIR)" | put_unit mayfly-worker.service.d/host.conf
+  put "$base/redis.sh" 755 root < deploy/service_image/redis.sh
+  # The engine's socket is as good as root on this host. Only the engine proxy has its group.
+  printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix://%s\nSupplementaryGroups=%s\n' "$socket" "$(stat -c %G "$socket")" \
+    | put_unit mayfly-engine-proxy.service.d/host.conf
+  printf '[Service]\nInaccessiblePaths=-%s\nReadWritePaths=%s\n' "$socket" "$(setting MAYFLY_SANDBOX_DIR)" \
+    | put_unit mayfly-worker.service.d/host.conf
+  for file in api broker redis; do
+    printf '[Service]\nInaccessiblePaths=-%s\n' "$socket" | put_unit "mayfly-$file.service.d/host.conf"
+  done
   ln -sfn "$base/current/.venv/bin/mayfly" "$command"
   systemctl --quiet enable mayfly.target "${services[@]/%/.service}"
   report "Units     mayfly.target: ${services[*]}"
 }
 
+# --- Starts ---------------------------------------------------------------------------------------------------------
+
+read_at_start() { # SERVICE: the files that it reads only then
+  local role=${1#mayfly-}
+  printf '%s\n' "$units/$1.service" "$units/$1.service.d/host.conf"
+  if [ "$role" = redis ]; then
+    printf '%s\n' "$base/redis.sh" "$configuration/redis.env" "$configuration/redis/users"
+    return
+  fi
+  printf '%s\n' "$configuration/mayfly.env" "$configuration/$role/redis-password"
+  case $role in api | worker | broker) printf '%s\n' "$configuration/$role/signing-key" ;; esac
+  case $role in api) printf '%s\n' "$configuration/api/admin-key" ;; esac
+  case $role in worker | engine-proxy) printf '%s\n' "$(setting MAYFLY_IMAGES_DIR)"/*.tar ;; esac
+}
+
+is_outdated() { # SERVICE: whether one of these files has changed since it started; by the kernel's time of the change
+  local since files
+  since=$(systemctl show --timestamp=us+utc --property=ExecMainStartTimestamp --value "$1.service")
+  mapfile -t files < <(read_at_start "$1")
+  [ -n "$since" ] && [ -n "$(find "${files[@]}" -newerct "$since" -print -quit)" ]
+}
+
 start() {
-  local until=$((SECONDS + 180)) port
+  local until=$((SECONDS + 180)) port service outdated=()
   if ! is_booted; then
+    put_data
     report "Ready     systemd does not run here: the services start with the next boot"
     return
   fi
   systemctl daemon-reload
-  if [ -n "$changed" ]; then systemctl stop mayfly.target "${services[@]/%/.service}"; fi
+  for service in "${services[@]}"; do
+    # With the proxy end the streams of running programs, so its restart is one of the worker, which first completes them.
+    case "$service ${outdated[*]}" in
+      'mayfly-worker '*mayfly-engine-proxy*) outdated+=("$service") ;;
+      *) if is_outdated "$service"; then outdated+=("$service"); fi ;;
+    esac
+  done
+  if [ ${#outdated[@]} != 0 ]; then systemctl stop "${outdated[@]/%/.service}"; fi
+  put_data
   systemctl start mayfly.target "${services[@]/%/.service}"
+  report "Restarted ${outdated[*]:-nothing}"
   port=$(setting MAYFLY_API_PORT)
   until python3 -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=4)' "http://127.0.0.1:$port/readyz" 2>/dev/null; do
     ((SECONDS < until)) || die "the services are not ready: journalctl -u 'mayfly-*'"
@@ -204,7 +252,8 @@ start() {
 
 systemd() {
   check_host python3=python3 systemctl=systemd redis-server=redis-server dash=dash mmdebstrap=mmdebstrap tcc=tcc ld=binutils npm=npm
-  for user in mayfly mayfly-broker mayfly-redis; do add_user "$user"; done
+  for user in "${users[@]}"; do add_user "$user"; done
+  getent group "$blobs_group" >/dev/null || groupadd --system "$blobs_group"
   put_settings
   put_code
   put_secrets
@@ -228,27 +277,34 @@ uninstall() {
   local service
   [ "$(id -u)" = 0 ] || die "this removes users and services, so it needs root: sudo deploy/install.sh uninstall"
   if [ -e "$data/compose.env" ]; then
-    "${engine[@]}" --env-file "$data/compose.env" -f deploy/compose.yaml down --volumes
+    "${engine[@]}" --profile metrics --env-file "$data/compose.env" -f deploy/compose.yaml down --volumes --remove-orphans
+    report "Removed   the services of compose, and their volumes"
+  fi
+  if [ -n "${DATA-}" ]; then
+    rm -rf "$data"
+    report "Removed   $data"
+    return
   fi
   if [ -e "$units/mayfly.target" ]; then
     if is_booted; then systemctl stop mayfly.target "${services[@]/%/.service}"; fi
     systemctl --quiet disable mayfly.target "${services[@]/%/.service}"
-    for service in "${services[@]}"; do rm -f "$units/$service.service"; done
-    rm -rf "$units/mayfly.target" "$units/mayfly.target.wants" "$units/mayfly-worker.service.d"
+    for service in "${services[@]}"; do rm -rf "$units/$service.service" "$units/$service.service.d"; done
+    rm -rf "$units/mayfly.target" "$units/mayfly.target.wants"
     if is_booted; then systemctl daemon-reload; fi
   fi
   rm -rf "$configuration" "$data" "$base" "$command"
-  for user in mayfly mayfly-broker mayfly-redis; do
+  for user in "${users[@]}"; do
     if id "$user" >/dev/null 2>&1; then userdel "$user"; fi
   done
+  if getent group "$blobs_group" >/dev/null; then groupdel "$blobs_group"; fi
   report "Removed   services, users, $base, $configuration, $data and $command"
 }
 
 socket=$(realpath -m "${DOCKER_SOCKET-/run/docker.sock}")
 read -ra engine <<< "${COMPOSE-$(has docker-compose && echo docker-compose || echo docker compose)}"
 case "${1-}" in
-  '') systemd ;;
+  '') [ -z "${DATA-}" ] || die "DATA is for --compose: the units name /var/lib/mayfly"; systemd ;;
   --compose) compose ;;
   uninstall) uninstall ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac

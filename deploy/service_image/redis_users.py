@@ -49,7 +49,7 @@ ROLES: dict[str, Role] = {
         "mayfly:tenant:*:counters mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes "
         "mayfly:tools:answers:* mayfly:tools:bell:* mayfly:tools:call:* mayfly:tools:calls-of:* "
         "mayfly:tools:cancelled:* mayfly:tools:taken:* mayfly:tools:waiting:* mayfly:turn mayfly:turns "
-        "mayfly:usage:* mayfly:worker:* mayfly:workers rq:*",
+        "mayfly:usage:* mayfly:worker:* mayfly:worker-drain:* mayfly:workers rq:*",
         reads="mayfly:backup mayfly:quotas mayfly:switches mayfly:tenants mayfly:tools:*",
         channels="mayfly:answers:* mayfly:cancel mayfly:ended mayfly:stdin-wake:* mayfly:wake:*",
     ),

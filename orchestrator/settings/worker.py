@@ -60,7 +60,8 @@ class WorkerSettings(SharedSettings):
     engine_proxy: bool = Field(
         False,
         description="Reach the container engine only through the engine proxy, which permits the calls that make "
-        "sandboxes and no others (`docs/engine-proxy.md`); `mayfly up` then starts a proxy.",
+        "sandboxes and no others (`docs/engine-proxy.md`); `mayfly up` then starts a proxy. `mayfly host run` has it "
+        "unless this is set to `false`.",
     )
     engine_proxy_socket: Path | None = Field(None, description="The engine proxy's Unix socket.")
     engine_metrics_port: int = Field(

@@ -130,10 +130,7 @@ def tenant_shapes(tenant: str) -> str:
 
 
 def tenant_usage(day: str) -> str:
-    """Hash with a time to live: the tenant's usage on the day ``tenant:days since the epoch``, by series.
-
-    A series is ``k`` and a key's id, or ``e`` and an environment; its value an array of msgpack, as ``USAGE`` has them.
-    """
+    """Hash with a time to live: usage on ``tenant:day``, by ``k`` and key or ``e`` and environment; see ``USAGE``."""
     return f"mayfly:usage:{day}"
 
 
@@ -215,6 +212,11 @@ def session(id: str) -> str:
 def worker(id: str) -> str:
     """Hash with a time to live: a worker's last status."""
     return f"mayfly:worker:{id}"
+
+
+def worker_drain(id: str) -> str:
+    """String with a longer time to live: ``1`` if the last request was to drain that worker, ``0`` if to end that."""
+    return f"mayfly:worker-drain:{id}"
 
 
 def tool_broker(id: str) -> str:

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import EnvironmentUnavailable
@@ -36,8 +36,9 @@ from worker.sandbox.profile import (
 )
 
 NANOCPUS = 10**9
-DISK = re.compile(r"size=(\d{1,18}),")
-UID = re.compile(r"[1-9]\d{0,9}")
+Amount = Annotated[int, Field(gt=0, le=2**62)]  # larger numbers overflow where a limit is computed
+DISK = re.compile(r"size=([0-9]{1,18}),")
+UID = re.compile(r"[1-9][0-9]{0,9}")  # not \d, which takes the digits of every script
 WORKER = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 CAPS = {"Memory", "MemorySwap", "NanoCpus", "PidsLimit"}
 
@@ -50,9 +51,9 @@ class AskedHostConfig(_Frozen):
     """The values of a creation's ``HostConfig`` that may differ between containers."""
 
     Runtime: str
-    Memory: int
-    NanoCpus: int
-    PidsLimit: int
+    Memory: Amount
+    NanoCpus: Amount
+    PidsLimit: Amount
     Tmpfs: dict[str, str]
 
 

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from orchestrator.host.posture import INSTALLATION_LABEL
 
+MOST_DETAIL = 500  # characters of a refusal, which repeats parts of the request
 # Since Docker 20.10. Earlier versions of the API take other bodies, such as a configuration at the start.
 VERSION = r"(?P<version>/v1\.(?:4[1-9]|[5-9]\d))"
 ID = r"(?P<id>[0-9a-f]{64})"
 NAME = r"mayfly-[A-Za-z0-9_.-]{1,200}"
 HEADERS = frozenset({b"transfer-encoding", b"expect", b"trailer", b"te"})  # of requests that no worker sends
+UPGRADE = {b"connection": b"upgrade", b"upgrade": b"tcp"}
 
 
 class Refused(Exception):
     """A call that a worker may not make. ``reason`` is a stable code, ``detail`` a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
+        self.reason, self.detail = reason, detail[:MOST_DETAIL]
+        super().__init__(self.detail)
 
 
 @dataclass(frozen=True)
@@ -92,15 +94,17 @@ def parse(method: str, target: str) -> Call:
     raise Refused("call", f"{method} {path} is not a call that workers make.")
 
 
-def refuse_headers(headers: Iterable[tuple[bytes, bytes]], route: Route) -> None:
-    """Refuse a request whose length two readers could take differently. Raises :class:`Refused`."""
+def refuse_headers(headers: Sequence[tuple[bytes, bytes]], route: Route) -> None:
+    """Refuse a request whose length or end two readers could take differently. Raises :class:`Refused`."""
     names = [name for name, _ in headers]
     if repeated := sorted({name.decode() for name in names if names.count(name) > 1}):
         raise Refused("headers", f"Repeated headers: {', '.join(repeated)}.")
     if unusual := sorted(name.decode() for name in HEADERS.intersection(names)):
         raise Refused("headers", f"Headers that no worker sends: {', '.join(unusual)}.")
-    if b"upgrade" in names and route.name != "attach":
-        raise Refused("headers", "Only the connection of an attached container is upgraded.")
+    if (b"upgrade" in names) != (route.name == "attach"):
+        raise Refused("headers", "The connection of an attached container is upgraded, and no other.")
+    if b"upgrade" in names and UPGRADE.items() - {(name, value.lower()) for name, value in headers}:
+        raise Refused("headers", "An attached container has the headers Connection: Upgrade and Upgrade: tcp.")
 
 
 def strict_json(text: str | bytes) -> Any:

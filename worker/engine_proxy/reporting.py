@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
+from contextlib import suppress
 
 import structlog
 
@@ -20,6 +22,7 @@ from worker.engine_proxy.calls import Refused
 KIND: SecurityKind = "engine_call_refused"
 SOURCE = "engine-proxy"
 MOST_WAITING = 100
+STOP_SECONDS = 3.0  # for waiting events at the end, less than any service manager's patience
 log = structlog.get_logger()
 
 
@@ -35,10 +38,14 @@ class Reports:
         """Start the thread that writes events."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Write the waiting events, and end the thread."""
-        self._waiting.put(None)
-        self._thread.join()
+    def stop(self, most_seconds: float = STOP_SECONDS) -> None:
+        """Write the waiting events for at most this time, and end the thread; the others are lost, and logged."""
+        until = time.monotonic() + most_seconds
+        with suppress(queue.Full):
+            self._waiting.put(None, timeout=most_seconds)
+        self._thread.join(max(0.0, until - time.monotonic()))
+        if self._thread.is_alive():
+            log.warning("security_event.lost", kind=KIND, events=self._waiting.qsize())
 
     def add(self, refused: Refused, request: str) -> None:
         """Log and count a refused call, and leave its event to the thread."""

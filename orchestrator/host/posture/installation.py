@@ -66,6 +66,8 @@ def check_directories(directories: Iterable[PathMode]) -> list[Finding]:
             found.append(ok(name, f"{path}, mode {mode:o}, which other users cannot reach"))
         elif mode & 0o002:
             found.append(broken(name, SEPARATION, f"others can write {path} (mode {mode:o})", f"chmod o-w {path}"))
+        elif mode & 0o2000 and not mode & 0o007:  # as deploy/install.sh shares blobs between API and worker
+            found.append(ok(name, f"{path}, mode {mode:o}, shared by its group"))
         elif mode & 0o025:
             exposure = "its group can write it" if mode & 0o020 else "other users of this host can list it"
             found.append(weak(name, f"{path}, mode {mode:o}: {exposure}", "chmod 700 the directory above it"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -28,6 +29,7 @@ class FileWriter:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             descriptor, self._name = tempfile.mkstemp(dir=directory, prefix=".upload-")
+            os.fchmod(descriptor, _mode_in(directory))
         except OSError as error:
             raise BlobsUnavailable() from error
         self._file = os.fdopen(descriptor, "wb")
@@ -85,7 +87,7 @@ def write_at(path: Path, offset: int, data: bytes) -> None:
     """Write bytes of a file that grows. Idempotent. Raises :class:`BlobsUnavailable`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _mode_in(path.parent)), "wb") as file:
             file.seek(offset)
             if _append(file, data):
                 file.truncate(max(offset + len(data), os.fstat(file.fileno()).st_size))
@@ -99,6 +101,11 @@ def opened(path: Path) -> FileContent | None:
         return FileContent(path)
     except FileNotFoundError:
         return None
+
+
+def _mode_in(directory: Path) -> int:
+    """The mode of a new file: a group that may write its directory, as API and workers share, may write it, too."""
+    return 0o660 if directory.stat().st_mode & stat.S_IWGRP else 0o600
 
 
 def _renewed(path: Path, size: int) -> bool:

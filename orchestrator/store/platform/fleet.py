@@ -17,6 +17,7 @@ from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
 
 OFFER_SECONDS = 2.0
+DRAIN_KEPT_SECONDS = 86_400  # after the last heartbeat, in case the worker is only cut off
 
 
 class Beat(NamedTuple):
@@ -47,13 +48,14 @@ class Fleet:
     def heartbeat(self, status: WorkerStatus) -> Beat:
         """Renew a worker's lease, or start it."""
         known, drain = self._beat(
-            keys=[keys.worker(status.id), keys.WORKERS],
+            keys=[keys.worker(status.id), keys.WORKERS, keys.worker_drain(status.id)],
             args=[
                 status.id,
                 status.model_dump_json(),
                 int(self._lease_seconds * 1000),
                 __version__,
                 int(status.draining),
+                DRAIN_KEPT_SECONDS * 1000,
                 features.LEVEL,
             ],
         )
@@ -62,7 +64,7 @@ class Fleet:
     def leave(self, id: str) -> None:
         """Remove a worker at its orderly end."""
         with self._redis.pipeline() as pipe:
-            pipe.delete(keys.worker(id))
+            pipe.delete(keys.worker(id), keys.worker_drain(id))
             pipe.srem(keys.WORKERS, id)
             pipe.execute()
 
@@ -70,7 +72,8 @@ class Fleet:
         """Request the start, or the end, of a worker's drain, and append to the audit log; ``False`` if the worker is
         not alive.
         """
-        return bool(self._drain(keys=[keys.worker(id)], args=[0 if undo else 1, audit]))
+        args = [0 if undo else 1, audit, DRAIN_KEPT_SECONDS]
+        return bool(self._drain(keys=[keys.worker(id), keys.worker_drain(id)], args=args))
 
     def offered(self, wanted: str) -> frozenset[str]:
         """Lanes of the live workers, cached for a moment."""

@@ -1,21 +1,29 @@
 #!/bin/bash
-# boot.sh DIRECTORY GROUP: systemd as process 1 of new namespaces, over an overlay of this host's root in DIRECTORY; its
-# cgroups are GROUP's of the hierarchies `systemd` and `unified`, where the host has them.
+# boot.sh DIRECTORY GROUP ROOT [PATH ...]: systemd as process 1 of new namespaces, over an overlay in DIRECTORY of a root
+# directory, which is / or another distribution's with these paths of this host; its cgroups are GROUP's of the
+# hierarchies `systemd` and `unified`, where the host has them.
 set -eu
-directory=$1 group=$2
-if [ "${3-}" != inside ]; then
+directory=$1 group=$2 lower=$3
+if [ "${4-}" != inside ]; then
   for hierarchy in systemd unified; do
     if [ -d "/sys/fs/cgroup/$hierarchy" ]; then
       mkdir "/sys/fs/cgroup/$hierarchy/$group"
       echo $$ > "/sys/fs/cgroup/$hierarchy/$group/cgroup.procs"
     fi
   done
-  exec unshare --mount --pid --uts --ipc --cgroup --fork --kill-child --propagation private bash "$0" "$directory" "$group" inside
+  exec unshare --mount --pid --uts --ipc --cgroup --fork --kill-child --propagation private \
+    bash "$0" "$directory" "$group" "$lower" inside "${@:4}"
 fi
+shift 4
 
 root=$directory/root
-mount -t overlay overlay -o "lowerdir=/,upperdir=$directory/upper,workdir=$directory/work" "$root"
+for path in "$@"; do
+  if [ -d "$path" ]; then mkdir -p "$lower$path"; else mkdir -p "$(dirname "$lower$path")" && touch "$lower$path"; fi
+done
+mkdir -p "$lower$directory/shared"
+mount -t overlay overlay -o "lowerdir=$lower,upperdir=$directory/upper,workdir=$directory/work" "$root"
 mount --bind "$directory/shared" "$root$directory/shared"
+for path in "$@"; do mount --bind "$path" "$root$path"; done
 cd "$root"
 mount -t proc proc proc
 mount -t sysfs -o ro sysfs sys
@@ -47,5 +55,6 @@ AllowIsolate=yes
 UNIT
 mkdir run/host
 pivot_root . run/host
-exec chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=test sh -c \
+exec chroot . /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=test \
+  SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 SYSTEMD_PROC_CMDLINE='systemd.unified_cgroup_hierarchy=0 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1' sh -c \
   'umount -l /run/host && exec /lib/systemd/systemd --system --unit=boot.target --log-target=console --log-level=warning'

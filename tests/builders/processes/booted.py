@@ -1,4 +1,4 @@
-"""A systemd that is process 1 over this host's file system: what it changes goes to an overlay, and can be listed.
+"""A systemd that is process 1 over this host's file system, or another release's. What it changes can be listed.
 
 It has namespaces of its own but for the network, and no unit of the host's: a target of ours, and what is installed
 then. Engine and cgroups are the host's; the engine's mounts are found at the same path, below ``shared``.
@@ -31,7 +31,9 @@ IGNORED = ("etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/.pwd
 class Booted:
     """The running systemd; ends with :meth:`close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, lower: Path = Path("/"), *paths: Path) -> None:
+        """``lower`` is the root directory, / or that of another release, which gets these paths of this host."""
+        self.lower = lower
         # Where the services' walls (PrivateTmp, ProtectHome) hide nothing.
         self.directory = Path(tempfile.mkdtemp(prefix="mayfly-boot-", dir="/srv"))
         self.directory.chmod(0o755)
@@ -41,7 +43,7 @@ class Booted:
         self.group = f"mayfly-test-{secrets.token_hex(4)}"
         self._log = (self.directory / "boot.log").open("wb")
         self._process = subprocess.Popen(
-            ["bash", str(SCRIPT), str(self.directory), self.group],
+            ["bash", str(SCRIPT), str(self.directory), self.group, str(lower), *map(str, paths)],
             stdin=subprocess.DEVNULL, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
@@ -53,13 +55,13 @@ class Booted:
 
     def __call__(self, *command: str, env: dict[str, str] | None = None) -> str:
         """Run a command, which must succeed, and return its output."""
-        done = self._enter(*command, env=env)
+        done = self.enter(*command, env=env)
         assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}{done.stderr[-4000:]}\n{self.journal()}"
         return done.stdout
 
     def run(self, *command: str) -> str:
         """Run a command and return its output, also of a command that fails."""
-        return self._enter(*command).stdout
+        return self.enter(*command).stdout
 
     def journal(self) -> str:
         return self.run("journalctl", "--no-pager", "--lines=60", "--output=cat")
@@ -69,7 +71,7 @@ class Booted:
         upper, found = self.directory / "upper", []
         for path in sorted(upper.rglob("*")):
             name = path.relative_to(upper)
-            there, now = Path("/") / name, path.lstat()
+            there, now = self.lower / name, path.lstat()
             if str(name) in IGNORED or (not (there.exists() or there.is_symlink()) and _is_whiteout(now)):
                 continue
             if stat.S_ISDIR(now.st_mode):
@@ -95,7 +97,8 @@ class Booted:
                 eventually(partial(_is_removed, group), f"the processes of {group} have ended")
         shutil.rmtree(self.directory)
 
-    def _enter(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    def enter(self, *command: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command, which may fail."""
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAYFLY_", "PYTHON"))}
         words = ["nsenter", f"--target={self.pid}", "--mount", "--pid", "--uts", "--ipc", "--cgroup"]
         return subprocess.run(

@@ -145,6 +145,6 @@ def ask(path: Path, method: str, target: str, body: Any = None) -> Reply:
         connection.sock.settimeout(ANSWER_SECONDS)
         connection.sock.connect(str(path))
         headers = {"Content-Type": "application/json"} if text else {}
-        connection.request(method, target, text, headers)
+        connection.request(method, target, text.encode(), headers)
         answer = connection.getresponse()
         return Reply(answer.status, answer.read())

@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ import httpx2
 import pytest
 
 from tests.builders.processes.booted import SYSTEMD, Booted
+from tests.e2e.deployment.releases import make_root, paths
 from tests.harness import bearer, eventually, free_port
 
-pytestmark = [pytest.mark.timeout(3600), pytest.mark.complete]  # it makes a virtual environment
+pytestmark = [pytest.mark.timeout(3600), pytest.mark.complete]  # they make virtual environments
 INSTALL = "deploy/install.sh"
+SERVICES = ("redis", "api", "engine-proxy", "worker", "broker")
+CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
 
 
 class Installed:
@@ -33,6 +37,7 @@ class Installed:
             "UID_FIRST": 100_000 + secrets.randbelow(1_000_000_000),
             "CGROUP_ROOT": "/run/cgroup",
             "METRICS_PORT": 0,
+            "ENGINE_METRICS_PORT": 0,
             "TOOL_METRICS_PORT": 0,
             "POOL_SIZE": 0,
             "POOL_SIZES": '{"python":1}',
@@ -52,9 +57,26 @@ class Installed:
         return self.host(INSTALL, env={"IMAGES": str(self.images)})
 
     def pids(self) -> dict[str, int]:
-        names = ("redis", "api", "worker", "broker")
         show = ("systemctl", "show", "--property=MainPID", "--value")
-        return {name: int(self.host(*show, f"mayfly-{name}")) for name in names}
+        return {name: int(self.host(*show, f"mayfly-{name}")) for name in SERVICES}
+
+    def restarted(self, printed: str, before: dict[str, int]) -> set[str]:
+        """The services that the installer restarted, as it says."""
+        after = self.pids()
+        found = {name for name in SERVICES if after[name] != before[name]}
+        (line,) = [line.split()[1:] for line in printed.splitlines() if line.startswith("Restarted ")]
+        assert found == {word.removeprefix("mayfly-") for word in line} - {"nothing"}, printed
+        return found
+
+    def succeeds(self, service: str, *command: str, walls: bool = True) -> bool:
+        """Whether a command does, with user and groups of a service, and with ``walls`` with its view of the files."""
+        pid = self.pids()[service]
+        status = Path(f"/proc/{self.host.pid}/root/proc/{pid}/status").read_text()
+        values = dict(line.split(":", 1) for line in status.splitlines())
+        uid, gid, groups = values["Uid"].split()[0], values["Gid"].split()[0], values["Groups"].split()
+        ids = ("setpriv", f"--reuid={uid}", f"--regid={gid}", f"--groups={','.join([gid, *groups])}")
+        view = ("nsenter", f"--target={pid}", "--mount") if walls else ()
+        return self.host.enter(*view, *ids, *command).returncode == 0
 
     def run(self, code: str, wait: int = 60) -> dict[str, Any]:
         body = {"environment": "python", "code": code, "limits": {"wall_seconds": 60}}
@@ -71,18 +93,26 @@ class Installed:
         return eventually(end, f"{id} ends", 120)
 
 
-@pytest.fixture(scope="module")
-def host() -> Iterator[Booted]:
+@pytest.fixture(scope="module", params=["host", "trixie"])
+def host(request: pytest.FixtureRequest) -> Iterator[Booted]:
+    """This host, and the next release of Debian, which has later versions of systemd, Python and Redis."""
     if os.geteuid() != 0 or not SYSTEMD.exists():
         pytest.skip("needs root and systemd's package")
-    made = Booted()
-    yield made
-    made.close()
+    if request.param == "host":
+        made = Booted()
+        yield made
+        made.close()
+        return
+    with tempfile.TemporaryDirectory(prefix="mayfly-root-", dir="/srv") as directory:
+        root = make_root(request.param, Path(directory) / "root")
+        made = Booted(root, *paths())
+        yield made
+        made.close()
 
 
 @pytest.fixture(scope="module")
 def installed(host: Booted, engine: None, images: Path) -> Iterator[Installed]:
-    made = Installed(host, images)
+    made = Installed(host, images if host.lower == Path("/") else host.shared / "images")  # of its own packages
     yield made
     made.client.close()
 
@@ -98,8 +128,48 @@ def test_services_run_an_execution_behind_their_walls(installed: Installed) -> N
         name: Path(f"/proc/{installed.host.pid}/root/proc/{pid}").stat().st_uid
         for name, pid in installed.pids().items()
     }
-    assert users["api"] == users["worker"] != 0
-    assert len({users["api"], users["broker"], users["redis"]}) == 3
+    assert 0 not in users.values()
+    assert len(set(users.values())) == len(SERVICES)
+
+
+def test_api_reaches_neither_worker_nor_engine(installed: Installed) -> None:
+    """By the kernel's rules for ``ptrace``, and by the rights of the sockets. The services are their own controls."""
+    memory = ("head", "-c", "1", f"/proc/{installed.pids()['worker']}/environ")
+    assert [name for name in SERVICES if installed.succeeds(name, *memory, walls=False)] == ["worker"]
+    reached = {
+        (service, socket.split("/")[2])
+        for service in SERVICES
+        for socket in ("/run/docker.sock", "/run/mayfly-engine/engine.sock", "/run/mayfly-redis/redis.sock")
+        if installed.succeeds(service, "python3", "-c", CONNECT, socket)
+    }
+    proxied, redis = "mayfly-engine", "mayfly-redis"
+    assert reached == {
+        ("engine-proxy", "docker.sock"), ("engine-proxy", proxied), ("worker", proxied),
+        *((service, redis) for service in SERVICES),
+    }  # fmt: skip
+
+
+def test_api_and_worker_share_blobs_by_their_group(installed: Installed) -> None:
+    """Inputs from the API, artifacts from the worker, and their end by the API."""
+    blob = installed.client.put("/api/v1/blobs", content=b"shared").json()["blob"]
+    body = {
+        "environment": "python",
+        "code": "open('/output/out.txt', 'w').write(open('in.txt').read() * 2); print('x' * 300_000)",
+        "files": [{"path": "in.txt", "blob": blob}],
+    }
+    answer = installed.client.post("/api/v1/executions", json=body, headers={"Prefer": "wait=60"}).json()
+    ended = installed.ended(answer["id"])
+    assert ended["state"] == "succeeded", ended
+    place = f"/api/v1/executions/{answer['id']}"
+    assert installed.client.get(f"{place}/artifacts/out.txt").content == b"sharedshared"
+    assert installed.client.get(f"{place}/stdout").content == b"x" * 300_000 + b"\n"
+    blobs = installed.host.directory / "upper" / "var" / "lib" / "mayfly" / "blobs"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in blobs.rglob("*") if path.is_file()} == {0o660}
+    assert stat.S_IMODE(blobs.stat().st_mode) == 0o2770
+    assert installed.client.delete(place).status_code in (200, 204)
+    eventually(
+        lambda: not list((blobs / "artifacts").glob(answer["id"])), "the API removes what the worker stored", 120
+    )
 
 
 def test_secrets_are_their_readers_alone(installed: Installed) -> None:
@@ -107,15 +177,15 @@ def test_secrets_are_their_readers_alone(installed: Installed) -> None:
     files = [path for path in (root / "etc" / "mayfly").rglob("*") if path.is_file() and path.suffix != ".env"]
     assert len(files) > 10
     assert [path for path in files if stat.S_IMODE(path.stat().st_mode) != 0o600] == []
-    for name, others in (("api", ("broker", "worker", "redis")), ("broker", ("api", "worker", "redis"))):
+    for name in SERVICES:
         pid = str(installed.pids()[name])
-        for other in others:
+        for other in set(SERVICES) - {name}:
             seen = installed.host.run("nsenter", "--target", pid, "--mount", "ls", f"/etc/mayfly/{other}")
             assert seen == "", (name, other)
 
 
 def test_killed_service_is_started_again_and_loses_nothing(installed: Installed) -> None:
-    for name in ("redis", "api", "worker", "broker"):
+    for name in SERVICES:
         before = installed.pids()[name]
         ids = [installed.run(f"print({number})", wait=0)["id"] for number in range(3)]
         installed.host("kill", "-9", str(before))
@@ -158,11 +228,28 @@ def test_second_run_changes_and_restarts_nothing(installed: Installed) -> None:
     def state() -> dict[str, tuple[int, bytes]]:
         root = installed.host.directory / "upper" / "etc"
         places = [*(root / "mayfly").rglob("*"), *(root / "systemd" / "system").rglob("*")]
-        return {str(path): (path.stat().st_mode, path.read_bytes()) for path in places if path.is_file()}
+        files = [path for path in places if path.is_file() and path.name != "doctor.txt"]  # the report of each run
+        return {str(path): (path.stat().st_mode, path.read_bytes()) for path in files}
 
     before, pids = state(), installed.pids()
-    assert "unchanged" in installed.install()
-    assert (state(), installed.pids()) == (before, pids)
+    printed = installed.install()
+    assert "unchanged" in printed
+    assert (state(), installed.restarted(printed, pids)) == (before, set())
+
+
+def test_later_run_restarts_readers_of_changed_files(installed: Installed) -> None:
+    """Also a change by the operator, unless the services have started since; and not the others."""
+    host, pids = installed.host, installed.pids()
+    host("sh", "-c", "echo MAYFLY_LOG_LEVEL=info >> /etc/mayfly/mayfly.env")
+    assert installed.restarted(installed.install(), pids) == set(SERVICES) - {"redis"}
+    host("rm", "/etc/mayfly/secrets/redis-broker")  # the installer makes a new password
+    pids = installed.pids()
+    assert installed.restarted(installed.install(), pids) == {"redis", "broker"}
+    host("sh", "-c", "echo >> /etc/mayfly/redis.env")
+    host("systemctl", "restart", "mayfly-redis")
+    pids = installed.pids()
+    assert installed.restarted(installed.install(), pids) == set(), "its operator was there before"
+    assert installed.run("print(6 * 7)")["stdout"] == "42\n"
 
 
 def test_uninstall_leaves_nothing(installed: Installed) -> None:

@@ -1,34 +1,41 @@
 """A second worker host, added by the commands of ``docs/operations/hosts.md``: a network namespace with its own state.
 
-It reaches Redis and the API by TLS alone, as Redis's user ``worker`` and with a key of the scope ``worker``. The
-directory of the first host is hidden from it by an empty file system.
+It reaches Redis and the API by TLS alone, as Redis's users ``worker`` and ``engine-proxy`` and with a key of the scope
+``worker``. The directory of the first host is hidden from it by an empty file system.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import pwd
 import re
 import secrets
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from deploy.service_image.redis_users import ROLES, line
 from tests.builders.processes.certificates import Authority
 from tests.builders.processes.hosts import Host
+from tests.engine import ENGINE
 from tests.harness import IMAGES, ROOT, Process, RedisServer, Stack, eventually, free_port, share_unpacked
 
 PASSWORD = "password-of-the-worker-for-this-test"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PACK, RUN = BLOCK.findall((ROOT / "docs" / "operations" / "hosts.md").read_text(encoding="utf-8"))
 HIDING = 'mount -t tmpfs hidden "$0" && exec "$@"'
+USERS = ("worker", "engine-proxy")
 LARGE = secrets.token_bytes(3 * 2**20)
 PRINTED_BYTES = 200_000  # beyond Redis's part
 PROGRAM = f"""
@@ -52,7 +59,7 @@ class Second:
         self.file = directory / "new-host.tar"
         self.process: Process | None = None
 
-    def run(self, command: str) -> Process:
+    def run(self, command: str, **changed: str) -> Process:
         """Runs the worker there; of the first host's files it sees only images, and of its settings none."""
         kept = (
             "INSTALLATION",
@@ -71,7 +78,7 @@ class Second:
             "MAYFLY_SANDBOX_DIR": str(self.state / "sandboxes"),
             "MAYFLY_UID_FIRST": str(int(self.stack.env["MAYFLY_UID_FIRST"]) + 10**8),
             "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}",
-        }  # fmt: skip
+        } | changed  # fmt: skip
         words = [*self.host.inside, "unshare", "--mount", "sh", "-c", HIDING, str(self.stack.directory)]
         script = f"cd {self.directory} && exec {command.strip()}"
         self.process = Process([*words, "bash", "-euc", script], env, self.directory / "worker.log")
@@ -94,8 +101,8 @@ def second(
     haproxy = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
     if haproxy is None or shutil.which("ip") is None:
         missing("there is no haproxy, or no ip (iproute2)")
-    directory = tmp_path / "second"
-    directory.mkdir()
+    directory = Path(tempfile.mkdtemp(prefix="mayfly-host-"))  # pytest's own are root's alone
+    directory.chmod(0o711)
     host = Host(f"mf{secrets.token_hex(3)}", secrets.randbelow(254), directory)
     authority = Authority(tmp_path, host.address, "localhost")
     redis_port, api_port, pem = free_port(), free_port(), str(authority.server_file)
@@ -116,7 +123,8 @@ def second(
         stack.start()
         client: Any = stack.redis.client()
         with closing(client):
-            client.execute_command("ACL", "SETUSER", *line("worker", ROLES["worker"], PASSWORD).split()[1:])
+            for role in USERS:
+                client.execute_command("ACL", "SETUSER", *line(role, ROLES[role], PASSWORD).split()[1:])
         command = [str(haproxy), "-db", "-f", str(tmp_path / "haproxy.cfg")]
         proxy = Process(command, apis, tmp_path / "haproxy.log")
         share_unpacked(made.state / "oci")
@@ -128,6 +136,7 @@ def second(
         if proxy is not None:
             proxy.stop()
         host.remove()
+        shutil.rmtree(directory)
 
 
 def packed(second: Second, authority: Authority, home: Path) -> None:
@@ -135,7 +144,8 @@ def packed(second: Second, authority: Authority, home: Path) -> None:
     for name in ("secrets", "tls", "images"):
         (home / name).mkdir(parents=True)
     shutil.copy(second.stack.directory / "state" / "secret", home / "secrets" / "signing-key")
-    (home / "secrets" / "redis-worker").write_text(f"{PASSWORD}\n")
+    for role in USERS:
+        (home / "secrets" / f"redis-{role}").write_text(f"{PASSWORD}\n")
     shutil.copy(authority.certificate, home / "tls" / "ca.crt")
     for path in IMAGES.glob("python.*"):
         (home / "images" / path.name).symlink_to(path)
@@ -233,3 +243,57 @@ def test_host_is_added_by_three_commands_and_lost_under_load(second: Second, nee
     eventually(lambda: not list(bundles.glob("*/*")), "the containers of the lost worker are removed")
     assert not (second.state / "blobs").exists()
     assert second.process.stop() == 0
+
+
+@pytest.mark.complete
+def test_worker_of_another_user_reaches_the_engine_by_the_proxy_alone(second: Second, engine: None) -> None:
+    """The end of the worker ends its proxy; another end of the proxy does not."""
+    stack = second.stack
+    command = RUN.replace("host run", "host run --user nobody")
+    environments = second.directory / "environments"  # pytest's own directories are root's alone
+    (given,) = json.loads(stack.env["MAYFLY_ENVIRONMENTS_DIRS"])
+    shutil.copytree(given, environments)
+    docker = {
+        "MAYFLY_DRIVER": "docker", "MAYFLY_DOCKER_URL": f"unix://{ENGINE}", "MAYFLY_ENGINE_METRICS_PORT": "0",
+        "MAYFLY_ENVIRONMENTS_DIRS": json.dumps([str(environments)]),
+    }  # fmt: skip
+    process = second.run(command, **docker)
+    stack.workers[0].stop()  # the other host's
+    assert stack.run(code="print(6 * 7)")["stdout"] == "42\n"
+    worker = psutil.Process(process.pid)
+    status = dict(line.split(":\t", 1) for line in Path(f"/proc/{worker.pid}/status").read_text().splitlines())
+    account = pwd.getpwnam("nobody")
+    assert (worker.uids().effective, worker.gids().effective) == (account.pw_uid, account.pw_gid)
+    assert (status["Groups"].split(), int(status["CapBnd"], 16), status["NoNewPrivs"]) == ([], 0, "1")
+    as_worker = (
+        "setpriv",
+        f"--reuid={account.pw_uid}",
+        f"--regid={account.pw_gid}",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-c",
+    )
+    proxy_socket = second.state / "engine" / "engine.sock"
+    for path, reached in ((ENGINE, False), (proxy_socket, True)):
+        connect = f"import socket; socket.socket(socket.AF_UNIX).connect({str(path)!r})"
+        assert (subprocess.run([*as_worker, connect], capture_output=True).returncode == 0) == reached, path
+    assert (second.state / "redis-engine-proxy-password").stat().st_uid == 0
+
+    def proxy() -> psutil.Process | None:
+        return next((one for one in worker.children(recursive=True) if "worker.engine_proxy" in one.cmdline()), None)
+
+    first = eventually(proxy, "the proxy runs")
+    first.kill()
+    eventually(lambda: (other := proxy()) and other.pid != first.pid, "the proxy is started again", 60)
+    assert stack.run(code="print(6 * 7)")["stdout"] == "42\n"
+    children = worker.children(recursive=True)
+    assert process.stop() == 0
+    eventually(lambda: not any(map(runs, children)), "the proxy has ended, too")
+    assert "engine_call.refused" not in process.log.read_text()
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

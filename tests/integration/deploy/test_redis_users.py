@@ -197,6 +197,7 @@ ALLOWED = {
         "HGET mayfly:quotas t",
         "BLPOP mayfly:bell:x 1",
         "SREM mayfly:tools:taken:b c",
+        "PEXPIRE mayfly:worker-drain:w 1000",
     ),
     "broker": ("HGET mayfly:execution:e spec", "HSET mayfly:tools:call:c a b", "XADD mayfly:audit * a b"),
     "engine-proxy": ("XADD mayfly:security * a b", "HINCRBY mayfly:security:counts:engine_call_refused x 1"),

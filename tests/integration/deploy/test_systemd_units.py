@@ -14,7 +14,13 @@ from tests.harness import ROOT
 
 UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 # The exposure that systemd finds, from 0 to 10; below 2 it says "OK". Lower a bound where a unit gets better.
-EXPOSURE = {"mayfly-api": 1.4, "mayfly-broker": 1.4, "mayfly-redis": 0.4, "mayfly-worker": 1.3}
+EXPOSURE = {
+    "mayfly-api": 1.4,
+    "mayfly-broker": 1.4,
+    "mayfly-redis": 0.4,
+    "mayfly-worker": 1.3,
+    "mayfly-engine-proxy": 1.2,
+}
 WALLS = ("NoNewPrivileges=yes", "CapabilityBoundingSet=", "ProtectSystem=strict", "SystemCallFilter=@system-service")
 
 
@@ -31,6 +37,7 @@ def units(tmp_path: Path) -> Path:
     """The units, with commands of this checkout in place of an installation's."""
     for path in (ROOT / "deploy" / "systemd").iterdir():
         text = path.read_text().replace("/opt/mayfly/current/.venv/bin/python", sys.executable)
+        text = text.replace("/opt/mayfly/redis.sh", str(ROOT / "deploy" / "service_image" / "redis.sh"))
         (tmp_path / path.name).write_text(text.replace("/opt/mayfly/current", str(ROOT)))
     return tmp_path
 
@@ -43,6 +50,35 @@ def test_systemd_accepts_every_unit(units: Path) -> None:
     broken = units / "mayfly-api.service"
     broken.write_text(broken.read_text().replace("ProtectSystem=strict", "ProtectSystem=stern"))
     assert "stern" in analyze("verify", str(broken)).stderr, "the control: a mistake is found"
+
+
+def values(unit: Path, name: str) -> list[str]:
+    """The words of a setting, which may have several lines."""
+    lines = [line.partition("=")[2] for line in unit.read_text().splitlines() if line.startswith(f"{name}=")]
+    return [word for line in lines for word in line.split()]
+
+
+def test_services_share_no_user_and_few_groups() -> None:
+    """Processes of one user may read each other's memory, whatever else separates them."""
+    users = {path.stem: values(path, "User") for path in UNITS}
+    assert len({user for (user,) in users.values()}) == len(UNITS)
+    groups = {path.stem: set(values(path, "SupplementaryGroups")) for path in UNITS}
+    redis = {"mayfly-redis"}
+    assert groups == {
+        "mayfly-api": redis | {"mayfly-blobs"},
+        "mayfly-broker": redis,
+        "mayfly-engine-proxy": redis,
+        "mayfly-redis": set(),
+        "mayfly-worker": redis | {"mayfly-blobs", "mayfly-engine"},
+    }
+
+
+def test_each_service_sees_its_own_secrets_alone() -> None:
+    homes = {path.stem: f"-/etc/mayfly/{path.stem.removeprefix('mayfly-')}" for path in UNITS}
+    for path in UNITS:
+        hidden = set(values(path, "InaccessiblePaths"))
+        assert set(homes.values()) - hidden == {homes[path.stem]}, path.stem
+        assert ("-/run/docker.sock" in hidden) == (path.stem != "mayfly-engine-proxy"), path.stem
 
 
 def exposed(unit: Path) -> bool:

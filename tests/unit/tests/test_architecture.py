@@ -166,7 +166,7 @@ MAP = {
         "orchestrator.migrations",
     },
     "orchestrator.cli.commands.hosts": COMMAND
-    | {"orchestrator.cli", "orchestrator.errors", "orchestrator.host.image_files"},
+    | {"orchestrator.cli", "orchestrator.errors", "orchestrator.host.image_files", "orchestrator.host.tied"},
     "orchestrator.cli.commands.tools": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.executions": COMMAND | {"orchestrator.cli"},
     "orchestrator.cli.commands.identity": COMMAND | {"orchestrator.cli", "orchestrator.host.token_keys"},

@@ -644,6 +644,24 @@ def test_a_drain_survives_the_loss_of_the_lease(store: Store) -> None:
     assert store.fleet.heartbeat(draining) == (True, False), "its own report does not renew the request"
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_last_request_to_a_worker_survives_the_loss_of_the_lease(store: Store, last: bool) -> None:
+    """The worker reports what it did before: it has not seen the last request when its lease ends."""
+    heartbeat(store, "w")
+    (worker,) = store.fleet.alive()
+    assert store.fleet.drain("w", undo=last)
+    assert store.fleet.drain("w", undo=not last)
+    store.redis.delete(keys.worker("w"))
+    assert store.fleet.alive() == []
+    reported = worker.model_copy(update={"draining": not last})
+    assert store.fleet.heartbeat(reported) == (False, last)
+    assert store.fleet.heartbeat(reported) == (True, last)
+    assert 0 < store.redis.ttl(keys.worker_drain("w")) <= 86_400
+    store.fleet.leave("w")
+    assert store.redis.exists(keys.worker_drain("w")) == 0, "a new process is another worker"
+    assert heartbeat(store, "w") == (False, False)
+
+
 def test_janitor_deletes_executions_past_retention(store: Store, settings: Settings) -> None:
     id = submit(store)
     claim = claimed(store, id)

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from orchestrator import metrics
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.models import Isolation
-from tests.builders.sandboxes.proxied import Proxied, ask, rest_of
+from tests.builders.sandboxes.proxied import Proxied, ask, rest_of, send
 from tests.harness import Process, eventually
 from tests.hostile.sandbox import Sandbox
 from worker.engine_proxy.engine import Answer, Engine
@@ -166,6 +167,26 @@ def test_container_is_attached_and_started_once(proxied: Proxied, lease: HostDir
             assert ask(proxied.path, "POST", f"/v1.41/containers/{id}/start").status == 403
     assert ask(proxied.engine, "POST", f"/containers/{id}/start").status in (204, 304)
     assert ask(proxied.path, "DELETE", f"/v1.41/containers/{id}?force=1").status == 204
+
+
+@pytest.mark.parametrize(
+    "headers", ["", "Connection: close\r\nUpgrade: tcp\r\n", "Connection: Upgrade\r\nUpgrade: h2c\r\n"]
+)
+def test_attach_without_the_upgrade_is_refused_and_counted(proxied: Proxied, lease: HostDir, headers: str) -> None:
+    """The engine attaches it nevertheless. The container's one attach is not used up."""
+    id = make(proxied, lease)
+    refused = metrics.engine_calls_refused.labels("headers")._value
+    before = refused.get()
+    request = f"POST /v1.41/containers/{id}/{ATTACH} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 0\r\n\r\n"
+    assert send(proxied.path, request.encode()).startswith(b"HTTP/1.1 403 ")
+    assert refused.get() == before + 1
+    with closing(socket.socket(socket.AF_UNIX)) as client:
+        client.settimeout(60)
+        client.connect(str(proxied.engine))
+        client.sendall(request.encode())
+        assert client.recv(12) in (b"HTTP/1.1 200", b"HTTP/1.1 101"), "the control"
+    with closing(attach(proxied.path, id)):
+        assert ask(proxied.path, "DELETE", f"/v1.41/containers/{id}?force=1").status == 204
 
 
 def test_no_byte_enters_a_container_whose_mounts_are_not_verified(proxied: Proxied, lease: HostDir) -> None:

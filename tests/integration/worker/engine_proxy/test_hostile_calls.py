@@ -54,6 +54,9 @@ HOST: dict[str, Any] = {
     "VolumesFrom": [],
     "Devices": [{"PathOnHost": "/dev/kmsg", "PathInContainer": "/dev/kmsg", "CgroupPermissions": "rwm"}],
     "DeviceCgroupRules": ["a *:* rwm"],
+    "DeviceRequests": [{"Driver": "", "Count": -1, "Capabilities": [["gpu"]]}],
+    "Networ\u212aMode": "host",  # the Kelvin sign, and below a long s: the engine's decoder folds both
+    "\u017fecurityOpt": ["seccomp=unconfined"],
     "CapAdd": ["SYS_ADMIN"],
     "CapDrop": [],
     "SecurityOpt": ["seccomp=unconfined"],
@@ -139,7 +142,7 @@ def refusals(reason: str) -> float:
 def test_spelling_and_repetition_decide_in_the_engine_alone(proxied: Proxied, lease: HostDir) -> None:
     """The engine takes the last of several keys, whatever their capitals."""
     good = json.dumps(proxied.profile(lease))
-    for key in ("HostConfig", "hostconfig", "HOSTCONFIG"):
+    for key in ("HostConfig", "hostconfig", "HOSTCONFIG", "Ho\u017ftConfig", "Ho\\u017ftConfig"):
         body = good[:-1] + f', "{key}": {{"Privileged": true}}}}'
         assert created(proxied, proxied.path, body) is None
         made = created(proxied, proxied.engine, body)
@@ -232,6 +235,9 @@ CALLS: tuple[tuple[str, str, Any, int], ...] = (
     ("GET", "/changes", None, 200),
     ("GET", "/stats?stream=0&one-shot=1", None, 200),
     ("GET", "/archive?path=/etc/passwd", None, 200),
+    ("HEAD", "/archive?path=/etc/passwd", None, 200),
+    ("PUT", "/archive?path=/nowhere", None, 404),
+    ("GET", "/export", None, 200),
     ("POST", "/exec", {"Cmd": ["id"]}, 201),
     ("POST", "/resize?h=1&w=1", None, 200),
     ("POST", "/update", {"NanoCpus": 10**9}, 200),
@@ -288,6 +294,15 @@ GLOBAL: tuple[tuple[str, str, Any, int], ...] = (
     ("GET", "/events?since=0&until=1", None, 200),
     ("GET", "/system/df", None, 200),
     ("GET", "/swarm", None, 503),
+    ("GET", "/services", None, 503),
+    ("GET", "/secrets", None, 503),
+    ("POST", "/plugins/none/enable", None, 500),
+    ("DELETE", "/volumes/none", None, 404),
+    ("POST", "/networks/none/connect", {"Container": "none"}, 404),
+    ("POST", "/exec/none/start", {"Detach": True}, 404),
+    ("GET", "/images/none/get", None, 404),
+    ("POST", "/images/none/tag?repo=x", None, 404),
+    ("DELETE", "/images/none", None, 404),
     ("POST", "/containers/prune?filters=%7B%22label%22%3A%5B%22no-such-label%22%5D%7D", None, 200),
     # Other spellings of a permitted path.
     ("GET", "//info", None, 301),
@@ -337,6 +352,12 @@ def status(answer: bytes) -> int:
         b"GET /info HTTP/1.1\r\nHost: x\r\nX: a\r\n\tb\r\nContent-Length : 5\r\n\r\n",
         b"GET /info\r\n\r\n",
         b"GET /info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"GET /info HTTP/1.1\r\nHost: x\r\nContent-Length: 5, 6\r\n\r\nhello!",
+        b"GET /info HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET /info HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"GET /info HTTP/1.1\r\nHost: x\r\nTransfer-Encoding\x0b: chunked\r\n\r\n0\r\n\r\n",
+        b"GET http://engine/info HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"CONNECT engine:80 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\x16\x03\x01\x00",
         b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     ],

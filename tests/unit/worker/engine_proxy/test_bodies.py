@@ -148,6 +148,30 @@ def test_body_of_another_form_is_refused(bodies: Bodies, body: Any) -> None:
     assert not permitted(bodies, body)
 
 
+@pytest.mark.parametrize("field", ["NanoCpus", "Memory", "PidsLimit"])
+@pytest.mark.parametrize(
+    "value",
+    [10**400, 2**63, -(10**400), 1e300, float("nan")],
+    ids=["huge", "beyond 64 bits", "negative", "float", "nan"],
+)
+def test_numbers_without_a_bound_are_refused(bodies: Bodies, settings: Settings, field: str, value: float) -> None:
+    config = config_of(settings)
+    config["HostConfig"][field] = value
+    assert not permitted(bodies, config)
+
+
+def test_digits_of_other_scripts_are_no_uid(bodies: Bodies, settings: Settings) -> None:
+    """``int`` takes them, and so one uid would have several directories."""
+    other_digits = str(UID).translate({ord(str(n)): chr(0x660 + n) for n in range(10)})
+    assert int(other_digits) == UID, "the control"
+    text = json.dumps(config_of(settings))
+    for place in (f'"{UID_LABEL}": "{UID}"', f"/{UID}/"):
+        assert place in text
+        text = text.replace(place, place.replace(str(UID), other_digits))
+    with pytest.raises(Refused):
+        bodies.creation(text.encode())
+
+
 def test_refusal_names_the_fields(bodies: Bodies, settings: Settings) -> None:
     config = config_of(settings)
     config["hostConfig"] = {"Privileged": True}

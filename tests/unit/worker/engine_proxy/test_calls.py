@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from worker.engine_proxy.calls import ROUTES, Refused, parse, refuse_headers, refuse_other_filters, strict_json
+from worker.engine_proxy.calls import (
+    MOST_DETAIL,
+    ROUTES,
+    Refused,
+    parse,
+    refuse_headers,
+    refuse_other_filters,
+    strict_json,
+)
 
 ID = "0123456789abcdef" * 4
 PERMITTED = (
@@ -44,9 +52,29 @@ REFUSED = (
     ("POST", "/v1.41/networks/create", "call"),
     ("POST", "/v1.41/swarm/init", "call"),
     ("GET", "/v1.41/events", "call"),
+    ("GET", "/v1.41/swarm/unlockkey", "call"),
+    ("GET", "/v1.41/secrets", "call"),
+    ("GET", "/v1.41/configs", "call"),
+    ("POST", "/v1.41/services/create", "call"),
+    ("GET", "/v1.41/nodes", "call"),
+    ("POST", "/v1.41/auth", "call"),
+    ("POST", "/v1.41/grpc", "call"),
+    ("POST", "/v1.41/images/x/push", "call"),
+    ("GET", f"/v1.41/images/sha256:{ID}/get", "call"),
+    ("GET", f"/v1.41/containers/{ID}/export", "call"),
+    ("HEAD", f"/v1.41/containers/{ID}/archive?path=/etc", "call"),
+    ("POST", f"/v1.41/containers/{ID}/copy", "call"),
     ("POST", "/v1.41/session", "call"),
     ("GET", "/v1.41/images/mayfly/python:latest/json", "call"),
     ("POST", f"/v1.24/containers/{ID}/start", "call"),
+    ("GET", "/v1.40/info", "call"),
+    ("GET", "/v1.100/info", "call"),
+    ("GET", "/v2.41/info", "call"),
+    ("GET", "/v1.041/info", "call"),
+    ("GET", "/v1.41/v1.24/info", "call"),
+    ("GET", "/V1.41/info", "call"),
+    ("GET", "/v1.41;x=1/info", "call"),
+    ("GET", "/info#", "call"),
     ("POST", f"/v1.41/../v1.41/containers/{ID}/exec", "call"),
     ("GET", "/v1.41/containers/../images/json", "call"),
     ("GET", "//info", "call"),
@@ -104,6 +132,9 @@ def test_every_other_call_is_refused(method: str, target: str, reason: str | Non
         ([(b"content-length", b"5"), (b"transfer-encoding", b"chunked")], True),
         ([(b"transfer-encoding", b"chunked")], True),
         ([(b"expect", b"100-continue")], True),
+        ([(b"content-length", b"0"), (b"content-length", b"0")], True),
+        ([(b"te", b"trailers")], True),
+        ([(b"trailer", b"x-late")], True),
         ([(b"connection", b"Upgrade"), (b"upgrade", b"h2c")], True),
     ],
 )
@@ -123,6 +154,32 @@ def test_only_an_attached_connection_is_upgraded() -> None:
     refuse_headers(headers, parse("POST", f"/containers/{ID}/attach?stream=1").route)
     with pytest.raises(Refused):
         refuse_headers(headers, parse("POST", f"/containers/{ID}/start").route)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [],
+        [(b"connection", b"Upgrade")],
+        [(b"upgrade", b"tcp")],
+        [(b"connection", b"Upgrade"), (b"upgrade", b"")],
+        [(b"connection", b"Upgrade"), (b"upgrade", b"h2c")],
+        [(b"connection", b"Upgrade"), (b"upgrade", b"tcp, h2c")],
+        [(b"connection", b"close"), (b"upgrade", b"tcp")],
+    ],
+)
+def test_attach_without_the_upgrade_is_refused(headers: list[tuple[bytes, bytes]]) -> None:
+    with pytest.raises(Refused) as refused:
+        refuse_headers(headers, parse("POST", f"/containers/{ID}/attach?stream=1").route)
+    assert refused.value.reason == "headers"
+
+
+def test_detail_of_a_refusal_is_bounded() -> None:
+    """It repeats parts of the request in an answer, a log line and an event."""
+    for target in ("/" + "a" * 15_000, "/info?" + "a" * 15_000 + "=1"):
+        with pytest.raises(Refused) as refused:
+            parse("GET", target)
+        assert len(refused.value.detail) == len(str(refused.value)) == MOST_DETAIL
 
 
 @pytest.mark.parametrize("text", ['{"a": 1, "a": 2}', '{"a": {"b": 1, "b": 1}}', "{", "", "[" * 100_000, b"\xff"])

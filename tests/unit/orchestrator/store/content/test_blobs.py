@@ -1,10 +1,11 @@
-"""The disk usage of blobs: none for zeros, the full size for other content."""
+"""Files of blobs: their disk usage, which is none for zeros, and their modes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import shutil
+import stat
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,26 @@ def test_content_without_zero_pages_takes_its_full_size(tmp_path: Path) -> None:
 )
 def test_holes_change_no_byte(tmp_path: Path, content: bytes, piece_bytes: int) -> None:
     assert stored(tmp_path, content, piece_bytes).read_bytes() == content
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o700, 0o600), (0o755, 0o600), (0o2770, 0o660), (0o775, 0o660)])
+def test_group_of_a_shared_directory_may_write_its_files(tmp_path: Path, mode: int, expected: int) -> None:
+    """API and workers may be two users, each of which changes and removes what the other has stored."""
+    blobs, name = DirectoryBlobs(tmp_path), f"upload-{0:032x}"
+    for directory in (tmp_path / "artifacts" / "e1" / "1", tmp_path / "blobs" / "t1"):
+        directory.mkdir(parents=True)
+        directory.chmod(mode)
+    earlier = os.umask(0o007)  # as in the units
+    try:
+        stored(tmp_path, DATA)
+        blobs.put("t1", [DATA])
+        blobs.write_output("e1", 1, "stdout", 0, DATA)
+        blobs.write_upload("e1", 1, name, 0, DATA)
+    finally:
+        os.umask(earlier)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 4
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {expected}
 
 
 def test_same_content_keeps_its_file(tmp_path: Path) -> None:
