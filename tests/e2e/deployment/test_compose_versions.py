@@ -65,12 +65,13 @@ def test_every_version_gives_each_service_the_same_walls(version: str, settings:
         if backup := found.pop("backup", None):
             assert {name: backup[name] for name in HARDENED} == {name: found["api"][name] for name in HARDENED}
             assert (set(backup["networks"]), backup["restart"]) == ({"back"}, "no")
-            assert "healthcheck" not in backup
+            assert ("healthcheck" not in backup, backup["dns"]) == (True, ["127.0.0.1"])
         assert (backup is not None) == (files == ("compose.backup.yaml",))
         assert sorted(found) == sorted(SERVICES)
         assert {name for name in found if "out" in found[name]["networks"]} == {"api", "broker"}
         for name, service in found.items():
             check_walls(name, service)
+        assert {name for name in found if found[name].get("dns") != ["127.0.0.1"]} == {"api", "broker", "proxy"}
         assert found["api"]["scale"] == 2
         assert {name for name in found if found[name].get("ports")} == {"proxy"}
 
@@ -83,6 +84,29 @@ def test_profile_adds_monitoring_behind_the_same_walls(version: str, settings: P
         check_walls(name, found[name])
     assert {name for name in MONITORING if found[name].get("ports")} == {"prometheus"}
     assert {name for name in MONITORING if "out" in found[name]["networks"]} == {"alertmanager"}
+    assert "back" not in found["alertmanager"]["networks"]
+    assert {name for name in MONITORING if found[name].get("dns")} == {"redis-exporter", "host-exporter"}
+    assert {name for name in found if "alerts" in found[name]["networks"]} == {"alertmanager", "prometheus"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_closes_the_networks(version: str, settings: Path) -> None:
+    """But for ``out``; where ports are published, no answer from outside finds its way in."""
+    found = yaml.safe_load(printed(version, settings, profile="metrics"))["networks"]
+    assert {name for name, network in found.items() if not (network or {}).get("internal")} == {"front", "out"}
+    assert found["front"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_worker_hosts_reach_redis_and_nothing_else(version: str, settings: Path) -> None:
+    with settings.open("a") as file:
+        file.write("MAYFLY_PUBLISH_REDIS=10.0.0.1:6379\n")
+    found = configuration(version, settings, "compose.hosts.yaml")
+    assert set(found["redis"]["networks"]) == {"back", "front"}
+    assert {name for name in found if found[name].get("ports")} == {"proxy", "redis"}
+    shown = str(found["redis"]["ports"])
+    assert "10.0.0.1" in shown
+    assert "6379" in shown
 
 
 @pytest.mark.parametrize("version", V2)
