@@ -8,8 +8,8 @@ from pydantic import Field
 
 from orchestrator.models import Frozen
 
-SUBMISSIONS, MCP, TOOLS, WARM_POOL = "submissions", "mcp", "tools", "warm-pool"
-PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL)
+SUBMISSIONS, MCP, TOOLS, WARM_POOL, FETCH_CACHE = "submissions", "mcp", "tools", "warm-pool", "fetch-cache"
+PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL, FETCH_CACHE)
 ENVIRONMENT, ISOLATION = "environment:", "isolation:"  # prefixes of the features of one environment or isolation tier
 
 
@@ -71,7 +71,9 @@ class SwitchChange(Frozen):
 class Switch(Frozen):
     """One feature and its state. ``changed_at`` and ``changed_by`` are of the last change to off."""
 
-    feature: str = Field(description="`submissions`, `mcp`, `tools`, `warm-pool`, `environment:…` or `isolation:…`.")
+    feature: str = Field(
+        description="`submissions`, `mcp`, `tools`, `warm-pool`, `fetch-cache`, `environment:…` or `isolation:…`."
+    )
     enabled: bool = True
     reason: str | None = None
     changed_at: datetime | None = None
