@@ -93,8 +93,9 @@ secret admin-key mfk_ "$service_uid"
 for role in api worker broker backup; do secret "redis-$role" '' "$service_uid"; done
 secret redis-engine-proxy '' "$engine_uid"
 secret redis-exporter '' "$redis_uid"
-# The same password, as the exporter of Redis reads it.
-printf '{"rediss://redis:6379": "%s"}\n' "$(cat "$home/secrets/redis-exporter")" \
+# The same password, as the exporter of Redis reads it: by the address, and later versions by the address with its user.
+password=$(cat "$home/secrets/redis-exporter")
+printf '{"rediss://redis:6379": "%s", "rediss://exporter@redis:6379": "%s"}\n' "$password" "$password" \
   | install -m 400 -o "$monitoring_uid" -g "$monitoring_uid" /dev/stdin "$home/secrets/redis-monitoring"
 "$python" -m deploy.service_image.redis_users "$home/secrets" \
   | install -m 400 -o "$redis_uid" -g "$redis_uid" /dev/stdin "$home/secrets/redis-users"
