@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.builders.processes.deployment import Deployment
+from tests.builders.processes.deployment import Deployment, command
 from tests.builders.processes.hosts import Host
 from tests.harness import Process, eventually
 
@@ -38,7 +38,8 @@ def outside(directory: Path) -> Iterator[str]:
 
 def reaches(deployment: Deployment, service: str, url: str, seconds: int, programs: str = "python3") -> bool:
     """Whether a process of that service's container gets an answer; ``programs``: what its image has to ask with."""
+    inside = ("docker", "exec", deployment.service(service)[0]["Id"])
     if programs == "python3":
-        return deployment("exec", "-T", service, "python3", "-c", PYTHON, url, str(seconds)) == "200\n"
+        return command(*inside, "python3", "-c", PYTHON, url, str(seconds)) == "200\n"
     script = f"/usr/bin/busybox wget -q -T {seconds} -O /dev/null {url} && echo 200 || echo unreachable"
-    return deployment("exec", "-T", service, "/usr/bin/busybox", "sh", "-c", script) == "200\n"
+    return command(*inside, "/usr/bin/busybox", "sh", "-c", script) == "200\n"
