@@ -83,8 +83,9 @@ def test_profile_adds_monitoring_behind_the_same_walls(version: str, settings: P
     for name in MONITORING:
         check_walls(name, found[name])
     assert {name for name in MONITORING if found[name].get("ports")} == {"prometheus"}
-    assert {name for name in MONITORING if "out" in found[name]["networks"]} == {"alertmanager"}
-    assert "back" not in found["alertmanager"]["networks"]
+    assert {name for name in MONITORING if "out" in found[name]["networks"]} == set()
+    assert {name for name in found if "receivers" in found[name]["networks"]} == {"alertmanager"}
+    assert set(found["alertmanager"]["networks"]) == {"alerts", "receivers"}
     assert {name for name in MONITORING if found[name].get("dns")} == {"redis-exporter", "host-exporter"}
     assert {name for name in found if "alerts" in found[name]["networks"]} == {"alertmanager", "prometheus"}
 
@@ -93,7 +94,7 @@ def test_profile_adds_monitoring_behind_the_same_walls(version: str, settings: P
 def test_every_version_closes_the_networks(version: str, settings: Path) -> None:
     """But for ``out``; where ports are published, no answer from outside finds its way in."""
     found = yaml.safe_load(printed(version, settings, profile="metrics"))["networks"]
-    assert {name for name, network in found.items() if not (network or {}).get("internal")} == {"front", "out"}
+    assert {name for name, network in found.items() if not (network or {}).get("internal")} == {"front", "out", "receivers"}
     assert found["front"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
 
 
