@@ -8,7 +8,6 @@ nesting of a document.
 from __future__ import annotations
 
 import codecs
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +15,7 @@ from functools import partial
 from itertools import islice
 from typing import Annotated, Any, Generic, TypeVar
 
+import jiter
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ValidationError
@@ -39,6 +39,8 @@ MAX_TOKENS = 1_000_000
 MAX_MISTAKES = 1000
 MAX_FIELD = 200
 JSON, BINARY = "application/json", "application/octet-stream"
+FEW_SEPARATORS = 1000
+DUPLICATE = re.compile(r'Detected duplicate key "(.*)" at line \d+ column \d+', re.DOTALL)
 TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[,\[{]', re.DOTALL)
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -134,17 +136,13 @@ def refuse_encoded(request: Request) -> None:
 
 def refuse_repeated(body: bytes) -> None:
     """Raise :class:`ValidationFailed` for a duplicate name in an object: parsers differ in the value they use."""
-
-    def refuse(pairs: list[tuple[str, Any]]) -> None:
-        if len({name for name, _ in pairs}) < len(pairs):
-            seen: set[str] = set()
-            for name, _ in pairs:
-                if name in seen:
-                    message = "appears twice in an object; send it once"
-                    raise ValidationFailed([(name[:MAX_FIELD], message)], "duplicate_field")
-                seen.add(name)
-
-    json.loads(body, object_pairs_hook=refuse, parse_int=str, parse_float=str)
+    try:
+        jiter.from_json(body, cache_mode="none", catch_duplicate_keys=True, float_mode="lossless-float")
+    except ValueError as error:
+        if (found := DUPLICATE.fullmatch(str(error))) is None:
+            raise
+        message = "appears twice in an object; send it once"
+        raise ValidationFailed([(found[1][:MAX_FIELD], message)], "duplicate_field") from error
 
 
 def _message(item: ErrorDetails) -> str:
@@ -189,9 +187,19 @@ def bytes_body(*, required: bool) -> dict[str, Any]:
 
 def _has_too_many_values(body: bytes) -> bool:
     # Counting characters is cheap and needs no memory. Large inputs have commas within strings: only TOKEN skips those.
-    if body.count(b",") + body.count(b"[") + body.count(b"{") <= MAX_TOKENS // 2:
+    if sum(_count(body, separator) for separator in (b",", b"[", b"{")) <= MAX_TOKENS // 2:
         return False
     return next(islice(TOKEN.finditer(body), MAX_TOKENS, None), None) is not None
+
+
+def _count(body: bytes, character: bytes) -> int:
+    """The occurrences of a character. Finding a rare character is ten times as fast as counting it."""
+    position = -1
+    for number in range(FEW_SEPARATORS):
+        position = body.find(character, position + 1)
+        if position < 0:
+            return number
+    return FEW_SEPARATORS + body.count(character, position + 1)
 
 
 NewKeyIn = Annotated[NewKey, Depends(JsonBody(NewKey))]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
+
+import pybase64
 
 STRANGE = re.compile(r"[^A-Za-z0-9+/=]")
 BLANKS = str.maketrans("", "", " \t\r\n")
@@ -18,7 +19,7 @@ def canonical_base64(text: str) -> str:
     if len(text) % 4:  # the standard library accepts some of these texts
         return _repaired(text)
     try:
-        base64.b64decode(text, validate=True)
+        pybase64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return _repaired(text)
     return text

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import math
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+
+import pybase64
 
 from orchestrator import metrics, queue
 from orchestrator.audit import Writer
@@ -243,7 +244,9 @@ class Service:
         """Move large contents to a blob, so that an execution takes little memory of Redis."""
         if file.content is None or len(file.content) <= INLINE_FILE_BYTES:
             return file
-        content = base64.b64decode(file.content) if file.encoding == "base64" else file.content.encode()
+        content = file.content.encode()
+        if file.encoding == "base64":
+            content = pybase64.b64decode(content, validate=True)
         reference, _ = self._store.own_blobs.put(tenant, [content])
         return file.model_copy(update={"content": None, "encoding": "utf-8", "blob": reference})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from tests.bench.measure import Measured, percentile
-from tests.bench.systems.contestants import AGENT, DOCKER, EPICBOX, LOOP, OCI, WAITING
+from tests.bench.systems.contestants import AGENT, BARE, DOCKER, EPICBOX, HARDENED, LOOP, OCI, WAITING
 
 MILLISECONDS = 1000.0
 
@@ -13,7 +13,7 @@ MILLISECONDS = 1000.0
 def figures(measured: Measured) -> dict[str, float]:
     """All figures that these samples allow."""
     found: dict[str, float | None] = {}
-    for key, name in (("oci", OCI), ("docker", DOCKER)):
+    for key, name in (("oci", OCI), ("docker", DOCKER), ("hardened", HARDENED)):
         totals = measured.totals.get(("print", name))
         if totals:
             found[f"{key}_p50"] = statistics.median(totals) * MILLISECONDS
@@ -21,6 +21,7 @@ def figures(measured: Measured) -> dict[str, float]:
         found[f"{key}_throughput"] = measured.rate(name)
     found["oci_throughput_to_raw"] = _ratio(measured.rate(OCI), measured.rate(WAITING))
     found["oci_throughput_to_agent"] = _ratio(measured.rate(OCI), measured.rate(AGENT))
+    found["oci_throughput_to_bare"] = _ratio(measured.rate(OCI), measured.rate(BARE))
     found["docker_throughput_to_raw"] = _ratio(measured.rate(DOCKER), measured.rate(LOOP))
     found["docker_latency_to_raw"] = _ratio(_p50(measured, DOCKER), _p50(measured, LOOP))
     found["oci_latency_to_agent"] = _ratio(_p50(measured, OCI), _p50(measured, AGENT))

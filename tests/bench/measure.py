@@ -63,7 +63,7 @@ class Measured:
         each, each_cold = max(1, runs // turns), cold_runs // turns
         for turn in range(turns):
             self.report_progress(f"latency: {program.name}, turn {turn + 1} of {turns}")
-            for one in self.taking_part.mayfly:
+            for one in [one for one in self.taking_part.mayfly if one.takes(program)]:
                 found = one.samples(program, each)
                 warm = [sample for sample in found if sample.warm]
                 self.misses[one.name] += len(found) - len(warm)

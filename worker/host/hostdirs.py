@@ -12,7 +12,6 @@ making and removing these few names takes longer than all other work of a worker
 
 from __future__ import annotations
 
-import base64
 import errno
 import fcntl
 import os
@@ -23,6 +22,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+import pybase64
 
 from orchestrator.errors import PlatformError, RuntimeUnavailable
 from orchestrator.models import StoredFile
@@ -250,4 +251,4 @@ def _write(path: Path | str, data: bytes) -> None:
 
 def _content(file: StoredFile) -> bytes:
     text = file.content or ""
-    return base64.b64decode(text) if file.encoding == "base64" else text.encode()
+    return pybase64.b64decode(text, validate=True) if file.encoding == "base64" else text.encode()

@@ -1,7 +1,7 @@
 """Incoming bodies: large bodies are written to disk as they arrive, and only a few are in memory at a time.
 
-A body of unknown length counts as large. A large body is written to an unnamed file in the blob directory, and read
-back only when one of a few places in memory is free: parsing takes several times its size.
+A body over 1 MiB is written to an unnamed file in the blob directory, and read back only when one of a few places in
+memory is free: parsing takes several times its size. A body of unknown length counts as one over 64 KiB.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -27,9 +27,11 @@ from orchestrator.errors import (
 )
 from orchestrator.settings import Settings
 
-SMALL_BYTES = 64 * 1024  # a body up to here is kept in memory
-PIECE_BYTES = 256 * 1024  # are written to disk at a time
-FEW_BYTES = 2**20  # a body up to here is parsed without waiting for a place
+SMALL_BYTES = 64 * 1024  # a body up to here is not counted
+PIECE_BYTES = 256 * 1024  # of a blob, on the way to disk
+FEW_BYTES = (
+    2**20
+)  # a body up to here waits for no place; of a larger body, a piece on the way to disk
 PLACES = 4  # for larger bodies and outputs that are in memory
 TENANT_PLACES = PLACES // 2
 T = TypeVar("T")
@@ -78,12 +80,18 @@ class Traffic:
         if is_small(request):
             yield await request.body()
             return
-        with self.uploads.counted(tenant), await to_thread.run_sync(unnamed_file, self.directory) as file:
-            async for piece in pieces(request):
-                await to_thread.run_sync(_write, file, piece)
-            size = file.tell()
-            async with self.places.place(tenant) if size > FEW_BYTES else nullcontext():
-                yield await to_thread.run_sync(_contents, file)
+        with self.uploads.counted(tenant), ExitStack() as cleanup:
+            file: IO[bytes] | None = None
+            async for piece in pieces(request, FEW_BYTES):
+                if file is None and len(piece) > FEW_BYTES:
+                    file = cleanup.enter_context(await to_thread.run_sync(unnamed_file, self.directory))
+                if file is not None:
+                    await to_thread.run_sync(_write, file, piece)
+            if file is None:
+                yield bytes(piece)
+            else:
+                async with self.places.place(tenant):
+                    yield await to_thread.run_sync(_contents, file)
 
     async def chunk(self, request: Request, tenant: str, most_bytes: int) -> bytes:
         """A body of at most ``most_bytes``. Raises :class:`PayloadTooLarge`."""
@@ -107,16 +115,18 @@ def is_small(request: Request) -> bool:
     return length.isdigit() and int(length) <= SMALL_BYTES
 
 
-async def pieces(request: Request) -> AsyncIterator[bytes]:
-    """The body in pieces that are large enough to be written to disk one by one."""
+async def pieces(request: Request, size: int) -> AsyncIterator[bytearray]:
+    """The body in pieces of more than ``size`` bytes, and the rest, which may be empty.
+
+    Each piece is overwritten by the next one.
+    """
     piece = bytearray()
     async for chunk in request.stream():
         piece += chunk
-        if len(piece) >= PIECE_BYTES:
-            yield bytes(piece)
+        if len(piece) > size:
+            yield piece
             piece.clear()
-    if piece:
-        yield bytes(piece)
+    yield piece
 
 
 def unnamed_file(directory: Path) -> IO[bytes]:
@@ -128,7 +138,7 @@ def unnamed_file(directory: Path) -> IO[bytes]:
         raise BlobsUnavailable() from error
 
 
-def _write(file: IO[bytes], piece: bytes) -> None:
+def _write(file: IO[bytes], piece: bytearray) -> None:
     try:
         file.write(piece)
     except OSError as error:

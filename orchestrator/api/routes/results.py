@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from orchestrator.api.bodies import BINARY, bytes_body, refuse_encoded
 from orchestrator.api.dependencies import Caller, PartsIn, ResultsIn
-from orchestrator.api.door.uploads import is_small, pieces
+from orchestrator.api.door.uploads import PIECE_BYTES, is_small, pieces
 from orchestrator.api.problems import answer
 from orchestrator.errors import RangeNotSatisfiable
 from orchestrator.models import Artifact, CloudEvent, Frozen
@@ -113,8 +113,8 @@ async def put_blob(request: Request, parts: PartsIn, caller: Caller) -> Response
     with nullcontext() if is_small(request) else parts.traffic.uploads.counted(caller.tenant):
         writer = await run_in_threadpool(parts.service.blob_writer, caller.tenant)
         try:
-            async for piece in pieces(request):
-                await run_in_threadpool(writer.write, piece)
+            async for piece in pieces(request, PIECE_BYTES):
+                await run_in_threadpool(writer.write, bytes(piece))
             reference, size = await run_in_threadpool(writer.commit)
         finally:
             writer.close()

@@ -53,7 +53,9 @@ class FileWriter:
             if self._ends_in_hole:
                 self._file.truncate(self.size)
             self._file.close()
-            Path(self._name).replace(self._directory / self._digest.hexdigest())
+            target = self._directory / self._digest.hexdigest()
+            if not _renewed(target, self.size):
+                Path(self._name).replace(target)
         except OSError as error:
             raise BlobsUnavailable() from error
         return f"sha256:{self._digest.hexdigest()}", self.size
@@ -222,6 +224,18 @@ class DirectoryBlobs:
                 return os.fstat(fresh.fileno()).st_mtime
         except OSError:  # the directory is missing, or the disk is full: then the removal of old blobs is most urgent
             return time.time()
+
+
+def _renewed(path: Path, size: int) -> bool:
+    """Whether a file is there and complete; its retention begins anew.
+
+    Replacing it by the same bytes would make ext4 write them to the disk at once.
+    """
+    try:
+        os.utime(path)
+        return path.stat().st_size == size  # less after a power failure
+    except FileNotFoundError:
+        return False
 
 
 def _append(file: IO[bytes], data: bytes) -> bool:

@@ -101,7 +101,7 @@ def _bound(*destinations: str) -> Callable[[Config, Path], None]:
     return change
 
 
-def _bare(config: Config, scratch: Path) -> None:
+def bare(config: Config, scratch: Path) -> None:
     """Neither filter, masked and read-only paths, limits of processes, nor mounts beyond those that crun needs."""
     for name in ("seccomp", "maskedPaths", "readonlyPaths"):
         config["linux"].pop(name)
@@ -129,7 +129,7 @@ PARTS = (
     Variant("the program: start, print(1), end", side="agent without a program"),
     Variant("the agent (a least Python program instead)", side="least Python with site", ahead=False),
     Variant("the agent, and Python's site", side="least Python", ahead=False),
-    Variant("all of these parts: bare crun", _bare, side="least Python", ahead=False, compiled=False, overlay=False),
+    Variant("all of these parts: bare crun", bare, side="least Python", ahead=False, compiled=False, overlay=False),
 )  # fmt: skip
 ADDED = (
     Variant("preloading and rehearsals, while a container waits", idle_seconds=1.0, adds=True),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import docker
 
@@ -59,10 +59,9 @@ def profile_of(environment: Environment, image: str, runtime: str, lease: HostDi
     )  # fmt: skip
 
 
-def write_bundle(directory: Path, rootfs: Path, profile: SandboxProfile, env: dict[str, str], args: list[str]) -> None:
-    """A bundle in ``directory``: Mayfly's own, but that the runtime names the cgroup, so that one does for all."""
-    directory.mkdir(parents=True, exist_ok=True)
+def bundle_config(rootfs: Path, profile: SandboxProfile, env: dict[str, str], args: list[str]) -> dict[str, Any]:
+    """A bundle's configuration: Mayfly's own, but that the runtime names the cgroup, so that one does for all."""
     process = {"Entrypoint": args, "Env": [f"{name}={value}" for name, value in env.items()], "WorkingDir": "/work"}
     config = oci_config(profile, rootfs, process)
     del config["linux"]["cgroupsPath"]
-    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return config

@@ -8,6 +8,7 @@ guards anything here: it is the ceiling for a control plane that does.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import subprocess
@@ -18,8 +19,9 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from tests.bench.parts.variants import bare
 from tests.bench.peers.serve import Contestant, check, serve
-from tests.bench.raw.bundle import environments, export, leased, profile_of, write_bundle
+from tests.bench.raw.bundle import bundle_config, environments, export, leased, profile_of
 from tests.bench.raw.waiting import Agent, Bare
 
 AHEAD = 2  # containers that wait for each run at a time: with more of them, none ran faster here
@@ -46,7 +48,12 @@ class Crun(Contestant):
         (self._lease.inputs / environment.file_name).write_text(program["code"], encoding="utf-8")
         image = self._images[environment.name]
         profile = profile_of(environment, image, "crun", self._lease, "bench")
-        write_bundle(self._work, export(image, self._rootfs), profile, environment.env, args)
+        config = bundle_config(export(image, self._rootfs), profile, environment.env, args)
+        self.change(config)
+        (self._work / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+    def change(self, config: dict[str, Any]) -> None:
+        """Change the bundle's configuration; here nothing."""
 
     def start(self, **pipes: Any) -> subprocess.Popen[bytes]:
         """A container; crun continues as long as it does, reports its exit code, and has removed it then."""
@@ -125,10 +132,22 @@ class Waiting(Crun):
             known.set()
 
 
+class BareWaiting(Waiting):
+    """The same without a wall: no filter, no masked paths, no limits of processes, and the fewest mounts."""
+
+    def change(self, config: dict[str, Any]) -> None:
+        bare(config, self._work)
+
+
 def make(setting: dict[str, Any]) -> dict[str, Contestant]:
     """The variants."""
     os.environ.setdefault("LC_ALL", "C")
-    return {"run": Run(setting), "waiting": Waiting(setting, Bare), "waiting, agent": Waiting(setting, Agent)}
+    return {
+        "run": Run(setting),
+        "waiting": Waiting(setting, Bare),
+        "waiting, agent": Waiting(setting, Agent),
+        "waiting, bare": BareWaiting(setting, Bare),
+    }
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Callable, Container, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import docker
 
@@ -18,11 +18,13 @@ from tests.bench.systems.images import ENVIRONMENTS, peer_images, sandbox_images
 from tests.bench.systems.mayfly import DRIVERS, Driver, Mayfly, installed, known
 from tests.bench.systems.programs import Program
 from tests.bench.systems.venvs import PEERS, Peer, interpreter
+from tests.builders.processes.packages import fetched
 from tests.harness import IMAGES
 
 OCI, DOCKER = "Mayfly oci/crun", "Mayfly docker/runc"
-WAITING, AGENT, LOOP, EPICBOX = "crun waiting", "crun waiting, agent", "engine loop, runc", "epicbox"
-COMPARED = (OCI, WAITING, AGENT, DOCKER, LOOP)  # a ratio is taken of their throughput
+WAITING, AGENT, BARE = "crun waiting", "crun waiting, agent", "crun waiting, bare"
+LOOP, EPICBOX = "engine loop, runc", "epicbox"
+COMPARED = (OCI, WAITING, AGENT, BARE, DOCKER, LOOP)  # a ratio is taken of their throughput
 ALL = frozenset(ENVIRONMENTS)
 HYBRID = Path("/sys/fs/cgroup/unified")
 ENGINE = {
@@ -32,7 +34,23 @@ ENGINE = {
     "waiting runc": "engine waiting, runc",
     "waiting crun": "engine waiting, crun",
 }
-CRUN = {"run": "crun run", "waiting": WAITING, "waiting, agent": AGENT}
+CRUN = {"run": "crun run", "waiting": WAITING, "waiting, agent": AGENT, "waiting, bare": BARE}
+
+
+class Package(NamedTuple):
+    """A release of Debian's packages, pinned by digest."""
+
+    release: str
+    file: str
+    sha256: str
+
+
+RUNSC = Package(
+    "20240729",
+    "pool/main/g/golang-gvisor-gvisor/runsc_0.0~20240729.0-4~bpo12+2_amd64.deb",
+    "afdde883e3876ea807e19c708d4432674a20cb10186a7a5b554d62f38ea8de46",
+)
+HARDENED = f"Mayfly oci/runsc {RUNSC.release}"
 
 
 class Contestant(Protocol):
@@ -100,9 +118,8 @@ def gathered(state: Path, environments: tuple[str, ...], peers: bool, only: Cont
             there = {key: name for key, name in names.items() if key in child.about and name in only}
             return [Variant(name, child, key, languages) for key, name in there.items()]
 
-        for driver in DRIVERS:
-            if driver.contestant not in only:
-                continue
+        all_drivers = (*(hardened(state / "runsc") if HARDENED in only else ()), *DRIVERS)
+        for driver in (driver for driver in all_drivers if driver.contestant in only):
             try:
                 refuse_absent(driver, runtimes)
                 fewer = {"pool_size": 0} if environments == ("python",) else {}
@@ -118,6 +135,21 @@ def gathered(state: Path, environments: tuple[str, ...], peers: bool, only: Cont
         for peer in PEERS if peers else ():
             found.peers += children(peer.variants, peer.languages, _starter(peer, setting, state, logs))
         yield found
+
+
+def hardened(directory: Path) -> list[Driver]:
+    """The hardened tier with this host's gVisor, and with that of Debian's backports, which is fetched once.
+
+    Raises :class:`SystemExit` if Debian no longer has that package.
+    """
+    command = directory / RUNSC.release / "runsc"
+    command.parent.mkdir(parents=True, exist_ok=True)
+    if not command.exists() and not fetched(RUNSC.file, RUNSC.sha256, "usr/bin/runsc", command):
+        raise SystemExit(f"Debian has runsc {RUNSC.release} no longer: pin its successor in {__file__}")
+    return [
+        Driver("oci", "runsc", "hardened"),
+        Driver("oci", "runsc", "hardened", RUNSC.release, command.parent),
+    ]
 
 
 def refuse_absent(driver: Driver, runtimes: list[str]) -> None:

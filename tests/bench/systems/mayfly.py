@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import os
 import re
 import time
 import urllib.request
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from orchestrator.models import Isolation
 from orchestrator.settings import Settings
 from tests.bench.systems.child import Absent
 from tests.bench.systems.programs import Program
@@ -29,14 +31,20 @@ BUSY = re.compile(r"^mayfly_worker_slots_busy ([\d.]+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Driver:
-    """A driver and the runtime it is given."""
+    """A driver, the runtime it is given, and the isolation that is asked for.
+
+    ``directory`` has another release of the runtime than this host's; ``release`` names it.
+    """
 
     driver: str
     runtime: str
+    isolation: Isolation = "standard"
+    release: str = ""
+    directory: Path | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.driver}/{self.runtime}"
+        return f"{self.driver}/{self.runtime}{self.release and f' {self.release}'}"
 
     @property
     def contestant(self) -> str:
@@ -72,12 +80,17 @@ class Mayfly:
         self.name = driver.contestant
         chosen = {
             "driver": driver.driver,
-            "standard_runtime": driver.runtime,
+            f"{driver.isolation}_runtime": driver.runtime,
             "janitor_seconds": 2.0,
             "lease_seconds": 10.0,
             "queue_limit": 50_000,
         }
+        if driver.isolation == "hardened":  # whose containers wait only where the settings say so
+            chosen |= {"standard_runtime": "crun"}
+            settings |= {"pool_size": 0, "pool_sizes": {"python": 0, "python/hardened": 2}}
         self.stack = Stack(directory, **{**chosen, **settings})
+        if driver.directory is not None:
+            self.stack.env["PATH"] = f"{driver.directory}:{os.environ['PATH']}"
         self._full: dict[str, float] = {}
 
     def start(self) -> Mayfly:
@@ -104,7 +117,8 @@ class Mayfly:
         return {name for name, count in self._full.items() if count}
 
     def takes(self, program: Program) -> bool:
-        return True
+        """All programs; of the hardened tier the smallest alone."""
+        return self.driver.isolation == "standard" or program.name == "print"
 
     def wire(self, token: str | None = None) -> Wire:
         """A client, of the administrator or of another tenant."""
@@ -188,7 +202,9 @@ class Mayfly:
 
     def body(self, program: Program, cold: bool = False) -> dict[str, Any]:
         """A program as a submission; ``cold`` asks for a limit that no waiting container has."""
-        body: dict[str, Any] = {"environment": program.environment, "code": program.code}
+        body: dict[str, Any] = {
+            "environment": program.environment, "code": program.code, "isolation": self.driver.isolation
+        }  # fmt: skip
         if program.input_bytes:
             each = base64.b64encode(b"x" * 2**20).decode()
             body["files"] = [

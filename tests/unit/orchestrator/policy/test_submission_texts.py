@@ -24,6 +24,15 @@ def test_base64_with_blanks_and_without_padding_is_the_same_bytes(data: bytes, b
     assert canonical_base64(base64.encodebytes(data).decode()) == text
 
 
+@given(st.text("AQgw+/=-_ %\n", max_size=12))
+def test_accepted_base64_is_strict_base64(text: str) -> None:
+    try:
+        found = canonical_base64(text)
+    except ValueError:
+        return
+    assert base64.b64encode(base64.b64decode(found, validate=True)).decode().rstrip("=")[:-1] in found
+
+
 @pytest.mark.parametrize(
     ("text", "reported"),
     [

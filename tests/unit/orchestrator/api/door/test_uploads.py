@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import Request
 
 from orchestrator.api.door.uploads import FEW_BYTES, PLACES, TENANT_PLACES, Places, Traffic
@@ -18,7 +19,7 @@ class Upload:
 
     def __init__(self, traffic: Traffic, tenant: str, size: int) -> None:
         self._traffic, self._tenant, self._body = traffic, tenant, b"x" * size
-        self.received, self.in_memory, self._released = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.in_memory, self._released = asyncio.Event(), asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
     async def release(self) -> None:
@@ -35,7 +36,6 @@ class Upload:
             await self._released.wait()
 
     async def _receive(self) -> dict[str, Any]:
-        self.received.set()
         return {"type": "http.request", "body": self._body, "more_body": False}
 
 
@@ -45,18 +45,19 @@ async def _share_places(traffic: Traffic) -> None:
         await upload.in_memory.wait()
         return upload
 
-    async def waiting(tenant: str) -> Upload:
-        """A large body that has arrived whole, and does not come into memory before a later, smaller one."""
+    async def waiting(tenant: str, limiter: CapacityLimiter) -> Upload:
+        """A large body that has arrived whole and waits, while a later, smaller one comes into memory."""
         upload = Upload(traffic, tenant, FEW_BYTES + 1)
-        await upload.received.wait()
+        while not limiter.statistics().tasks_waiting:  # noqa: ASYNC110 - a limiter has no event for it
+            await asyncio.sleep(0)
         await (await taken("e", FEW_BYTES)).release()
         assert not upload.in_memory.is_set()
         return upload
 
     first = [await taken("a") for _ in range(TENANT_PLACES)]
-    third = await waiting("a")
+    third = await waiting("a", traffic.places._tenants["a"])
     others = [await taken("b") for _ in range(PLACES - TENANT_PLACES)]
-    fifth = await waiting("c")
+    fifth = await waiting("c", traffic.places._all)
     await first[0].release()
     await fifth.in_memory.wait()
     assert not third.in_memory.is_set(), "the place goes to the one that came first"

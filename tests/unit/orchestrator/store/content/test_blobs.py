@@ -66,3 +66,17 @@ def test_content_without_zero_pages_takes_its_full_size(tmp_path: Path) -> None:
 )
 def test_holes_change_no_byte(tmp_path: Path, content: bytes, piece_bytes: int) -> None:
     assert stored(tmp_path, content, piece_bytes).read_bytes() == content
+
+
+def test_same_content_keeps_its_file(tmp_path: Path) -> None:
+    """Its retention begins anew; a file that lost its end to a power failure is replaced."""
+    path = stored(tmp_path, DATA)
+    os.utime(path, (0, 0))
+    first = path.stat()
+    stored(tmp_path, DATA)
+    assert path.stat().st_ino == first.st_ino
+    assert path.stat().st_mtime > 0
+    os.truncate(path, 10)
+    stored(tmp_path, DATA)
+    assert path.read_bytes() == DATA
+    assert [other.name for other in path.parent.iterdir()] == [path.name]
