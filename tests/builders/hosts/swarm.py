@@ -74,9 +74,8 @@ class SwarmHost:
 
     def remove(self) -> None:
         if self._engine is not None and self._engine.popen.poll() is None:
-            self(
-                "docker swarm leave --force || true; docker ps --all --quiet | xargs --no-run-if-empty docker rm --force"
-            )
+            self("docker swarm leave --force || true")
+            self("docker ps --all --quiet | xargs --no-run-if-empty docker rm --force")
             self._engine.stop()
         self._kill()
         for group in (path for id in self._lost for path in Path("/sys/fs/cgroup").glob(f"*/docker/{id}")):

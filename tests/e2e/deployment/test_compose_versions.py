@@ -94,7 +94,8 @@ def test_profile_adds_monitoring_behind_the_same_walls(version: str, settings: P
 def test_every_version_closes_the_networks(version: str, settings: Path) -> None:
     """But for ``out``; where ports are published, no answer from outside finds its way in."""
     found = yaml.safe_load(printed(version, settings, profile="metrics"))["networks"]
-    assert {name for name, network in found.items() if not (network or {}).get("internal")} == {"front", "out", "receivers"}
+    leading = {name for name, network in found.items() if not (network or {}).get("internal")}
+    assert leading == {"front", "out", "receivers"}
     assert found["front"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
 
 
