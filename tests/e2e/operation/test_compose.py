@@ -107,9 +107,8 @@ def resident(api: docker.APIClient, container: str) -> int:
     return int(found["total_rss"] if "total_rss" in found else found["anon"])
 
 
-def test_services_are_of_debian_13_and_redis_of_the_host(deployment: Deployment) -> None:
+def test_services_have_byte_code_and_redis_the_hosts_release(deployment: Deployment) -> None:
     """The host's Redis verifies backups, and cannot read what a later one writes."""
-    assert deployment("exec", "-T", "api", "python3", "-V").startswith("Python 3.13.")
     look = "import os, orchestrator.api as api; print(os.path.exists(api.__cached__))"
     assert deployment("exec", "-T", "api", "python3", "-c", look) == "True\n", "the image has byte code for its Python"
     version = r"v=(\d+\.\d+)"
