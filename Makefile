@@ -1,7 +1,7 @@
 # `make up` and `make test` are all a newcomer needs; both prepare the machine by the same script.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help up down test test-all unit hostile conformance cgroup-v2 readiness check lint format types scripts bench bench-fleet bench-hostile bench-parts bench-tokens chaos fuzz images lock clean setup setup-dev setup-unit
+.PHONY: help up down test test-all unit hostile conformance cgroup-v2 readiness check lint format types scripts bench bench-fleet bench-hostile bench-parts bench-shards bench-tokens chaos fuzz images lock clean setup setup-dev setup-unit
 
 BIN := .venv/bin
 LANES := 3
@@ -11,7 +11,7 @@ STATE := $(or $(MAYFLY_STATE_DIR),.mayfly)
 # No engine: one is started, and ended afterwards. What else is missing is named before the first test.
 PYTEST = $(BIN)/python -m pytest --numprocesses $(LANES) --dist loadfile --no-loadscope-reorder
 READY := deploy/with_engine.sh $(BIN)/python -m tests.preflight
-SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/with_engine.sh deploy/roll.sh deploy/install.sh deploy/swarm/node.sh deploy/service_image/redis.sh .ci/run
+SHELL_SCRIPTS := deploy/setup.sh deploy/prepare.sh deploy/with_engine.sh deploy/roll.sh deploy/restore.sh deploy/install.sh deploy/swarm/node.sh deploy/service_image/redis.sh .ci/run
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url
 
@@ -30,7 +30,7 @@ test: setup-dev ## run what an ordinary change can break, in minutes; ARGS="-k n
 test-all: setup-dev ## run all tests, and hold the coverage; ARGS as above
 	$(READY) --all -- $(PYTEST) --cov --cov-report=term --cov-fail-under=$(if $(ARGS),0,92) $(ARGS)
 
-unit: LANES := 5
+unit: LANES := 4
 unit: setup-unit ## run the unit tests in a minute, without root, Redis or an engine; ARGS as above
 	$(PYTEST) -m "not complete and not thorough" -p no:schemathesis tests/unit $(ARGS)
 
@@ -72,6 +72,9 @@ bench-hostile: setup-dev ## measure what one sandbox can take from the host, and
 
 bench-parts: setup-dev ## measure what each part of the wall and of the agent costs a container (docs/benchmarks.md); BENCH=--publish
 	$(BIN)/python -m tests.bench.parts $(BENCH)
+
+bench-shards: setup-dev ## measure tenants shared out among eight Redis (docs/scaling.md); BENCH=--publish
+	$(BIN)/python -m tests.bench.fleet.shards $(BENCH)
 
 bench-tokens: setup-dev ## count what tools cost a model in tokens (docs/tokens.md); BENCH=--publish
 	$(BIN)/python -m tests.bench.tokens $(BENCH)

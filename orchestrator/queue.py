@@ -1,12 +1,13 @@
 """The only adapter to RQ, which carries execution ids from the API to a worker.
 
 A job is the id of its execution on a queue, and no more: RQ's hash of a job, with the name of a function to import, is
-never written. Each tenant has an RQ queue for each priority and isolation; a worker takes jobs only of the isolations
-that its host offers. RQ itself pops from several queues by one BLPOP, in a fixed order, and needs 57 commands for a
-job's life. Here one script finds the tenant whose turn it is, pops that tenant's next job by priority, then age, and
-claims the execution. Priorities order the jobs of one tenant: between tenants they would let one starve the others.
+never written. Each tenant has an RQ queue for each priority and lane: an isolation, and the features that an execution
+needs of its worker (:mod:`orchestrator.features`). A worker takes jobs only of the lanes that it serves. RQ
+itself pops from several queues by one BLPOP, in a fixed order, and needs 57 commands for a job's life. Here one script
+finds the tenant whose turn it is, pops that tenant's next job by priority, then age, and claims the execution.
+Priorities order the jobs of one tenant: between tenants they would let one starve the others.
 
-An idle slot blocks on a *bell* list for each isolation, which gets a token with each job. Tokens are only hints: a
+An idle slot blocks on a *bell* list for each lane, which gets a token with each job. Tokens are only hints: a
 token lost with a dead worker does no harm, because the script also runs on every timeout, and the janitor rings again.
 A worker that leaves wakes its own idle slots by a *leaving bell*, on which no other worker blocks.
 
@@ -35,7 +36,8 @@ from rq.utils import missing_keys
 from rq.worker import BaseWorker
 from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 
-from orchestrator.models import ISOLATIONS, PRIORITIES, Execution, Isolation, Priority, Specification
+from orchestrator import features
+from orchestrator.models import PRIORITIES, Execution, Priority, Specification
 from orchestrator.store import Store, keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.executions.records import Claim, Envelope
@@ -69,21 +71,21 @@ class Deliveries:
         self._dismiss = connection.script(scripts.DISMISS)
         self._worker_key = f"{BaseWorker.redis_worker_namespace_prefix}{worker}"
 
-    def take(self, isolations: Sequence[Isolation], done: Taken | None = None, *, spare: bool = False) -> Taken | None:
-        """Claim the next execution of those isolations; ``None`` if none is queued.
+    def take(self, lanes: Sequence[str], done: Taken | None = None, *, spare: bool = False) -> Taken | None:
+        """Claim the next execution of those lanes; ``None`` if none is queued.
 
         A ``spare`` slot claims only those of tenants that have nothing running.
 
         The same step acknowledges ``done`` in RQ, which must have been committed or requeued. Raises
         :class:`StoreUnavailable`.
         """
-        kinds = [queue_kind(*which) for which in product(PRIORITIES, isolations)]
+        kinds = [queue_kind(*which) for which in product(PRIORITIES, lanes)]
         forget = () if done is None else (_begun(done), done.queue)
         found = self._script(
             keys=[QUEUES_KEY],
             args=[
                 self._worker, BEGUN_SECONDS, _key(""), _registry_key(""),
-                0 if spare else ANY_NUMBER, len(isolations), *isolations, len(kinds), *kinds, *forget,
+                0 if spare else ANY_NUMBER, len(lanes), *lanes, len(kinds), *kinds, *forget,
             ],
         )  # fmt: skip
         if not found:
@@ -93,12 +95,12 @@ class Deliveries:
         claim = Claim(id.decode(), int(attempt), spec or b"", seal, float(waited))
         return Taken(claim, name.decode())
 
-    def await_bell(self, isolations: Sequence[Isolation], seconds: int, *, spare: bool = False) -> str | None:
-        """Wait until an execution of those isolations is queued; the bell that rang.
+    def await_bell(self, lanes: Sequence[str], seconds: int, *, spare: bool = False) -> str | None:
+        """Wait until an execution of those lanes is queued; the bell that rang.
 
         ``None`` after the time-out, or after :meth:`wake`, whose tokens are taken first.
         """
-        bells = [keys.spare_bell(isolation) if spare else keys.bell(isolation) for isolation in isolations]
+        bells = [keys.spare_bell(lane) if spare else keys.bell(lane) for lane in lanes]
         rung = self._waiting.blpop([self._leaving_bell, *bells], seconds)
         bell = None if rung is None else str(rung[0].decode())
         return None if bell == self._leaving_bell else bell
@@ -120,31 +122,35 @@ class Deliveries:
         if pairs:
             self._renew(keys=pairs[::2], args=[BEGUN_SECONDS, *pairs[1::2]])
 
-    def enrol(self, isolations: Sequence[Isolation]) -> None:
+    def enrol(self, lanes: Sequence[str]) -> None:
         """Register the queues that this worker serves in RQ."""
         prefixes = (_key(""), WORKERS_BY_QUEUE_KEY % "")
-        self._enrol(
-            keys=[QUEUES_KEY, self._leaving_bell], args=[self._worker_key, BEGUN_SECONDS, *prefixes, *isolations]
-        )
+        self._enrol(keys=[QUEUES_KEY, self._leaving_bell], args=[self._worker_key, BEGUN_SECONDS, *prefixes, *lanes])
 
     def dismiss(self) -> None:
         """Deregister this worker from all queues in RQ."""
         self._dismiss(keys=[QUEUES_KEY], args=[self._worker_key, _key(""), WORKERS_BY_QUEUE_KEY % ""])
 
 
-def queue_kind(priority: Priority, isolation: Isolation) -> str:
-    """The kind of queue for a priority and isolation."""
-    return priority if isolation == "standard" else f"{priority}-{isolation}"
+def queue_kind(priority: Priority, lane: str) -> str:
+    """The kind of queue for a priority and lane."""
+    return priority if lane == "standard" else f"{priority}-{lane}"
 
 
 def queue_kinds() -> list[str]:
     """All kinds, highest priority first."""
-    return [queue_kind(*which) for which in product(PRIORITIES, ISOLATIONS)]
+    return [queue_kind(*which) for which in product(PRIORITIES, features.LANES)]
 
 
-def queue_name(execution: Execution | Specification) -> str:
+def queue_name(specification: Specification) -> str:
     """The RQ queue on which an execution waits. No name of a tenant has a colon."""
-    return f"{execution.tenant}:{queue_kind(execution.priority, execution.isolation)}"
+    return f"{specification.tenant}:{queue_kind(specification.priority, features.lane_of(specification))}"
+
+
+def _names(execution: Execution, *priorities: Priority) -> list[str]:
+    """The RQ queues of the execution's tenant and isolation, for each priority."""
+    kinds = product(priorities, features.lanes([execution.isolation]))
+    return [f"{execution.tenant}:{queue_kind(*which)}" for which in kinds]
 
 
 def queue_names(store: Store) -> list[str]:
@@ -158,19 +164,20 @@ def ahead(store: Store, execution: Execution) -> int | None:
     Other tenants have turns of their own. ``None`` if the execution is not among the first ``MOST_AHEAD`` of its
     priority's queue, or on no queue any more.
     """
-    higher = PRIORITIES[: PRIORITIES.index(execution.priority)]
-    names = [f"{execution.tenant}:{queue_kind(priority, execution.isolation)}" for priority in higher]
+    own, higher = _names(execution, execution.priority), PRIORITIES[: PRIORITIES.index(execution.priority)]
     with store.redis.pipeline(transaction=False) as pipe:
-        pipe.lpos(_key(queue_name(execution)), execution.id, maxlen=MOST_AHEAD)
-        for name in names:
+        for name in own:
+            pipe.lpos(_key(name), execution.id, maxlen=MOST_AHEAD)
+        for name in _names(execution, *higher):
             pipe.llen(_key(name))
-        place, *lengths = pipe.execute()
-    return None if place is None else int(place) + sum(map(int, lengths))
+        found = pipe.execute()
+    places = [place for place in found[: len(own)] if place is not None]
+    return int(places[0]) + sum(map(int, found[len(own) :])) if places else None
 
 
 def envelope(specification: Specification) -> Envelope:
     """Where an execution's id goes when its record is written."""
-    return Envelope(_key(queue_name(specification)), QUEUES_KEY)
+    return Envelope(_key(queue_name(specification)), QUEUES_KEY, features.lane_of(specification))
 
 
 def put_back(store: Store, *ids: str) -> int:
@@ -195,9 +202,9 @@ def put_back_after(store: Store, id: str, seconds: float) -> None:
 
 def withdraw(store: Store, execution: Execution) -> None:
     """Take a cancelled execution off its queue."""
-    name = queue_name(execution)
-    names = [_key(name), _registry_key(name), QUEUES_KEY]
-    store.redis.eval(scripts.WITHDRAW, len(names), *names, execution.id)
+    for name in _names(execution, execution.priority):
+        names = [_key(name), _registry_key(name), QUEUES_KEY]
+        store.redis.eval(scripts.WITHDRAW, len(names), *names, execution.id)
 
 
 def forget(store: Store, id: str) -> None:

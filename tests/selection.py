@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import NamedTuple
+from zlib import crc32
 
 import pytest
 from _pytest.mark.structures import ParameterSet
@@ -65,7 +66,9 @@ WHOLE = (
     "e2e/operation/test_compose.py",
     "e2e/operation/test_disaster.py",
     "e2e/operation/test_rq_tools.py",
+    "e2e/operation/test_switches.py",
     "e2e/operation/test_unprivileged.py",
+    "e2e/operation/test_up_tools.py",
     "e2e/upgrades/test_migrating.py",
     "e2e/upgrades/test_roll.py",
     "e2e/programs/test_shown.py",
@@ -196,6 +199,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_worker_resumes_after_engine_outage",
         "test_flood_of_executions_runs_in_order",
         "test_a_second_sigterm_hands_back_at_once",
+        "test_a_restart_ends_a_drain",
+        "test_a_drain_is_bounded",
         "test_worker_cut_off_from_redis_ends_its_executions",
         "test_worker_stopped_for_longer_than_its_lease",
         "test_redis_away_while_a_program_runs",
@@ -214,6 +219,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "e2e/operation/test_documents.py": (
         "test_the_commands_of_a_document_work[quickstart.md]",
         "test_the_commands_of_a_document_work[adding-an-environment.md]",
+        "test_commands_for_administrators_work",
         "test_commands_of_operations_work",
     ),
     "e2e/operation/test_up.py": (
@@ -245,6 +251,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "test_environment_without_image_ends_as_environment_unavailable",
         "test_broken_runtime_ends_as_runtime_unavailable",
         "test_killed_workers_execution_ends_as_worker_lost",
+        "test_specification_changed_in_redis_ends_as_internal",
     ),
     "e2e/sandbox/test_watch.py": (
         "test_flood_of_denials_hides_no_other_denial",
@@ -255,6 +262,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "e2e/sandbox/test_tiers.py": (
         "test_tier_is_served_only_by_workers_with_its_runtime",
         "test_runc_by_the_name_of_runsc_is_refused",
+        "test_forged_frame_gains_no_privilege",
     ),
     "hostile/test_seccomp.py": ("test_cached_filter_equals_a_freshly_compiled_filter",),
     "integration/orchestrator/api/test_rest_executions.py": ("test_cancelling_while_the_container_starts",),
@@ -298,6 +306,13 @@ ORDER = ("hostile/test_hostile.py", "unit/", "chaos/", "e2e/", "hostile/", "inte
 def rank(module: str) -> int:
     """Where the module (a path below ``tests/``) comes in that order."""
     return next((at for at, start in enumerate(ORDER) if module.startswith(start)), len(ORDER))
+
+
+def position(module: str) -> tuple[int, int]:
+    """Where the module comes: by its rank, and among unit tests by a number of its name, which mixes the modules that
+    wait with those that compute.
+    """
+    return rank(module), crc32(module.encode()) if module.startswith("unit/") else 0
 
 
 def is_thorough(module: str, test: str) -> bool:

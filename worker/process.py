@@ -28,8 +28,8 @@ from prometheus_client import start_http_server
 from orchestrator import metrics
 from orchestrator.environments import load_environments
 from orchestrator.errors import StoreUnavailable
+from orchestrator.features import lanes
 from orchestrator.host.confinement import check_confinement
-from orchestrator.models import Isolation
 from orchestrator.models.fleet import ISOLATION, EnvironmentOffer, WorkerStatus
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
@@ -96,7 +96,7 @@ class Worker:
             self._launcher,
             self._host_dirs,
             self._admission,
-            Disks(self._places, settings.disk_free_bytes),
+            Disks(self._places, settings.disk_free_bytes, self._check_contents),
             self._store.fleet.leased,
             on_engine=self._pool.wake,
             on_refused=leaving.set,
@@ -236,9 +236,9 @@ class Worker:
     def _may_not_take(self) -> bool:
         return not self._host_monitor.fit or self._draining or not self._lease.is_held() or not self.presence.is_valid()
 
-    def _offered(self) -> list[Isolation]:
-        """The isolations whose executions to take; those of a tier that is switched off stay queued."""
-        return [tier for tier in self._launcher.able() if not self._pulse.switches.is_off(f"{ISOLATION}{tier}")]
+    def _offered(self) -> list[str]:
+        """The lanes whose executions to take; those of a tier that is switched off stay queued."""
+        return lanes(tier for tier in self._launcher.able() if not self._pulse.switches.is_off(f"{ISOLATION}{tier}"))
 
     def _keeps_none_warm(self, feature: str) -> bool:
         """Whether the pool keeps no containers of a feature: it is switched off, or the worker drains."""
@@ -248,6 +248,11 @@ class Worker:
         """The directories that need room on this host's disks, by name."""
         own = {} if self._settings.blobs_url else {"blobs": self._settings.blobs_path}
         return {**own, "inputs": self._inputs, **self._driver.places()}
+
+    def _check_contents(self) -> None:
+        """Raise :class:`BlobsUnavailable` while the API, where it has the contents, cannot store them."""
+        if self._settings.blobs_url.startswith("http"):
+            self._store.blobs.check_writable()
 
     def _report_weak(self, what: str) -> None:
         try:

@@ -27,7 +27,6 @@ from rq.worker import WorkerStatus
 
 from orchestrator import metrics
 from orchestrator.errors import StoreFull, StoreUnavailable
-from orchestrator.models import Isolation
 from orchestrator.queue import BEGUN_SECONDS, Deliveries, Taken, queue_kinds
 from orchestrator.store import Store
 from orchestrator.store.executions.records import Claim
@@ -38,7 +37,7 @@ log = structlog.get_logger()
 
 
 class SlotWorker(SimpleWorker):
-    """Claims executions of the isolations offered by this host and runs up to ``slots`` at a time, plus the spare
+    """Claims executions of the lanes that this worker serves and runs up to ``slots`` at a time, plus the spare
     slot.
     """
 
@@ -51,11 +50,11 @@ class SlotWorker(SimpleWorker):
         handler: Callable[[Claim], None],
         spare_slots: int = 0,
         *,
-        offered: Callable[[], Sequence[Isolation]],
+        offered: Callable[[], Sequence[str]],
         paused: Callable[[], bool],
         leaving: threading.Event | None = None,
     ) -> None:
-        """``offered`` returns the isolations whose executions to take, ``paused`` whether to take none for now.
+        """``offered`` returns the lanes whose executions to take, ``paused`` whether to take none for now.
 
         Setting ``leaving`` from outside has the effect of :meth:`leave`.
         """

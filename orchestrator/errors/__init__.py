@@ -9,13 +9,13 @@
     │   ├── IdempotencyConflict ├── RateLimited       ├── PayloadTooLarge
     │   ├── MalformedBody       ├── UnsupportedMediaType
     │   ├── RangeNotSatisfiable ├── IsolationUnavailable  ├── StdinRefused      ├── ToolAnswerRefused
-    │   ├── DigestMismatch
+    │   ├── DigestMismatch      ├── FeatureUnavailable
     │   ├── of users: LocalLoginOff, UserExists, PasswordChangeRequired, LoginRefused, TokenReused (Unauthenticated),
     │   │             LoginSlowed (RateLimited)
     │   ├── of tools: ToolCallFailed, DeclaredInFile, CatalogueChanged
     │   ├── of the door: MalformedRequest, UriTooLong, HeadersTooLarge, TooSlow, HostRefused, OriginRefused
     │   ├── of administration: AlreadyExists, DefaultTenant, IssuerInSettings, TooManyRecords, TenantDisabled
-    │   └── of these: PolicyViolation, NotAllowed (ValidationFailed),
+    │   └── of these: PolicyViolation, NotAllowed (ValidationFailed), BlobNotFound, AttemptNotOwner (NotFound),
     │       UnsupportedContentEncoding (UnsupportedMediaType), ToolResultTooLarge (PayloadTooLarge),
     │       TooManyStreams, TooManyToolServers, TenantQueueFull, TenantStoreFull, StdinFull,
     │       TooManyFromAddress, TooManyUploads, TooManyAnswers, TooManyCalls (RateLimited)
@@ -73,7 +73,10 @@ from orchestrator.errors.platform import (
 )
 from orchestrator.errors.requests import (
     AlreadyFinished,
+    AttemptNotOwner,
+    BlobNotFound,
     DigestMismatch,
+    FeatureUnavailable,
     Forbidden,
     IdempotencyConflict,
     IsolationUnavailable,
@@ -126,6 +129,8 @@ __all__ = [
     "AlreadyExists",
     "AlreadyFinished",
     "AnswersFull",
+    "AttemptNotOwner",
+    "BlobNotFound",
     "BlobsFull",
     "BlobsUnavailable",
     "CatalogueChanged",
@@ -134,6 +139,7 @@ __all__ = [
     "DigestMismatch",
     "EnvironmentUnavailable",
     "FeatureOff",
+    "FeatureUnavailable",
     "Forbidden",
     "FrameError",
     "HandedBack",

@@ -99,6 +99,18 @@ class NotFound(RequestError):
         super().__init__(message)
 
 
+class BlobNotFound(NotFound):
+    """This tenant has no such blob."""
+
+    code = "blob_not_found"
+
+
+class AttemptNotOwner(NotFound):
+    """This attempt does not own the execution: another attempt does, or the execution has ended."""
+
+    code = "attempt_not_owner"
+
+
 class AlreadyFinished(RequestError):
     """The execution has already ended and cannot be cancelled."""
 
@@ -261,4 +273,11 @@ class IsolationUnavailable(RequestError):
     """No live worker offers the requested isolation."""
 
     code = "isolation_unavailable"
+    status = 422
+
+
+class FeatureUnavailable(RequestError):
+    """No live worker has a version with the features that this program uses."""
+
+    code = "feature_unavailable"
     status = 422

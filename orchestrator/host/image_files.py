@@ -1,4 +1,5 @@
-"""Built images as one file, to carry to another host: archive, description and list of packages (SBOM) of each.
+"""Built images as one file, to carry to another host: archive, list of packages (SBOM), provenance and description of
+each.
 
 An archive is accepted only if its content has the digest of its description, when it is saved and when it is loaded.
 """
@@ -16,8 +17,9 @@ from pathlib import Path
 from orchestrator.errors import EnvironmentUnavailable
 from orchestrator.host.rootfs import check
 
-PARTS = ("json", "cdx.json", "tar")
-MEMBER = re.compile(r"[a-z0-9][a-z0-9-]*\.(json|cdx\.json|tar)")
+PROVENANCE = "provenance.json"  # only of signed images
+PARTS = ("tar", "cdx.json", PROVENANCE, "json")  # the description last: it makes the others count
+MEMBER = re.compile(r"[a-z0-9][a-z0-9-]*\.(" + "|".join(map(re.escape, PARTS)) + ")")
 
 
 def save_images(directory: Path, file: Path, names: Sequence[str]) -> dict[str, str]:
@@ -32,8 +34,8 @@ def save_images(directory: Path, file: Path, names: Sequence[str]) -> dict[str, 
     with tarfile.open(file, "x", format=tarfile.PAX_FORMAT, dereference=True) as archive:
         for name, digest in chosen.items():
             check(directory / f"{name}.tar", digest)
-            for part in PARTS:
-                archive.add(directory / f"{name}.{part}", f"{name}.{part}")
+            for path in parts_of(directory, name):
+                archive.add(path, path.name)
     return chosen
 
 
@@ -51,14 +53,26 @@ def load_images(file: Path, directory: Path, accepted: Collection[str] = ()) -> 
         for name, digest in found.items():
             if accepted and digest not in accepted:
                 raise EnvironmentUnavailable(f"{file} has the image {digest} of {name}, which was not asked for.")
-            for part in PARTS:
-                if not (Path(fresh) / f"{name}.{part}").is_file():
-                    raise EnvironmentUnavailable(f"{file} has no {name}.{part}.")
+            for path in parts_of(Path(fresh), name):
+                if not path.is_file():
+                    raise EnvironmentUnavailable(f"{file} has no {path.name}.")
             check(Path(fresh) / f"{name}.tar", digest)
         for name in found:
-            for part in reversed(PARTS):  # the description last: it makes the others count
-                (Path(fresh) / f"{name}.{part}").replace(directory / f"{name}.{part}")
+            put_in_place(Path(fresh), name, directory)
     return found
+
+
+def parts_of(directory: Path, name: str) -> list[Path]:
+    """The files of an image; that of its provenance only if it is there."""
+    paths = [directory / f"{name}.{part}" for part in PARTS]
+    return [path for path in paths if not path.name.endswith(PROVENANCE) or path.exists()]
+
+
+def put_in_place(fresh: Path, name: str, directory: Path) -> None:
+    """Move the complete files of an image into the directory of images, in place of an older image's."""
+    (directory / f"{name}.{PROVENANCE}").unlink(missing_ok=True)  # of the older image
+    for path in parts_of(fresh, name):
+        path.replace(directory / path.name)
 
 
 def extract(archive: tarfile.TarFile, name: str, directory: Path) -> None:

@@ -1,7 +1,8 @@
 """Built images in an operator's registry (OCI distribution), each under a tag that is its digest.
 
-The tag has the image itself, so engines can pull it, and ``<tag>.about`` the description and the list of packages. What
-a registry answers is compared with the digest that was asked for, down to each layer.
+The tag has the image itself, so engines can pull it, and ``<tag>.about`` the description, the list of packages and the
+provenance. What a registry answers is compared with the digest that was asked for, down to each layer. User and
+password go to the registry's own origin alone, wherever it sends an upload or a download.
 """
 
 from __future__ import annotations
@@ -11,24 +12,40 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import httpx2
 
 from orchestrator.errors import EnvironmentUnavailable
-from orchestrator.host.image_files import PARTS, digests_of
+from orchestrator.host.image_files import PROVENANCE, digests_of, put_in_place
 from orchestrator.host.rootfs import check, members
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG, LAYER = "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar"
 DESCRIPTION, PACKAGES = "application/vnd.mayfly.image+json", "application/vnd.cyclonedx+json"
-MOST_BYTES = 2**22  # of a manifest, a configuration, a description, a list of packages
+SIGNED = "application/vnd.dsse.envelope.v1+json"
+MOST_BYTES = 2**22  # of a manifest, a configuration, a description, a list of packages, a provenance
 CHUNK_BYTES = 2**20
 SECONDS = 60.0
+
+
+class OwnOrigin(httpx2.BasicAuth):
+    """User and password for one origin: a request to any other, which an answer has named, has neither."""
+
+    def __init__(self, base: httpx2.URL, username: str, password: str) -> None:
+        super().__init__(username, password)
+        self._origin = base.origin
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """As :class:`httpx2.Auth` has it."""
+        if request.url.origin == self._origin:
+            yield from super().auth_flow(request)
+        else:
+            yield request
 
 
 class Registry:
@@ -40,8 +57,11 @@ class Registry:
         parts = urlsplit(address)
         if (parts.scheme, parts.hostname) != ("http", "127.0.0.1") and parts.scheme != "https":
             raise EnvironmentUnavailable(f"{address} is no https:// address of a repository.")
-        base = f"{parts.scheme}://{parts.netloc}/v2/{parts.path.strip('/')}"
-        self._client = httpx2.Client(base_url=base, timeout=SECONDS, follow_redirects=True)
+        base = httpx2.URL(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/v2/{parts.path.strip('/')}")
+        auth = (
+            None if parts.username is None else OwnOrigin(base, unquote(parts.username), unquote(parts.password or ""))
+        )
+        self._client = httpx2.Client(base_url=base, auth=auth, timeout=SECONDS, follow_redirects=True)
 
     def close(self) -> None:
         """Close the connections."""
@@ -54,11 +74,14 @@ class Registry:
             raise EnvironmentUnavailable(f"No image of {name} in {directory}; build it with `make images`.")
         check(directory / f"{name}.tar", digest)
         tag = digest.removeprefix("sha256:")
-        description, packages = ((directory / f"{name}.{part}").read_bytes() for part in PARTS[:2])
         with _failures(), tarfile.open(directory / f"{name}.tar") as archive:
             config, layers = members(archive)
             described = [self._put(io.BytesIO(config), CONFIG), *(self._put(layer, LAYER) for layer in layers)]
-            about = [self._put(io.BytesIO(description), DESCRIPTION), self._put(io.BytesIO(packages), PACKAGES)]
+            about = [
+                self._put(io.BytesIO((directory / f"{name}.{part}").read_bytes()), media_type)
+                for part, media_type in (("json", DESCRIPTION), ("cdx.json", PACKAGES), (PROVENANCE, SIGNED))
+                if part != PROVENANCE or (directory / f"{name}.{part}").exists()
+            ]
             self._put_manifest(f"{tag}.about", about)
             self._put_manifest(tag, described)  # last: an image that is there is complete
         return digest
@@ -88,10 +111,12 @@ class Registry:
             if (found["image_id"], found["name"]) != (digest, name):
                 raise EnvironmentUnavailable(f"The registry describes {digest} as {found['name']} {found['image_id']}.")
             (fresh / f"{name}.json").write_bytes(description)
-            (fresh / f"{name}.cdx.json").write_bytes(self._small(about["layers"][0]["digest"]))
+            parts = {layer["mediaType"]: self._small(layer["digest"]) for layer in about["layers"]}
+            (fresh / f"{name}.cdx.json").write_bytes(parts[PACKAGES])
+            if SIGNED in parts:
+                (fresh / f"{name}.{PROVENANCE}").write_bytes(parts[SIGNED])
             check(fresh / f"{name}.tar", digest)
-            for part in reversed(PARTS):  # the description last: it makes the others count
-                (fresh / f"{name}.{part}").replace(directory / f"{name}.{part}")
+            put_in_place(fresh, name, directory)
 
     def _put(self, content: IO[bytes], media_type: str) -> dict[str, Any]:
         """Store a blob unless it is there; returns its descriptor."""

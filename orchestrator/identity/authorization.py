@@ -72,7 +72,9 @@ ACTIONS: dict[str, Action] = {
     ),
     "blob.upload": Action(own="blobs:write", routes=(f"PUT {API}/blobs",)),
     # For keys of workers alone. `admin` lacks the scope, since a worker reads the blobs of every tenant.
-    "transfer.read": Action(every=WORKER, routes=(f"GET {API}/transfers/blobs/{{tenant}}/{{sha256}}",)),
+    "transfer.read": Action(
+        every=WORKER, routes=(f"GET {API}/transfers/blobs/{{tenant}}/{{sha256}}", f"GET {API}/transfers/room")
+    ),
     "transfer.write": Action(every=WORKER, routes=(f"PUT {API}/transfers/files/{{id}}/{{attempt}}/{{name}}",)),
     "environment.list": Action(
         every="executions:read | fleet:read", routes=(f"GET {API}/environments",), agents=("list_environments",)

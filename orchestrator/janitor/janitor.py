@@ -19,9 +19,9 @@ from redis.exceptions import RedisError
 from orchestrator import metrics, queue, retry
 from orchestrator.audit import Writer
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
+from orchestrator.features import LANES
 from orchestrator.janitor.alarms import Alarms
 from orchestrator.janitor.purging import finish, remove, some_of, tenants_to_delete
-from orchestrator.models import ISOLATIONS
 from orchestrator.models.security import SecurityEvent
 from orchestrator.retry import Cause
 from orchestrator.settings import Settings
@@ -35,12 +35,12 @@ PAGE = 1000  # entries of an index that one look reads
 BATCH = 50  # ids of one script, which looks for them through a long queue in less than a millisecond
 # The type of each key that the whole installation needs; a key of another type was not written by Mayfly.
 KINDS: dict[str, bytes] = {
-    **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, ISOLATIONS)), b"zset"),
+    **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, LANES)), b"zset"),
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS, keys.AUDIT_BASE), b"hash"),
     **dict.fromkeys((keys.TENANTS, keys.QUOTAS, keys.SWITCHES, keys.ISSUERS), b"hash"),
     **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT, keys.BACKUP, keys.RESTORING), b"string"),
     **dict.fromkeys((keys.WORKERS, keys.TENANTS_DELETING, keys.HOLDING, queue.QUEUES_KEY), b"set"),
-    **dict.fromkeys([key(isolation) for isolation in ISOLATIONS for key in (keys.bell, keys.spare_bell)], b"list"),
+    **dict.fromkeys([key(lane) for lane in LANES for key in (keys.bell, keys.spare_bell)], b"list"),
     **dict.fromkeys((keys.SECURITY, keys.AUDIT, keys.AUDIT_SEALS), b"stream"),
 }
 FAILURES = (MayflyError, OSError, RedisError, *MALFORMED)  # MALFORMED: from keys with a wrong type

@@ -9,6 +9,9 @@ from pydantic import Field
 from orchestrator.models import Frozen
 
 SUBMISSIONS, MCP, TOOLS, WARM_POOL, FETCH_CACHE = "submissions", "mcp", "tools", "warm-pool", "fetch-cache"
+# Levels of features (:mod:`orchestrator.features`): of version 0.1.0, whose workers report none, and the highest that
+# is believed.
+FIRST_LEVEL, MOST_LEVELS = 1, 100
 PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL, FETCH_CACHE)
 ENVIRONMENT, ISOLATION = "environment:", "isolation:"  # prefixes of the features of one environment or isolation tier
 
@@ -22,7 +25,7 @@ class EnvironmentOffer(Frozen):
 
 
 class WorkerStatus(Frozen):
-    """One heartbeat. ``heartbeat_age_seconds`` and ``version`` are filled in by the reader.
+    """One heartbeat. ``heartbeat_age_seconds``, ``version`` and ``level`` are filled in by the reader.
 
     ``attribution`` is the source of the kernel's denials: ``audit``, ``kernel log``, or ``reduced`` if the worker can
     read neither and must infer denials.
@@ -56,6 +59,13 @@ class WorkerStatus(Frozen):
         "",
         description="The worker's version of Mayfly; absent for versions before 0.2.",
         exclude_if=lambda version: not version,
+    )
+    level: int = Field(
+        FIRST_LEVEL,
+        ge=FIRST_LEVEL,
+        le=MOST_LEVELS,
+        description="The worker has the features up to this level; absent for the first.",
+        exclude_if=lambda level: level == FIRST_LEVEL,
     )
 
 

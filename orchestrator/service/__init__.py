@@ -14,11 +14,12 @@ from typing import Any
 
 import pybase64
 
-from orchestrator import metrics, queue
+from orchestrator import features, metrics, queue
 from orchestrator.audit import Writer
 from orchestrator.environments import Environment, Environments
 from orchestrator.errors import (
     AlreadyFinished,
+    FeatureUnavailable,
     IsolationUnavailable,
     LimitAboveQuota,
     Mistake,
@@ -32,13 +33,7 @@ from orchestrator.errors import (
 )
 from orchestrator.identity import Principal
 from orchestrator.identity.authorization import authorize, reach
-from orchestrator.models import (
-    Execution,
-    Isolation,
-    PolicyReport,
-    Specification,
-    Stdin,
-)
+from orchestrator.models import ISOLATIONS, Execution, PolicyReport, Specification, Stdin
 from orchestrator.models.security import PolicyFindings, SecurityEvent
 from orchestrator.models.submission import Submission
 from orchestrator.policy.allowed import may_use
@@ -90,10 +85,10 @@ class Service:
         With the Idempotency-Key of an earlier submission the earlier execution is returned, in its current state.
         ``reply_to`` names the API process to which the result is pushed (:meth:`Results.pushed`).
 
-        Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`PolicyViolation`,
-        :class:`QueueFull`, :class:`TenantQueueFull`, :class:`StoreFull`, :class:`TenantStoreFull`,
-        :class:`IdempotencyConflict`, :class:`QuotaExceeded`, :class:`NotAllowed`, :class:`LimitAboveQuota`; then the
-        execution was not queued.
+        Raises :class:`ValidationFailed`, :class:`IsolationUnavailable`, :class:`FeatureUnavailable`,
+        :class:`PolicyViolation`, :class:`QueueFull`, :class:`TenantQueueFull`, :class:`StoreFull`,
+        :class:`TenantStoreFull`, :class:`IdempotencyConflict`, :class:`QuotaExceeded`, :class:`NotAllowed`,
+        :class:`LimitAboveQuota`; then the execution was not queued.
         """
         tenant, key = principal.tenant, principal.key_id or ""
         id = id or new_id()
@@ -132,7 +127,7 @@ class Service:
             max_input_bytes=self.settings.input_bytes,
             traceparent=traceparent,
         )
-        self._check_isolation(specification.isolation)
+        self._check_lane(specification)
         input_bytes = self._check_blobs(tenant, submission, inline_bytes(specification.files, specification.stdin))
         report = self._inspected(specification, submission)
         specification = specification.model_copy(
@@ -275,13 +270,17 @@ class Service:
             raise ValidationFailed([Mistake("files", message, most)], "inputs_too_large")
         return total
 
-    def _check_isolation(self, isolation: Isolation) -> None:
-        """Refuse an isolation that no live worker offers; without live workers, `standard` is accepted and waits."""
-        offered = self._store.fleet.offered(isolation)
-        if isolation not in offered and (offered or isolation != "standard"):
-            raise IsolationUnavailable(
-                f"No live worker offers isolation {isolation!r}; offered are: {', '.join(sorted(offered)) or 'none'}."
-            )
+    def _check_lane(self, specification: Specification) -> None:
+        """Refuse an isolation, or features, that no live worker offers; without live workers, `standard` waits."""
+        isolation, lane = specification.isolation, features.lane_of(specification)
+        offered = self._store.fleet.offered(lane)
+        if lane in offered or (not offered and isolation == "standard"):
+            return
+        if isolation in offered:
+            used = ", ".join(features.used(specification))
+            raise FeatureUnavailable(f"Every live worker with isolation {isolation!r} is older than these: {used}.")
+        tiers = ", ".join(sorted(offered.intersection(ISOLATIONS))) or "none"
+        raise IsolationUnavailable(f"No live worker offers isolation {isolation!r}; offered are: {tiers}.")
 
 
 def new_id() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.errors import NotFound, PayloadTooLarge
+from orchestrator.errors import AttemptNotOwner, BlobNotFound, PayloadTooLarge
 from orchestrator.models.results import Content
 from orchestrator.settings import Settings
 from orchestrator.store import Store
@@ -16,29 +16,42 @@ class Transfers:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store, self._blobs = store, store.own_blobs
-        self._artifact_bytes = settings.artifact_bytes
+        self._artifact_bytes, self._artifact_files = settings.artifact_bytes, settings.artifact_files
+
+    def check_room(self) -> None:
+        """Raise :class:`BlobsUnavailable` unless contents can be stored, :class:`BlobsFull` without free space."""
+        self._blobs.check_writable()
 
     def blob(self, tenant: str, sha256: str) -> Content:
-        """A tenant's blob. Raises :class:`NotFound`."""
+        """A tenant's blob. Raises :class:`BlobNotFound`."""
         if (found := self._blobs.open(tenant, sha256)) is None:
-            raise NotFound("There is no such blob.")
+            raise BlobNotFound()
         return found
 
     def write(self, id: str, attempt: int, name: str, offset: int, piece: bytes, sha256: str | None) -> None:
         """Write a piece of an attempt's output or artifact; ``sha256``: of the whole artifact, with its last piece.
 
-        Raises :class:`NotFound` unless that attempt owns the execution, :class:`PayloadTooLarge`, and
-        :class:`DigestMismatch`.
+        Raises :class:`AttemptNotOwner` unless that attempt owns the execution, :class:`PayloadTooLarge`,
+        :class:`BlobsFull` and :class:`DigestMismatch`.
         """
         is_upload = UPLOAD.fullmatch(name) is not None
         if offset + len(piece) > (most := self._artifact_bytes if is_upload else LARGEST_OUTPUT_BYTES):
             raise PayloadTooLarge(f"The file would have more than {most} bytes.", bound=most)
         (holder,) = self._store.records.holders([id])
         if holder.attempt != attempt or not holder.since:  # it has ended, or is queued again
-            raise NotFound("This attempt does not own the execution.")
+            raise AttemptNotOwner()
         if not is_upload:
             self._blobs.write_output(id, attempt, name, offset, piece)
             return
+        self._check_bounds(id, attempt, len(piece))
         self._blobs.write_upload(id, attempt, name, offset, piece)
         if sha256 is not None:
             self._blobs.finish_upload(id, attempt, name, sha256)
+
+    def _check_bounds(self, id: str, attempt: int, added_bytes: int) -> None:
+        """Bound the artifacts and uploads of an attempt: twice the bytes, since a finished upload may be sent again."""
+        files, stored = self._blobs.stored(id, attempt)
+        if files > self._artifact_files:
+            raise PayloadTooLarge("The attempt has too many artifacts.", bound=self._artifact_files)
+        if stored + added_bytes > (most := 2 * self._artifact_bytes):
+            raise PayloadTooLarge("The attempt's artifacts and uploads have too many bytes.", bound=most)

@@ -49,14 +49,14 @@ TOOL_UPSTREAMS = "mayfly:tools:upstreams"  # set: every declared upstream, as `t
 TOOL_DECLARATIONS = "mayfly:tools:declarations"  # string: the version of all declarations of tool servers
 
 
-def bell(isolation: str) -> str:
-    """List: a token for every queued job of that isolation, on which idle workers block."""
-    return f"mayfly:bell:{isolation}"
+def bell(lane: str) -> str:
+    """List: a token for every queued job of that lane, on which idle workers block."""
+    return f"mayfly:bell:{lane}"
 
 
-def spare_bell(isolation: str) -> str:
+def spare_bell(lane: str) -> str:
     """List: a token for every job of a tenant without running executions; spare slots of busy workers block on it."""
-    return f"mayfly:bell:{isolation}:spare"
+    return f"mayfly:bell:{lane}:spare"
 
 
 def leaving_bell(worker: str) -> str:
@@ -64,9 +64,9 @@ def leaving_bell(worker: str) -> str:
     return f"mayfly:leaving-bell:{worker}"
 
 
-def line(isolation: str) -> str:
-    """Zset: tenants with queued executions of that isolation, in order of service."""
-    return f"mayfly:line:{isolation}"
+def line(lane: str) -> str:
+    """Zset: tenants with queued executions of that lane, in order of service."""
+    return f"mayfly:line:{lane}"
 
 
 def execution(id: str) -> str:

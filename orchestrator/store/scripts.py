@@ -19,7 +19,7 @@ from importlib import resources
 from typing import Any
 
 from orchestrator.anomaly import BUCKET_SECONDS, EVERYONE_ELSE, KEPT_SECONDS, MOST_SERIES
-from orchestrator.models import ISOLATIONS
+from orchestrator.features import LANES
 from orchestrator.models.tenants.records import DEFAULT_TENANT
 from orchestrator.models.tools import CALLER
 from orchestrator.store import accounting, keys
@@ -44,8 +44,8 @@ CONSTANTS: dict[str, int | str | tuple[str, ...]] = {
     "FIELDS": FIELDS,
     "FIRST_SCHEMA": FIRST_SCHEMA,
     "IDEMPOTENCY_BYTES": accounting.IDEMPOTENCY_BYTES,
-    "ISOLATIONS": ISOLATIONS,
     "KEPT_SECONDS": KEPT_SECONDS,
+    "LANES": LANES,
     "LEFT_MILLISECONDS": accounting.LEFT_MILLISECONDS,
     "LOG_BYTES": accounting.LOG_BYTES,
     "MOST_SERIES": MOST_SERIES,

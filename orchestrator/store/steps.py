@@ -31,7 +31,8 @@ class Step(NamedTuple):
     ``attempt`` must own the execution (``None``: any attempt or none), and its state must be one of ``sources`` (none:
     any). ``to`` is the new state, ``fields`` are the new fields of the record, ``counts_as`` the class under which an
     ended attempt counts, and ``usage`` the amounts that an ended execution used (``accounting.USAGE``). If the answer
-    of a step was lost, the process sends the step again with the same ``token``, and it takes effect once.
+    of a step was lost, the process sends the step again with the same ``token``, and it takes effect once. An end with
+    ``started_at`` is of an execution whose start is not written yet: the step writes start, entries and end.
     """
 
     id: str
@@ -43,6 +44,7 @@ class Step(NamedTuple):
     entries: Sequence[NewEntry] = ()
     token: str | None = None
     usage: Sequence[int] = ()
+    started_at: float | None = None
 
 
 class Steps:
@@ -67,7 +69,8 @@ class Steps:
         args: list[str | bytes | int | float] = [
             step.id, "" if step.attempt is None else step.attempt, time.time(), self._retention_seconds,
             step.to.value if step.to else "", ",".join(step.sources), step.counts_as, step.token or new_token(),
-            *self._bounds, self._share, ",".join(map(str, step.usage)), len(set_fields), *set_fields,
+            *self._bounds, self._share, ",".join(map(str, step.usage)),
+            "" if step.started_at is None else step.started_at, len(set_fields), *set_fields,
         ]  # fmt: skip
         events = []
         for type, data, kind in step.entries:

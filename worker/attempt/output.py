@@ -11,7 +11,8 @@ output beyond the capacity of Redis or the tenant's share; the stream has refere
 written, and takes little memory.
 
 The state ``running`` is written together with the first output, or after a moment without output, and the end together
-with the last output. Only for an execution that may not be started twice, ``running`` is written before the start.
+with the last output; all in one step if the end comes with the first output. Only for an execution that may not be
+started twice, ``running`` is written before the start.
 While Redis is unavailable, output is buffered here, bounded by the execution's ``output_bytes``. A step without an
 answer is sent again unchanged, under the same token, so that the stream gets its entries once.
 """
@@ -134,21 +135,25 @@ class OutputSink:
         self._due = time.monotonic() + self._pause_seconds if batch else 0.0  # the first output is sent at once
 
     def _step(self, batch: list[NewEntry], token: str) -> None:
-        if self._began is not None:
-            began = time.time() - (time.monotonic() - self._began)
-            self._store.records.start(self._claim, began, batch, token)
+        if (started_at := self._unwritten_start()) is not None:
+            self._store.records.start(self._claim, started_at, batch, token)
             self._began, self._begun = None, True
         elif batch and not self._store.output.append(self._claim.id, self._claim.attempt, batch, token):
             raise StaleAttempt()
 
     def commit(self, result: Result) -> None:
         """Send pending output and end the execution. Raises as :meth:`flush` does."""
-        if self._began is not None or self._sent:
+        if self._sent:
             self.flush()
         if self._last is None:
             self._last = self._batch(), new_token()
         batch, token = self._last
-        self._hand_on(batch, lambda: self._store.records.commit(self._claim, result, batch, token))
+        started_at = self._unwritten_start()
+        self._hand_on(batch, lambda: self._store.records.commit(self._claim, result, batch, token, started_at))
+
+    def _unwritten_start(self) -> float | None:
+        """The time of the start, unless it is written; ``None`` also for a program that has not started."""
+        return None if self._began is None else time.time() - (time.monotonic() - self._began)
 
     def _hand_on(self, batch: list[NewEntry], step: Callable[[], None]) -> None:
         """Send a step with a batch; if Redis has no room for its output, with that output in the file."""

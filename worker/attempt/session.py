@@ -176,7 +176,9 @@ class Session:
                 self._hold_to_bounds()
                 for event in self._incidents.take():
                     self._output.event(event)
-                self._output.flush_if_due()
+                # The agent of such a sandbox exits at once after its last frame: then output goes with the end.
+                if not (conversation.complete and self._lease.sandbox.cgroup_survives_exit):
+                    self._output.flush_if_due()
         except FrameError as error:
             conversation.break_rules(error.message, time.monotonic())
             self._lease.discard_during(self.kill)

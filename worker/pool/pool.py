@@ -230,8 +230,10 @@ class Pool:
     def _make(self) -> None:
         while True:
             with self._lock:
-                while not self._closed.is_set() and (kind := self._due()) is None:
-                    self._missing.wait(self._pause())
+                kind, pause = self._next()
+                while not self._closed.is_set() and kind is None:
+                    self._missing.wait(pause)
+                    kind, pause = self._next()
                 if self._closed.is_set() or kind is None:
                     return
                 self._in_making[kind] += 1
@@ -265,19 +267,15 @@ class Pool:
         self._found_weak.discard(kind)
         return lease
 
-    def _due(self) -> Kind | None:
-        """The kind of the next container to make: the kind with the largest missing share."""
-        if time.monotonic() < max(self._not_before, self._retry_at):
-            return None
-        missing = self._shortfalls()
-        return max(missing, key=missing.__getitem__) if missing else None
-
-    def _pause(self) -> float | None:
-        """Seconds until the next container must be made; ``None`` without a missing container."""
-        return max(0.0, max(self._not_before, self._retry_at) - time.monotonic()) if self._shortfalls() else None
-
-    def _shortfalls(self) -> dict[Kind, float]:
-        return self._targets.shortfalls(lambda kind: len(self._waiting.get(kind, ())) + self._in_making[kind])
+    def _next(self) -> tuple[Kind | None, float | None]:
+        """The kind of the next container to make, the kind with the largest missing share; or ``None``, and the seconds
+        until a container must be made, ``None`` without a missing container.
+        """
+        missing = self._targets.shortfalls(lambda kind: len(self._waiting.get(kind, ())) + self._in_making[kind])
+        if not missing:
+            return None, None
+        pause = max(self._not_before, self._retry_at) - time.monotonic()
+        return (None, pause) if pause > 0 else (max(missing, key=missing.__getitem__), None)
 
     def _report(self, kind: Kind) -> None:
         metrics.pool_size.labels(kind.environment, kind.isolation).set(len(self._waiting[kind]))

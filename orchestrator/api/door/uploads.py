@@ -29,9 +29,7 @@ from orchestrator.settings import Settings
 
 SMALL_BYTES = 64 * 1024  # a body up to here is not counted
 PIECE_BYTES = 256 * 1024  # of a blob, on the way to disk
-FEW_BYTES = (
-    2**20
-)  # a body up to here waits for no place; of a larger body, a piece on the way to disk
+FEW_BYTES = 2**20  # a body up to here waits for no place; of a larger body, a piece on the way to disk
 PLACES = 4  # for larger bodies and outputs that are in memory
 TENANT_PLACES = PLACES // 2
 T = TypeVar("T")

@@ -35,6 +35,12 @@ def blob(
     return sent(request, parts.transfers.blob(tenant, sha256), range, {"Content-Type": "application/octet-stream"})
 
 
+@router.get("/room", status_code=204)
+def room(parts: PartsIn, caller: Caller) -> None:
+    """Whether contents can be stored: 503 `blobs_full` or `blobs_unavailable` if not. A worker then takes nothing."""
+    parts.transfers.check_room()
+
+
 @router.put("/files/{id}/{attempt}/{name}", status_code=204, openapi_extra=bytes_body(required=False))
 async def put_piece(
     id: Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")],

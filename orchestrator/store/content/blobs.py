@@ -59,6 +59,9 @@ class Blobs(Protocol):
     def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
         """Output of an attempt. Raises :class:`NotFound` for incomplete output."""
 
+    def check_writable(self) -> None:
+        """Raise :class:`BlobsUnavailable` unless contents can be stored, :class:`BlobsFull` without free space."""
+
 
 @runtime_checkable
 class OwnBlobs(Blobs, Protocol):
@@ -77,7 +80,10 @@ class OwnBlobs(Blobs, Protocol):
         """An artifact, or ``None``."""
 
     def write_upload(self, execution: str, attempt: int, upload: str, offset: int, data: bytes) -> None:
-        """Write a piece of an artifact that a worker sends. Idempotent."""
+        """Write a piece of an artifact that a worker sends. Idempotent. Leaves half of the reserve."""
+
+    def stored(self, execution: str, attempt: int) -> tuple[int, int]:
+        """The number of an attempt's artifacts and unfinished uploads, and the sum of their bytes."""
 
     def finish_upload(self, execution: str, attempt: int, upload: str, sha256: str) -> None:
         """Make an artifact of an upload. Idempotent. Raises :class:`DigestMismatch`; then the bytes are removed."""
@@ -93,9 +99,6 @@ class OwnBlobs(Blobs, Protocol):
 
     def expire(self, older_than_seconds: float) -> int:
         """Remove blobs unused for that long, and remains of interrupted uploads; returns their number."""
-
-    def check_writable(self) -> None:
-        """Raise :class:`BlobsUnavailable` unless contents can be stored, :class:`BlobsFull` without free space."""
 
 
 def checked_name(name: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
@@ -22,7 +22,7 @@ from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
 from orchestrator.errors import BlobsUnavailable, DigestMismatch, NotFound
-from orchestrator.store.content.blobs import checked_digest, checked_name, checked_output, checked_upload
+from orchestrator.store.content.blobs import OUTPUTS, checked_digest, checked_name, checked_output, checked_upload
 
 RETRIES, PATIENCE = 5, timedelta(seconds=60)  # of one request
 CHUNK_BYTES = 2**20
@@ -148,7 +148,10 @@ class BucketBlobs:
 
     def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
         """As :class:`Blobs` has it."""
-        found = b"".join(self._pieces(f"{_of(execution, attempt)}/{checked_output(type)}", offset, offset + length))
+        try:
+            found = b"".join(self._pieces(f"{_of(execution, attempt)}/{checked_output(type)}", offset, offset + length))
+        except FileNotFoundError as error:  # deleted meanwhile
+            raise NotFound(f"The bytes of {type} are gone.") from error
         if offset < 0 or len(found) != length:
             raise NotFound(f"The bytes of {type} are gone.")
         return found
@@ -157,12 +160,24 @@ class BucketBlobs:
         """As :class:`OwnBlobs` has it."""
         self._put(_piece(f"{_of(execution, attempt)}/{checked_upload(upload)}", offset), data)
 
+    def stored(self, execution: str, attempt: int) -> tuple[int, int]:
+        """As :class:`OwnBlobs` has it."""
+        sizes = dict[str, int]()
+        with _failures():
+            for page in obstore.list(self._store, f"{_of(execution, attempt)}/"):
+                for item in page:
+                    name = item["path"].split("/")[3]
+                    sizes[name] = sizes.get(name, 0) + item["size"]
+        found = [size for name, size in sizes.items() if name not in OUTPUTS]
+        return len(found), sum(found)
+
     def finish_upload(self, execution: str, attempt: int, upload: str, sha256: str) -> None:
         """As :class:`OwnBlobs` has it."""
         prefix, wanted = f"{_of(execution, attempt)}/{checked_upload(upload)}", checked_digest(sha256)
         with closing(self.artifact_writer(execution, attempt)) as writer:
-            for piece in self._pieces(prefix, 0, None):
-                writer.write(piece)
+            with suppress(FileNotFoundError):  # the same request, sent twice, has finished and removes the pieces
+                for piece in self._pieces(prefix, 0, None):
+                    writer.write(piece)
             if writer.digest == wanted:
                 writer.commit()
         self._delete(f"{prefix}/")
@@ -201,7 +216,7 @@ class BucketBlobs:
         return len(doomed)
 
     def check_writable(self) -> None:
-        """As :class:`OwnBlobs` has it."""
+        """As :class:`Blobs` has it."""
         self._put(PROBE, b"")
 
     def _now(self) -> datetime:

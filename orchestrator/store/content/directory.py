@@ -10,81 +10,12 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 from orchestrator.errors import BlobsFull, BlobsUnavailable, DigestMismatch, NotFound
-from orchestrator.store.content.blobs import checked_digest, checked_name, checked_output, checked_upload
-
-ZEROS = bytes(2**16)
-HOLE_BYTES = 4096  # a page, the smallest hole of a file system
-CHUNK_BYTES = 2**18
-
-
-class FileWriter:
-    """Writes bytes to a file named by their SHA-256. Raises :class:`BlobsUnavailable` if the disk fails or is full."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._digest = hashlib.sha256()
-        self.size = 0
-        self._ends_in_hole = False
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            descriptor, self._name = tempfile.mkstemp(dir=directory, prefix=".upload-")
-        except OSError as error:
-            raise BlobsUnavailable() from error
-        self._file = os.fdopen(descriptor, "wb")
-
-    def write(self, chunk: bytes) -> None:
-        """As :class:`BlobWriter` has it."""
-        self._digest.update(chunk)
-        self.size += len(chunk)
-        try:
-            self._ends_in_hole = _append(self._file, chunk) if chunk else self._ends_in_hole
-        except OSError as error:
-            raise BlobsUnavailable() from error
-
-    def commit(self) -> tuple[str, int]:
-        """As :class:`BlobWriter` has it."""
-        try:
-            if self._ends_in_hole:
-                self._file.truncate(self.size)
-            self._file.close()
-            target = self._directory / self._digest.hexdigest()
-            if not _renewed(target, self.size):
-                Path(self._name).replace(target)
-        except OSError as error:
-            raise BlobsUnavailable() from error
-        return f"sha256:{self._digest.hexdigest()}", self.size
-
-    def close(self) -> None:
-        """As :class:`BlobWriter` has it."""
-        with suppress(OSError):  # an uncommitted file has no further use
-            self._file.close()
-        Path(self._name).unlink(missing_ok=True)
-
-
-class FileContent:
-    """An open file. Raises ``FileNotFoundError``."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self.file: IO[bytes] | None = self._file
-        self.size = os.fstat(self._file.fileno()).st_size
-
-    def chunks(self, begin: int, end: int) -> Iterator[bytes]:
-        """As :class:`Content` has it."""
-        self._file.seek(begin)
-        while begin < end and (chunk := self._file.read(min(CHUNK_BYTES, end - begin))):
-            yield chunk
-            begin += len(chunk)
-
-    def close(self) -> None:
-        """As :class:`Content` has it."""
-        self._file.close()
+from orchestrator.store.content.blobs import OUTPUTS, checked_digest, checked_name, checked_output, checked_upload
+from orchestrator.store.content.files import FileContent, FileWriter, opened, write_at
 
 
 class DirectoryBlobs:
@@ -120,11 +51,11 @@ class DirectoryBlobs:
     def open(self, tenant: str, reference: str) -> FileContent | None:
         """As :class:`OwnBlobs` has it."""
         path = self._used(tenant, reference)
-        return None if path is None else _opened(path)
+        return None if path is None else opened(path)
 
     def open_artifact(self, execution: str, attempt: int, sha256: str) -> FileContent | None:
         """As :class:`OwnBlobs` has it."""
-        return _opened(self.artifact_path(execution, attempt, sha256))
+        return opened(self.artifact_path(execution, attempt, sha256))
 
     def artifact_writer(self, execution: str, attempt: int) -> FileWriter:
         """As :class:`Blobs` has it."""
@@ -134,7 +65,7 @@ class DirectoryBlobs:
         """As :class:`Blobs` has it. The file is closed each time, so that other hosts see the bytes on a network file
         system.
         """
-        _write_at(self._of(execution, attempt) / checked_output(type), offset, data)
+        write_at(self._of(execution, attempt) / checked_output(type), offset, data)
 
     def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
         """As :class:`Blobs` has it."""
@@ -149,7 +80,14 @@ class DirectoryBlobs:
 
     def write_upload(self, execution: str, attempt: int, upload: str, offset: int, data: bytes) -> None:
         """As :class:`OwnBlobs` has it."""
-        _write_at(self._of(execution, attempt) / f".{checked_upload(upload)}", offset, data)
+        path = self._of(execution, attempt) / f".{checked_upload(upload)}"
+        self._check_free(self._least_free_bytes // 2)
+        write_at(path, offset, data)
+
+    def stored(self, execution: str, attempt: int) -> tuple[int, int]:
+        """As :class:`OwnBlobs` has it."""
+        sizes = [_size(path) for path in _paths(self._of(execution, attempt)) if path.name not in OUTPUTS]
+        return len(sizes), sum(sizes)
 
     def finish_upload(self, execution: str, attempt: int, upload: str, sha256: str) -> None:
         """As :class:`OwnBlobs` has it."""
@@ -195,12 +133,18 @@ class DirectoryBlobs:
         return removed
 
     def check_writable(self) -> None:
-        """As :class:`OwnBlobs` has it."""
+        """As :class:`Blobs` has it."""
+        self._check_free(self._least_free_bytes)
         try:
-            self._root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self._root):
                 pass
-            if shutil.disk_usage(self._root).free < self._least_free_bytes:
+        except OSError as error:
+            raise BlobsUnavailable() from error
+
+    def _check_free(self, least_bytes: int) -> None:
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._root).free < least_bytes:
                 raise BlobsFull()
         except OSError as error:
             raise BlobsUnavailable() from error
@@ -226,57 +170,20 @@ class DirectoryBlobs:
             return time.time()
 
 
-def _renewed(path: Path, size: int) -> bool:
-    """Whether a file is there and complete; its retention begins anew.
-
-    Replacing it by the same bytes would make ext4 write them to the disk at once.
-    """
-    try:
-        os.utime(path)
-        return path.stat().st_size == size  # less after a power failure
-    except FileNotFoundError:
-        return False
-
-
-def _append(file: IO[bytes], data: bytes) -> bool:
-    """Write at the file's position, blocks of zeros as holes, which take no disk blocks; whether the data ends in
-    one.
-    """
-    is_hole = False
-    for start in range(0, len(data), len(ZEROS)):
-        block = data[start : start + len(ZEROS)]
-        is_hole = len(block) >= HOLE_BYTES and ZEROS.startswith(block)
-        if is_hole:
-            file.seek(len(block), os.SEEK_CUR)
-        else:
-            file.write(block)
-    return is_hole
-
-
-def _write_at(path: Path, offset: int, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.seek(offset)
-            if _append(file, data):
-                file.truncate(max(offset + len(data), os.fstat(file.fileno()).st_size))
-    except OSError as error:
-        raise BlobsUnavailable() from error
-
-
-def _opened(path: Path) -> FileContent | None:
-    try:
-        return FileContent(path)
-    except FileNotFoundError:
-        return None
-
-
 def _paths(directory: Path) -> list[Path]:
     """The contents of a directory; of a removed directory, none."""
     try:
         return list(directory.iterdir())
     except FileNotFoundError:
         return []
+
+
+def _size(path: Path) -> int:
+    """The size of a file; of a removed file, 0."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _is_older(path: Path, deadline: float) -> bool:

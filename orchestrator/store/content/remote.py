@@ -20,15 +20,17 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from orchestrator.errors import BlobsUnavailable, NotFound, StaleAttempt
+from orchestrator.errors import AttemptNotOwner, BlobNotFound, BlobsFull, BlobsUnavailable, NotFound, StaleAttempt
 from orchestrator.store.content.blobs import checked_digest, checked_name, checked_output
 
 PATH = "/api/v1/transfers"
 PIECE_BYTES = 2**20
 PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0)  # before each repetition of a request
 TIME_OUT = httpx2.Timeout(10, connect=5)
+# Of an artifact's last piece: the API reads all pieces from a bucket and stores them as one object. Proxies wait 90 s.
+LAST_TIME_OUT = httpx2.Timeout(85, connect=5)
+LOOK_TIME_OUT = httpx2.Timeout(2)
 BUSY = 429
-GONE = 404
 
 
 class ApiBlobs:
@@ -67,6 +69,17 @@ class ApiBlobs:
             piece = data[start : start + PIECE_BYTES]
             self.send(execution, attempt, checked_output(type), offset + start, piece, pauses=())
 
+    def check_writable(self) -> None:
+        """As :class:`Blobs` has it. One attempt."""
+        try:
+            answer = self._client.get("/room", timeout=LOOK_TIME_OUT)
+        except httpx2.TransportError as error:
+            raise BlobsUnavailable(f"The API cannot be reached: {error}") from error
+        if _has_code(answer, BlobsFull.code):
+            raise BlobsFull()
+        if not answer.is_success:
+            raise BlobsUnavailable(f"The API refused to look: {answer.status_code} {answer.text[:200]}")
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -95,14 +108,18 @@ class ApiBlobs:
         for pause in _attempts(pauses):
             try:
                 answer = self._client.put(
-                    path, params=parameters, content=piece, headers={"Content-Digest": f"sha-256=:{digest}:"}
+                    path,
+                    params=parameters,
+                    content=piece,
+                    headers={"Content-Digest": f"sha-256=:{digest}:"},
+                    timeout=TIME_OUT if sha256 is None else LAST_TIME_OUT,
                 )
             except httpx2.TransportError as error:
                 _wait(pause, error)
                 continue
             if answer.is_success:
                 return
-            if answer.status_code == GONE:
+            if _has_code(answer, AttemptNotOwner.code):
                 raise StaleAttempt()
             _refuse_or_wait(answer, pause)
 
@@ -112,8 +129,6 @@ class ApiBlobs:
             begin = file.tell()
             try:
                 with self._client.stream("GET", path, headers={"Range": f"bytes={begin}-"} if begin else {}) as answer:
-                    if answer.status_code == GONE:
-                        return False
                     if answer.is_success:
                         if begin and not answer.headers.get("content-range", "").startswith(f"bytes {begin}-"):
                             raise BlobsUnavailable("The API answered a range with other bytes.")
@@ -121,6 +136,8 @@ class ApiBlobs:
                         break
                     if not (begin and answer.status_code == 416):  # all bytes had arrived
                         answer.read()
+                        if _has_code(answer, BlobNotFound.code):
+                            return False
                         _refuse_or_wait(answer, pause)
                         continue
                     break
@@ -186,6 +203,17 @@ def _wait(pause: float | None, error: Exception) -> None:
     if pause is None:
         raise BlobsUnavailable(f"The API cannot be reached: {error}") from error
     time.sleep(pause)
+
+
+def _has_code(answer: httpx2.Response, code: str) -> bool:
+    """Whether an answer is the API's problem of that code. A 404 may also be a proxy's, or another version's."""
+    if not answer.headers.get("content-type", "").startswith("application/problem+json"):
+        return False
+    try:
+        found = answer.json()
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("code") == code
 
 
 def _refuse_or_wait(answer: httpx2.Response, pause: float | None) -> None:

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 
 class Envelope(NamedTuple):
-    """The queue of a new record's id: the list, and the set of all such lists."""
+    """The queue of a new record's id: the list, the set of all such lists, and the lane."""
 
     queue_key: str
     queues_key: str
+    lane: str
 
 
 class QueueBounds(NamedTuple):

@@ -109,8 +109,17 @@ class Records:
         if not self._steps.take(step._replace(entries=entries, token=token)):
             raise StaleAttempt()
 
-    def commit(self, claim: Claim, result: Result, entries: Sequence[NewEntry] = (), token: str | None = None) -> None:
+    def commit(
+        self,
+        claim: Claim,
+        result: Result,
+        entries: Sequence[NewEntry] = (),
+        token: str | None = None,
+        started_at: float | None = None,
+    ) -> None:
         """End an execution with a result, once, after its last output. A large result is stored beside the artifacts.
+
+        With ``started_at``, the same step changes ``starting → running`` before the output.
 
         Raises :class:`StaleAttempt` if the execution has ended or another attempt owns it; then nothing was written.
         """
@@ -120,7 +129,10 @@ class Records:
             stored = {"result": _dumped(result.model_copy(update=LEFT_OUT)), "result_bytes": size}
         to = State(result.state)
         used = amounts_of(result)
-        if not self._end(claim.id, claim.attempt, to, result.fault, stored, entries=entries, token=token, usage=used):
+        if not self._end(
+            claim.id, claim.attempt, to, result.fault, stored, entries=entries, token=token,
+            usage=used, started_at=started_at,
+        ):  # fmt: skip
             raise StaleAttempt()
 
     def end(
@@ -235,6 +247,7 @@ class Records:
         token: str | None = None,
         sources: tuple[State, ...] | None = None,
         usage: Sequence[int] = (1,),
+        started_at: float | None = None,
     ) -> bool:
         """End an execution: the only function that does. ``stored`` are the fields of its result, ``usage`` the amounts
         that it used; ``False`` if the attempt or the state forbids the end.
@@ -242,7 +255,9 @@ class Records:
         now = time.time()
         fields = {"finished_at": now, "expires_at": now + self._retention_seconds, **stored}
         counts_as = fault or NO_FAULT
-        return self._steps.take(Step(id, attempt, to, sources or _from(to), fields, counts_as, entries, token, usage))
+        sources = sources or (_from(to) if started_at is None else (State.STARTING, State.RUNNING))
+        step = Step(id, attempt, to, sources, fields, counts_as, entries, token, usage, started_at)
+        return self._steps.take(step)
 
 
 def _dumped(result: Result) -> bytes:

@@ -6,7 +6,6 @@ execution's id, so a specification cannot be replayed under another id.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 
 from pydantic import ValidationError
@@ -35,4 +34,4 @@ def open_sealed(id: str, body: bytes, signature: str, key: bytes) -> Specificati
 
 
 def _mac(body: bytes, key: bytes) -> str:
-    return hmac.new(key, body, hashlib.sha256).hexdigest()
+    return hmac.digest(key, body, "sha256").hex()

@@ -63,7 +63,7 @@ class Submissions:
             keys=names,
             args=[
                 id, bounds.all, bounds.tenant, idempotency.digest if idempotency else "", IDEMPOTENCY_SECONDS,
-                tenant, specification.isolation, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
+                tenant, envelope.lane, "" if bounds.tenant_bytes is None else bounds.tenant_bytes,
                 key, allowance.tenant.version, allowance.key.version, microseconds(specification.limits.cpu_seconds),
                 *allowance.arguments(), audit_entry, SUBMISSIONS, ISOLATION + specification.isolation,
                 ENVIRONMENT + specification.environment, *flat(record.items()),
@@ -108,7 +108,7 @@ def _record(
     )
     record: dict[str, Any] = {"view": view, "spec": spec, "signature": signature}
     record |= {"tenant": specification.tenant, "environment": specification.environment}
-    record |= {"isolation": specification.isolation, "queue": envelope.queue_key}
+    record |= {"isolation": envelope.lane, "queue": envelope.queue_key}  # both as older versions requeue it, too
     record |= {"reply_to": reply_to} if reply_to else {}
     record |= {} if stdin_bytes is None else {"stdin_room": stdin_bytes}
     record |= {"tool_outputs": outputs} if (outputs := output_schemas(specification.tools)) else {}

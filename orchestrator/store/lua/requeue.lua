@@ -20,17 +20,17 @@ local queued, queues = unpack(KEYS)
 local back = 0
 for _, id in ipairs(ARGV) do
   local found = redis.pcall('HMGET', execution_key(id), 'state', 'tenant', 'isolation', 'queue', 'key')
-  local state, tenant, isolation, queue, key = unpack(found.err and {} or found)
+  local state, tenant, lane, queue, key = unpack(found.err and {} or found)
   if state ~= 'queued' then
     redis.call('ZREM', queued, id)
-  elseif tenant and isolation and queue and not (key and key ~= '' and redis.call('ZSCORE', key_held_key(key), id)) then
+  elseif tenant and lane and queue and not (key and key ~= '' and redis.call('ZSCORE', key_held_key(key), id)) then
     if not stands(queue, id) then
       insert(queue, id)
       redis.call('SADD', queues, queue)
-      line_up(tenant, isolation, true)
+      line_up(tenant, lane, true)
       back = back + 1
     else
-      line_up(tenant, isolation)
+      line_up(tenant, lane)
     end
   end
 end

@@ -2,14 +2,15 @@
 -- requires: states, security_log, room_left
 -- ARGV: id, attempt or '', now, retention seconds, to or '', source states, the series of an ended attempt,
 -- token, log length, log seconds, share of `maxmemory` that output may fill, what an ended execution used, separated by
--- commas, n, n parts of fields…, then triples of (type, data, kind). Kinds: 0 output, 1 a security event, 2 a
--- reference to output outside of Redis. Fields named …_at are times by the clock of `now`, and are stored by
--- Redis's. Appends to the stream of the attempt that owns the execution, security events also to the logs, and changes
--- its state: before the entries for a start, behind them for an end. Returns {1}; or {0, state}, or {2} if the tenant,
--- or Redis, has no room for the output; then nothing was done.
+-- commas, the start of an execution that ends in state `starting` or '', n, n parts of fields…, then triples of
+-- (type, data, kind). Kinds: 0 output, 1 a security event, 2 a reference to output outside of Redis. The start, and
+-- fields named …_at, are times by the clock of `now`, and are stored by Redis's. Appends to the stream of the attempt
+-- that owns the execution, security events also to the logs, and changes its state: before the entries for a start,
+-- behind them for an end. Returns {1}; or {0, state}, or {2} if the tenant, or Redis, has no room for the output; then
+-- nothing was done.
 local id, attempt, sent_at, retention, to, sources, counts_as, token = unpack(ARGV, 1, 8)
-local log_length, log_seconds, share, used, n = unpack(ARGV, 9, 13)
-local first = 14 + n  -- of the entries
+local log_length, log_seconds, share, used, started_at, n = unpack(ARGV, 9, 14)
+local first = 15 + n  -- of the entries
 local found = found_of(id)
 local record, stream = execution_key(id), stream_key(id)
 if found[1] and redis.call('HGET', record, 'step') == token then return {1} end
@@ -26,8 +27,8 @@ if output > 0 then
   if output > left or not has_room(found[3], output) then return {2} end
   take_room(left, output)
 end
-local function change()
-  local fields, behind = {unpack(ARGV, 14, first - 1)}, clock() - sent_at
+local function change(state, series, fields, amounts)
+  local behind = clock() - sent_at
   local earlier = redis.call('HMGET', record, 'created_at', 'started_at')
   local least = math.max(tonumber(earlier[1] or 0), tonumber(earlier[2] or 0))  -- this clock may have been set back
   for i = 1, #fields, 2 do
@@ -35,11 +36,16 @@ local function change()
       fields[i + 1] = string.format('%.6f', math.max(least, fields[i + 1] + behind))
     end
   end
+  advance(id, found, state, retention, series, fields, amounts)
+  found[1] = state
+end
+local function change_to()
   local amounts = {}
   for amount in string.gmatch(used, '%d+') do amounts[#amounts + 1] = tonumber(amount) end
-  advance(id, found, to, retention, counts_as, fields, amounts)
+  change(to, counts_as, {unpack(ARGV, 15, first - 1)}, amounts)
 end
-if to == 'running' then change() end
+if to == 'running' then change_to() end
+if started_at ~= '' and found[1] == 'starting' then change('running', '', {'started_at', started_at}) end
 redis.call('HSET', record, 'step', token)
 if all > 0 then charge(record, found[3], found[6], all) end
 if outside > 0 then charge_files(record, found[3], found[6], outside) end
@@ -62,6 +68,6 @@ end
 if to == '' then
   redis.call('PUBLISH', WAKE .. id, 'output')
 elseif to ~= 'running' then
-  change()
+  change_to()
 end
 return {1}

@@ -1,7 +1,7 @@
 #!lua
 -- requires: lines, clock, charge, quotas, audit
 -- KEYS: record, tenant index, tenant counters, queued, stream, queue, queues, [idempotency, the tenant's of those]
--- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, isolation, most bytes the
+-- ARGV: id, queue limit, tenant's queue limit, body digest, idempotency seconds, tenant, lane, most bytes the
 -- tenant may have in Redis or '', API key or '', versions of the tenant's and the key's quotas that the caller knows,
 -- reserved microseconds of CPU time, the tenant's weight, then of the tenant and of the key each the quotas of running
 -- executions and of stored bytes, and four as `exceeded` has them; entry of the audit log or '', three features that
@@ -9,7 +9,7 @@
 -- Returns {'ok', time of creation}, or the reason of a refusal; then nothing was written. {'quotas', …}: the current
 -- quotas of both, which the caller does not know. {'off', feature, its state}: the feature is switched off.
 local record, index, counters, queued, stream, queue, queues, remembered_key, remembered_keys = unpack(KEYS)
-local id, most, tenant_most, digest, seconds, tenant, isolation, tenant_bytes = unpack(ARGV, 1, 8)
+local id, most, tenant_most, digest, seconds, tenant, lane, tenant_bytes = unpack(ARGV, 1, 8)
 local key, tenant_version, key_version, reserve, weight, running, stored = unpack(ARGV, 9, 15)
 local rate, key_running, key_stored = unpack(ARGV, 19, 21)
 local key_rate, entry = unpack(ARGV, 25, 26)
@@ -86,6 +86,6 @@ redis.call('XADD', stream, '*', 't', 'state', 'd', 'queued', 'a', 0)
 redis.call('SADD', queues, queue)
 redis.call('RPUSH', queue, id)
 tenants.running, tenants.weight = tonumber(running), tonumber(weight)
-line_up(tenant, isolation, true, tenants)
+line_up(tenant, lane, true, tenants)
 audit(entry)
 return {'ok', created}

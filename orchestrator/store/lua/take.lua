@@ -2,8 +2,8 @@
 -- requires: states, holding, retire
 -- KEYS: all queues
 -- ARGV: worker, seconds after which a begun job is taken for lost, prefixes of the keys of a queue, and of the registry
--- of its begun jobs; the most executions that a tenant may have with workers to be served; number n of isolations,
--- isolations, number of kinds of queue, for each priority, highest first, n kinds (in the isolations' order); then, if
+-- of its begun jobs; the most executions that a tenant may have with workers to be served; number n of lanes,
+-- lanes, number of kinds of queue, for each priority, highest first, n kinds (in the lanes' order); then, if
 -- there is one, the attempt to forget: id and attempt, queue
 -- Removes a started job. Then pops, of the tenant that is first in line, the oldest execution among those of its
 -- highest priority, and claims the execution; an id that is no longer queued is skipped. An execution's priority rises
@@ -33,8 +33,8 @@ end
 
 local function next_tenant()
   local tenant, best
-  for _, isolation in ipairs(offered) do
-    local line = line_key(isolation)
+  for _, lane in ipairs(offered) do
+    local line = line_key(lane)
     local first, at = first_of(line, most == 0)
     while first and not string.match(first, '^[a-z0-9][a-z0-9._-]*$') do
       redis.call('ZREM', line, first)
@@ -69,10 +69,10 @@ end
 local function is_id(id) return #id == 32 and not string.find(id, '[^0-9a-f]') end
 
 local function leave_lines(tenant)
-  for tier = 1, n do
+  for lane = 1, n do
     local queues = {}
-    for i = tier, #kinds, n do queues[#queues + 1] = queue(tenant .. ':' .. kinds[i]) end
-    if redis.call('EXISTS', unpack(queues)) == 0 then redis.call('ZREM', line_key(offered[tier]), tenant) end
+    for i = lane, #kinds, n do queues[#queues + 1] = queue(tenant .. ':' .. kinds[i]) end
+    if redis.call('EXISTS', unpack(queues)) == 0 then redis.call('ZREM', line_key(offered[lane]), tenant) end
   end
 end
 
@@ -108,16 +108,16 @@ while n > 0 and not taken and held < MOST_HELD do
   end
 end
 if held == MOST_HELD then  -- another slot continues
-  for _, isolation in ipairs(offered) do ring(isolation, 0) end
+  for _, lane in ipairs(offered) do ring(lane, 0) end
 end
-for _, isolation in ipairs(offered) do
-  local line = line_key(isolation)
+for _, lane in ipairs(offered) do
+  local line = line_key(lane)
   local _, at = first_of(line)
   local _, spare_at = nil, at
   if at and at < 2^40 then _, spare_at = first_of(line, true) end
   for name, is_due in pairs({
-    [bell_key(isolation)] = at and at < math.huge or false,
-    [spare_bell_key(isolation)] = spare_at and spare_at < 2^40 or false,
+    [bell_key(lane)] = at and at < math.huge or false,
+    [spare_bell_key(lane)] = spare_at and spare_at < 2^40 or false,
   }) do
     if is_due then redis.call('LTRIM', name, 0, redis.call('ZCARD', QUEUED) - 1) else redis.call('DEL', name) end
   end

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
-from orchestrator import __version__
+from orchestrator import __version__, features
 from orchestrator.errors import StoreUnavailable
-from orchestrator.models.fleet import WorkerStatus
+from orchestrator.models.fleet import FIRST_LEVEL, WorkerStatus
 from orchestrator.store import keys, scripts
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.malformed import MALFORMED, report_malformed
@@ -54,6 +54,7 @@ class Fleet:
                 int(self._lease_seconds * 1000),
                 __version__,
                 int(status.draining),
+                features.LEVEL,
             ],
         )
         return Beat(bool(known), bool(drain))
@@ -72,10 +73,12 @@ class Fleet:
         return bool(self._drain(keys=[keys.worker(id)], args=[0 if undo else 1, audit]))
 
     def offered(self, wanted: str) -> frozenset[str]:
-        """Isolation tiers of the live workers, cached for a moment."""
+        """Lanes of the live workers, cached for a moment."""
         until, offered = self._offered
         if time.monotonic() >= until or wanted not in offered:
-            offered = frozenset(tier for worker in self.alive() for tier in worker.runtimes)
+            offered = frozenset(
+                lane for worker in self.alive() for lane in features.lanes(worker.runtimes, worker.level)
+            )
             self._offered = time.monotonic() + OFFER_SECONDS, offered
         return offered
 
@@ -102,20 +105,21 @@ class Fleet:
             raise StoreUnavailable(message) from error
         with self._redis.pipeline(transaction=False) as pipe:
             for id in ids:
-                pipe.hmget(_worker_key(id), "status", "lease", "version")
+                pipe.hmget(_worker_key(id), "status", "lease", "version", "level")
                 pipe.pttl(_worker_key(id))
             answers = pipe.execute(raise_on_error=False)
         workers, unreadable = [], set()
         for id, found, left in zip(ids, answers[::2], answers[1::2], strict=True):
-            if isinstance(left, int) and (left < 0 or found == [None] * 3):
+            if isinstance(left, int) and (left < 0 or found == [None] * 4):
                 with suppress(StoreUnavailable):  # Redis may refuse writes; the live workers can still be read
                     self._forget(keys=[_worker_key(id), keys.WORKERS], args=[id])
                 continue
             try:
-                status, lease, version = found
+                status, lease, version, level = found
                 fields: dict[str, Any] = json.loads(status)
                 fields["heartbeat_age_seconds"] = max(0, int(lease or 0) - left) / 1000
                 fields["version"] = (version or b"").decode(errors="replace")
+                fields["level"] = int(level or FIRST_LEVEL)
                 worker = WorkerStatus.model_validate(fields)
                 if worker.id != id.decode():
                     raise ValueError("the status of another worker")

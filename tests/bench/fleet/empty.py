@@ -59,7 +59,9 @@ class EmptySandbox:
     def receive(self, timeout_seconds: float) -> bytes | None:
         with self._changed:
             self._changed.wait_for(lambda: self._answers, timeout_seconds)
-            return self._answers.popleft() if self._answers else None
+            arrived = b"".join(self._answers)
+            self._answers.clear()
+            return arrived or None
 
     def counters(self) -> Counters:
         return COUNTED

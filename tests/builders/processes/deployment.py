@@ -41,10 +41,12 @@ class Deployment:
         self.compose = (compose_of(version), *options)
         self.with_sandboxes = (*self.compose, "-f", "deploy/compose.sandboxes.yaml")
         self.with_backups = (*self.compose, "-f", "deploy/compose.backup.yaml")
+        self.with_hosts = (*self.compose, "-f", "deploy/compose.hosts.yaml")
         self.done: list[str] = []
 
-    def prepare(self) -> str:
-        changes = {"IMAGES": str(self.images), "PYTHON": sys.executable}
+    def prepare(self, **changes: str) -> str:
+        """Run deploy/prepare.sh with these variables."""
+        changes = {"IMAGES": str(self.images), "PYTHON": sys.executable} | changes
         env = [f"{name}={value}" for name, value in changes.items()]
         self.done.append("deploy/prepare.sh")
         return command("env", *env, "deploy/prepare.sh", str(self.home))

@@ -111,6 +111,20 @@ def test_worker_hosts_reach_redis_and_nothing_else(version: str, settings: Path)
     assert "6379" in shown
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_port_of_redis_is_published_for_worker_hosts_alone(version: str, settings: Path) -> None:
+    settings.write_text(f"{settings.read_text()}MAYFLY_PUBLISH_REDIS=10.0.0.1:6380\n")
+    found = configuration(version, settings, "compose.hosts.yaml")
+    assert {name for name in found if found[name].get("ports")} == {"proxy", "redis"}
+    redis = found["redis"]
+    check_walls("redis", redis)
+    assert set(redis["networks"]) == {"back", "front"}
+    (port,) = redis["ports"]
+    expected = {"host_ip": "10.0.0.1", "published": "6380", "target": 6379}
+    shown = port if isinstance(port, dict) else dict(zip(expected, (*port.split("/")[0].split(":"),), strict=True))
+    assert {name: str(shown[name]) for name in expected} == {name: str(value) for name, value in expected.items()}
+
+
 @pytest.mark.parametrize("version", V2)
 def test_other_users_recreate_redis(version: str, settings: Path) -> None:
     """Compose makes a container anew whose hash has changed; docker-compose 1.29 hashes labels, too."""

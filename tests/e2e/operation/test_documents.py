@@ -46,6 +46,7 @@ ELSEWHERE = {
     "make check": ".ci/run",
     "make bench": "tests/e2e/load/test_bench.py",
     "make bench-fleet": "tests/e2e/load/test_bench.py",
+    "make bench-shards": "tests/e2e/load/test_bench.py",
     'make chaos CHAOS="--kills 2 --seconds 20"': "tests/chaos/test_mixture.py",
     "make fuzz": "tests/unit/tests/test_fuzz.py",
     "make test": "Makefile",  # of what `make check` runs, a selection

@@ -26,7 +26,8 @@ mount --bind "$CHECKOUT" "$PLACE/checkout"
 cd "$PLACE/checkout"
 export HOME="$PLACE/home" TMPDIR="$PLACE/home" HYPOTHESIS_STORAGE_DIRECTORY="$PLACE/home/hypothesis"
 exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all \
-    .venv/bin/python -B -m pytest -q -m "not complete and not thorough" -o cache_dir="$PLACE/home/cache" "$@"
+    .venv/bin/python -B -m pytest -q -m "not complete and not thorough" -o cache_dir="$PLACE/home/cache" \
+    -p no:schemathesis -n 2 --dist loadfile "$@"
 """
 
 

@@ -17,6 +17,7 @@ from mayfly import Client, Execution
 from tests.builders.processes.installed import installed
 from tests.harness import ROOT, Process, Stack, bearer, eventually, free_port
 from tests.releases.recorded import KEPT, RELEASES, Recorded, lost, read
+from tests.releases.versions import code_of, command, tags
 
 ARCHIVES = sorted(RELEASES.glob("v*.tar.xz"))
 
@@ -66,24 +67,6 @@ def test_data_of_a_release_is_read_and_continued_and_read_by_the_release_again(
             api.stop()
 
 
-def code_of(tag: str, directory: Path) -> Path:
-    """The directory with the code of a release; skips the test in a checkout without tags."""
-    packed = subprocess.run(
-        ["git", "archive", tag, "orchestrator", "worker", "sandbox_image"], cwd=ROOT, capture_output=True, check=False
-    )
-    if packed.returncode != 0:
-        pytest.skip(f"this checkout has no tag {tag}")
-    code = directory / tag
-    code.mkdir()
-    subprocess.run(["tar", "x"], cwd=code, input=packed.stdout, check=True)
-    return code
-
-
-def command(code: Path, module: str) -> list[str]:
-    """The command of a process with that code: a module is looked for in the working directory first."""
-    return ["sh", "-c", 'cd "$0" && exec "$@"', str(code), sys.executable, "-m", module]
-
-
 def httpx_ok(url: str) -> bool:
     try:
         return httpx2.get(url).status_code == 200
@@ -95,7 +78,7 @@ def test_processes_of_the_last_release_work_with_those_of_this_version(
     own_stack: Callable[..., Stack], tmp_path: Path
 ) -> None:
     """This API with a worker of the release, and the reverse; executions of the one queue run in either."""
-    old = code_of(ARCHIVES[-1].name.removesuffix(".tar.xz"), tmp_path)
+    old = code_of(tags()[-1], tmp_path)
     stack = own_stack(driver="oci", slots=1)
     programs = (
         {"code": "print(1)"},

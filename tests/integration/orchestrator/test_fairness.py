@@ -262,11 +262,11 @@ def test_spare_slot_opens_when_all_others_are_busy(store: Store, server: RedisSe
     take, wait_to_leave, pauses = worker._deliveries.take, worker._leaving.wait, []
     long: list[str] = []
 
-    def filled_meanwhile(isolations: Any, done: Any = None, *, spare: bool = False) -> Any:
+    def filled_meanwhile(lanes: Any, done: Any = None, *, spare: bool = False) -> Any:
         if spare and done and len(long) == 2:
             long.append(submit(store, tenant="long"))
             eventually(lambda: worker.busy == 1, "the other slot is busy again")
-        return take(isolations, done, spare=spare)
+        return take(lanes, done, spare=spare)
 
     worker._deliveries.take = filled_meanwhile  # type: ignore[method-assign]
 

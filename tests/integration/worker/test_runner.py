@@ -15,6 +15,7 @@ from orchestrator.errors import RuntimeUnavailable
 from orchestrator.settings import Settings
 from orchestrator.states import Reason, State
 from orchestrator.store import Store, keys, open_store
+from orchestrator.store.steps import Step
 from tests.builders import records
 from tests.builders.records import claimed, submit
 from tests.builders.sandboxes.reports import PYTHON
@@ -38,6 +39,8 @@ class Bench:
         self.launch: Callable[[str], None] = _nothing
         self.before_start: Callable[[str], None] = _nothing
         self.send: Callable[..., None] = _nothing
+        self.frames = [HEADER.pack(kind.value, len(printed)) + printed for kind, printed in FRAMES]
+        self.leaves = True
         self.discarded = 0
         self.started = 0
         watch = SimpleNamespace(follow=_nothing, settled=_nothing, kills=lambda uid, signal: None)
@@ -52,10 +55,10 @@ class Bench:
     def take(self, *_: Any, **__: Any) -> Any:
         for id in self.runner.running():
             self.launch(id)
-        made, sandbox = lease("standard", [HEADER.pack(kind.value, len(printed)) + printed for kind, printed in FRAMES])
+        made, sandbox = lease("standard", self.frames)
         (self._directory / "inputs").mkdir(exist_ok=True)
         made.host_dir = HostDir(made.host_dir.uid, self._directory)
-        sandbox.cgroup_survives_exit = True
+        sandbox.cgroup_survives_exit = self.leaves
         sandbox.send = self.send  # type: ignore[method-assign]
         return made
 
@@ -101,6 +104,23 @@ def test_attempt_commits_its_result(bench: Bench) -> None:
     bench.runner.run(claimed(bench.store, id))
     execution = bench.store.records.get(id, None)
     assert (execution.state, bench.started, bench.discarded) == (State.SUCCEEDED, 1, 1)
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["exits by itself", "waits for its release"])
+def test_output_goes_with_the_end_of_an_agent_that_exits_by_itself(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    id, steps, take = submit(bench.store), list[Step](), bench.store.records._steps.take
+
+    def counted(step: Step) -> bool:
+        steps.append(step)
+        return take(step)
+
+    monkeypatch.setattr(bench.store.records._steps, "take", counted)
+    bench.frames, bench.leaves = [b"".join(bench.frames)], leaves  # all have arrived when the worker reads
+    bench.runner.run(claimed(bench.store, id))
+    assert [step.to for step in steps] == ([State.SUCCEEDED] if leaves else [State.RUNNING, State.SUCCEEDED])
+    assert bench.store.output.bytes_of(id, 1, "stdout") == [b"done\n"]
 
 
 def test_attempt_handed_back_just_before_its_start_is_queued_again_and_not_cancelled(bench: Bench) -> None:

@@ -34,28 +34,44 @@ def run(agent: Agent, program: str, **changed: object) -> Result:
     return agent.end()
 
 
-def test_each_print_comes_before_the_next_is_made(agent: Agent) -> None:
-    """It waits after each until that print has been read here."""
-    read = Path(agent.paths["work"], "read")
-    read.write_text("")
-    agent.input(
-        "main.py",
-        "import os, sys, time\nfor n in range(3):\n    print(time.monotonic(), end=' ')\n"
-        "    while os.path.getsize(sys.argv[1]) <= n: time.sleep(0.01)\n",
-    )
-    agent.start(args=[str(read)])
-    printed: list[float] = []
-    arrived: list[float] = []
+# Rounds of three prints that leave the buffer by themselves, and three that are flushed, each once the last one was
+# read; with the time that a sleep of a tenth of a second takes on this machine.
+ROUND = 6
+PRINTS = f"""
+import os, sys, time
+def read():
+    return os.path.getsize(sys.argv[1])
+for n in range({20 * ROUND}):
+    if n % {ROUND} == 0:
+        began = time.monotonic()
+        time.sleep(0.1)
+        slept = time.monotonic() - began
+    print(time.monotonic(), slept, end=" ", flush=n % {ROUND} > 2)
+    while read() <= n:
+        time.sleep(0.01)
+    if read() > 1000:
+        break
+"""
+
+
+def test_each_print_comes_within_a_tenth_of_a_second_and_before_the_next_is_made(agent: Agent) -> None:
+    """Compared with those that are flushed, in one round of twenty that the machine does not interrupt."""
+    read = agent.input("read", "")
+    agent.input("main.py", PRINTS)
+    agent.start(args=[read], wall_seconds=200.0)
+    late: list[float] = []
+    best = 9.0  # the longest delay of a round, in sleeps of a tenth of a second
     for frame in agent.frames:
         if frame.kind is FromAgent.STDOUT:
-            arrived.append(time.monotonic())
-            printed += map(float, frame.payload.split())
-            read.write_text("x" * len(printed))
+            printed, slept = map(float, frame.payload.split())
+            late.append(time.monotonic() - printed)
+            if len(late) % ROUND == 0:
+                best = min(best, (max(late[-6:-3]) - min(late[-3:])) / slept)
+            Path(read).write_text("x" * (len(late) if best > 1 else 2000))
         if frame.kind is FromAgent.EXIT:
             break
-    assert len(printed) == len(arrived) == 3
-    late = [arrival - moment for arrival, moment in zip(arrived, printed, strict=True)]
-    assert min(late) < 0.1, late  # on a loaded machine a single one may take longer
+    assert best <= 1, late
+    assert len(late) % ROUND == 0
 
 
 def test_output_before_a_time_out_is_kept(agent: Agent) -> None:
@@ -78,7 +94,7 @@ TROUBLE = {
     "forks": (
         "import os, sys\nfor n in range(300):\n    print(n)\n    sys.stdout.flush()\n    if not os.fork():\n"
         "        print('child'); sys.stdout.flush(); os._exit(0)\n    os.wait()\n",
-        sorted([str(n) for n in range(300)] + ["child"] * 300),
+        [line for n in range(300) for line in (str(n), "child")],
     ),
     "child ends as a program": (
         "import os, sys\nsys.stdout.flush()\nif not os.fork():\n    print('child'); sys.exit(0)\n"
@@ -92,12 +108,11 @@ TROUBLE = {
     ),
     "closed": ("import sys, time\nprint('x')\nsys.stdout.close()\ntime.sleep(0.2)\n", ["x"]),
     "descriptor closed": ("import os, time\nprint('x', flush=True)\nos.close(2)\ntime.sleep(0.2)\n", ["x"]),
-    # Python itself keeps no order: a thread that flushes may be overtaken with another thread's lines in its hands.
-    "threads lose no line": (
-        "import threading\ndef talk(n):\n    for i in range(20000): print(f'{n} {i}\\n', end='', flush=i % 7 == 0)\n"
-        "ts = [threading.Thread(target=talk, args=(n,)) for n in range(4)]\n"
-        "[t.start() for t in ts]; [t.join() for t in ts]\n",
-        None,
+    "threads in turn": (
+        "import threading\nturn, numbers = threading.Lock(), iter(range(40_000))\ndef talk():\n"
+        "    for _ in range(10_000):\n        with turn: print(next(numbers))\n"
+        "ts = [threading.Thread(target=talk) for _ in range(4)]\n[t.start() for t in ts]; [t.join() for t in ts]\n",
+        [str(n) for n in range(40_000)],
     ),
     "no descriptor left at a slow end": (
         "import os, time\nclass Slow:\n    def __del__(self): time.sleep(0.3)\nslow = Slow(); slow.me = slow\n"
@@ -114,10 +129,24 @@ def test_live_output_does_not_disturb_the_program(agent: Agent, name: str) -> No
     result = run(agent, program, wall_seconds=200, cpu_seconds=200)  # six hundred processes, on a slow machine
     assert (result.code, result.stderr) == (0, b"")
     lines = result.stdout.decode().split("\n")[:-1]
-    if wanted is None:
-        assert sorted(lines) == sorted(f"{number} {i}" for number in range(4) for i in range(20000))
-    else:
-        assert sorted(lines) == wanted
+    assert lines == wanted
+
+
+# Python documents its text streams as not thread-safe, and no order is promised to threads that print without taking
+# turns: the flushing thread may have taken the text of one of them, and wait for the lock of the buffer, which that
+# thread gets first with later text. In 300 runs of a plain interpreter the lines of each thread kept their order.
+WITHOUT_TURNS = (
+    "import threading\ndef talk(n):\n    for i in range(20000): print(f'{n} {i}\\n', end='', flush=i % 7 == 0)\n"
+    "ts = [threading.Thread(target=talk, args=(n,)) for n in range(4)]\n"
+    "[t.start() for t in ts]; [t.join() for t in ts]\n"
+)
+
+
+def test_threads_that_print_without_taking_turns_lose_no_line(agent: Agent) -> None:
+    result = run(agent, WITHOUT_TURNS, wall_seconds=200, cpu_seconds=200)
+    assert (result.code, result.stderr) == (0, b"")
+    lines = result.stdout.decode().splitlines()
+    assert sorted(lines) == sorted(f"{number} {i}" for number in range(4) for i in range(20000))
 
 
 # How often the thread that looks after the output has slept: soon after the start, and when its time has come.

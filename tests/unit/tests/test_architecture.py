@@ -6,9 +6,10 @@ import ast
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.harness import ROOT
 
@@ -35,6 +36,7 @@ GROUND = {
     "orchestrator.metrics": set(),
     "orchestrator.anomaly": set(),
     "orchestrator.environments": {"orchestrator.models"},
+    "orchestrator.features": {"orchestrator.models"},
     "orchestrator.tool_environments": {"orchestrator.models", "orchestrator.environments"},
     "orchestrator.tools": {"orchestrator.models"},
     "orchestrator.host.oci": {"orchestrator.models", "orchestrator.settings"},
@@ -206,12 +208,37 @@ def part_of(module: str) -> str:
     return max(known, key=len)
 
 
+Import = ast.Import | ast.ImportFrom
+
+
+class Imports(NamedTuple):
+    """Imports at any depth of a module, and those of its top level, with the ones for type checkers."""
+
+    all: tuple[Import, ...]
+    loaded: tuple[Import, ...]
+
+
+@cache
+def imports_of(source: str) -> Imports:
+    """Parse a module once for all tests, and visit its statements alone: every expression takes seconds."""
+    top = ast.parse(source).body
+    statements: list[ast.AST] = [*top]
+    for node in statements:  # which grows
+        for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+            statements += getattr(node, part, ())
+    loaded = [inner for node in top for inner in (node.body if isinstance(node, ast.If) else [node])]
+    return Imports(
+        tuple(node for node in statements if isinstance(node, Import)),
+        tuple(node for node in loaded if isinstance(node, Import)),
+    )
+
+
 def imports(path: Path) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in imports_of(path.read_text()).all:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        elif node.module and not node.level:
             submodules = {f"{node.module}.{alias.name}" for alias in node.names}
             known = {name for name in submodules if name in MAP}
             found |= known or {node.module}
@@ -272,10 +299,10 @@ IMPURE = {"asyncio", "fcntl", "redis", "requests", "select", "socket", "subproce
 def impure(source: str) -> set[str]:
     """The imported modules by which a module would have a clock, input and output, or a lock."""
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in imports_of(source).all:
         if isinstance(node, ast.Import):
             found |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif node.module:
             found.add(node.module.partition(".")[0])
     return found & IMPURE
 
@@ -300,23 +327,17 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
     return []
 
 
-def loaded(source: str) -> Iterator[ast.stmt]:
-    """Statements of a module's top level, with imports for type checkers."""
-    for node in ast.parse(source).body:
-        yield from node.body if isinstance(node, ast.If) else [node]
-
-
 def test_no_modules_import_each_other_in_a_circle() -> None:
     known = {name for name, _ in modules()}
     graph = {}
     for name, path in modules():
         found = set()
-        for node in loaded(path.read_text()):
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        for node in imports_of(path.read_text()).loaded:
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names} & known
+            elif node.module and not node.level:
                 named = {f"{node.module}.{alias.name}" for alias in node.names}
                 found |= named & known or {node.module} & known
-            elif isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names} & known
         graph[name] = found - {name}
     assert circle(graph) == []
 
@@ -326,12 +347,24 @@ def test_circle_is_found() -> None:
 
 
 def test_import_for_type_checkers_counts_in_a_circle() -> None:
-    found = loaded("import a\nif TYPE_CHECKING:\n    import b\ndef f():\n    import c")
-    assert [alias.name for node in found if isinstance(node, ast.Import) for alias in node.names] == ["a", "b"]
+    found = imports_of("import a\nif TYPE_CHECKING:\n    import b\ndef f():\n    import c").loaded
+    assert [alias.name for node in found for alias in node.names] == ["a", "b"]
+
+
+def test_import_is_found_at_any_depth() -> None:
+    deep = (
+        "if a:\n import a\nelif b:\n import b\nelse:\n import c\n"
+        "try:\n import d\nexcept E:\n import e\nelse:\n import f\nfinally:\n import g\n"
+        "match x:\n case 1:\n  import h\nwith x:\n import i\nfor x in y:\n import j\nelse:\n import k\n"
+        "class A:\n async def f():\n  async with x:\n   while x:\n    import l\n"
+    )
+    assert sorted(alias.name for node in imports_of(deep).all for alias in node.names) == [*"abcdefghijkl"]
 
 
 def reached_stores(source: str) -> list[int]:
     """Lines in which a store of some other object is reached, which is how a route would go around the use cases."""
+    if re.search(r"\.\s*_?store\b", source) is None:
+        return []  # as nearly all
     return sorted(
         node.lineno
         for node in ast.walk(ast.parse(source))
@@ -371,10 +404,10 @@ def imported_tests(source: str) -> list[str]:
     if not any(re.search(r"\b(test_|conftest)", statement) for statement in IMPORTED.findall(source)):
         return []  # as nearly all: to parse them takes seconds
     found = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in imports_of(source).all:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
+        else:
             found |= {node.module or "", *(f"{node.module or ''}.{alias.name}" for alias in node.names)}
     ours = {name for name in found if name.startswith(("tests.", "test_", ".", "conftest"))}
     return sorted(name for name in ours if re.match(r"test_|conftest$", name.rpartition(".")[2]))

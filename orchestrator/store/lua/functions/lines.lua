@@ -16,25 +16,25 @@ local function place(tenant, counters)
   return math.max(0, math.min(rank, 4095)) * 2^40 + turn
 end
 
-local function ring(isolation, at)
-  redis.call('RPUSH', bell_key(isolation), 1)
-  if at < 2^40 then redis.call('RPUSH', spare_bell_key(isolation), 1) end
+local function ring(lane, at)
+  redis.call('RPUSH', bell_key(lane), 1)
+  if at < 2^40 then redis.call('RPUSH', spare_bell_key(lane), 1) end
 end
 
 local function move(tenant, counters)
   counters = counters or known(tenant)
   local at = place(tenant, counters)
-  for _, isolation in ipairs(ISOLATIONS) do
-    local line = line_key(isolation)
-    if counters.running and at < math.huge and redis.call('ZSCORE', line, tenant) == 'inf' then ring(isolation, at) end
+  for _, lane in ipairs(LANES) do
+    local line = line_key(lane)
+    if counters.running and at < math.huge and redis.call('ZSCORE', line, tenant) == 'inf' then ring(lane, at) end
     redis.call('ZADD', line, 'XX', at, tenant)
   end
 end
 
-local function line_up(tenant, isolation, rings, counters)
+local function line_up(tenant, lane, rings, counters)
   local at = place(tenant, counters or known(tenant))
-  redis.call('ZADD', line_key(isolation), at, tenant)
-  if rings then ring(isolation, at) end
+  redis.call('ZADD', line_key(lane), at, tenant)
+  if rings then ring(lane, at) end
 end
 
 -- A turn begins with the first of its executions, so that a newcomer is served right behind that.

@@ -16,9 +16,9 @@ else
   local counters = known(tenant)
   local at, queued = place(tenant, counters), tonumber(redis.call('HGET', tenant_counters_key(tenant), 'queued')) or 0
   local startable = math.min(queued, (counters.running or math.huge) - counters.active, MOST_RUNG)
-  for _, isolation in ipairs(ISOLATIONS) do
-    if redis.call('ZSCORE', line_key(isolation), tenant) then
-      for _ = 1, startable do ring(isolation, at) end
+  for _, lane in ipairs(LANES) do
+    if redis.call('ZSCORE', line_key(lane), tenant) then
+      for _ = 1, startable do ring(lane, at) end
     end
   end
 end

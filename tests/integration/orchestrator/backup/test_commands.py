@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def variables(settings: Settings) -> dict[str, str]:
     return {
         f"{PREFIX}STATE_DIR": str(settings.state_dir),
         f"{PREFIX}REDIS_URL": settings.redis_url,
+        f"{PREFIX}BLOBS_URL": settings.blobs_url,
         f"{PREFIX}BACKUP_TARGET": settings.backup_target,
         f"{PREFIX}BACKUP_RECIPIENTS": json.dumps(settings.backup_recipients),
     }
@@ -72,6 +74,23 @@ def test_commands_make_list_verify_and_restore(
     again = mayfly(there, "restore", *identity)
     assert (again.returncode, again.stderr.count("\n")) == (1, 1)
     assert "not empty" in again.stderr
+
+
+def test_backup_without_its_contents_is_refused(
+    source: Source, backups: Backups, empty: RedisServer, tmp_path: Path
+) -> None:
+    """Contents in a bucket are not copied, so nothing is written that only looks like a backup, or like a restore."""
+    backups.create(source.settings)
+    before = sorted(Path(source.settings.backup_target).rglob("*"))
+    there = backups.settings(tmp_path / "other", empty)
+    for settings, words in ((source.settings, ["create"]), (there, ["restore", "--identity", str(backups.identity)])):
+        refused = mayfly(settings.model_copy(update={"blobs_url": "s3://bucket/prefix"}), *words)
+        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
+        assert "s3://bucket/prefix" in refused.stderr
+    assert sorted(Path(source.settings.backup_target).rglob("*")) == before
+    with closing(empty.client()) as client:
+        assert client.dbsize() == 0
+    assert mayfly(there, *words).returncode == 0  # the control
 
 
 def test_damage_and_wrong_options_exit_with_one_line(source: Source, backups: Backups, tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx2
 import pytest
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 
 from orchestrator.cli import app
 from orchestrator.errors import EnvironmentUnavailable
-from orchestrator.host.image_files import PARTS, load_images, save_images
+from orchestrator.host.image_files import PARTS, PROVENANCE, load_images, save_images
 from orchestrator.host.registry import Registry
 from orchestrator.host.rootfs import unpacked
 from sandbox_image.archive import write_image
@@ -28,8 +30,10 @@ CONFIGURATION = """
 version: 0.1
 log: {{level: warn}}
 storage: {{filesystem: {{rootdirectory: {root}}}}}
-http: {{addr: "127.0.0.1:{port}", secret: for-this-test}}
+http: {{addr: "127.0.0.1:{port}", secret: for-this-test{http}}}
 """
+WITH_PASSWORD = "auth: {{htpasswd: {{realm: test, path: {file}}}}}\n"
+PASSWORD = "worker:$2b$04$abcdefghijklmnopqrstuux1xldIMZ95v8jSLOpqCBZ5kZ5M/8v4G\n"  # of `p@ss`
 
 
 def built(directory: Path, name: str, text: str) -> str:
@@ -47,6 +51,7 @@ def built(directory: Path, name: str, text: str) -> str:
     described = {"name": name, "image_id": image.id, "tag": image.tag, "size_bytes": 1}
     (directory / f"{name}.json").write_text(json.dumps(described))
     (directory / f"{name}.cdx.json").write_text(f'{{"components": ["{text}"]}}')
+    (directory / f"{name}.{PROVENANCE}").write_text(f'{{"payload": "{text}"}}')
     return image.id
 
 
@@ -112,29 +117,38 @@ def test_only_the_asked_digest_is_loaded_and_nothing_beside_images(tmp_path: Pat
         save_images(tmp_path / "here", tmp_path / "more.tar", ["node"])
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The address of a repository, and the directory of the registry's data."""
-    kept, directory, port = ROOT / ".mayfly" / "registry", tmp_path_factory.mktemp("registry"), free_port()
+@contextmanager
+def running(directory: Path, http: str = "", further: str = "", port: int | None = None) -> Iterator[str]:
+    """Debian's registry, with such lines in its configuration; the address of a repository in it."""
+    kept, port = ROOT / ".mayfly" / "registry", port or free_port()
     kept.mkdir(parents=True, exist_ok=True)
     command = kept / SHA256[:12]
     with locked(kept / "lock"):
         if not command.exists():
             assert fetched(FILE, SHA256, "usr/bin/docker-registry", command), "Debian has no such package any more"
-    (directory / "registry.yml").write_text(CONFIGURATION.format(root=directory / "data", port=port))
+    configuration = CONFIGURATION.format(root=directory / "data", port=port, http=http) + further
+    (directory / "registry.yml").write_text(configuration)
     server = Process([str(command), "serve", str(directory / "registry.yml")], {}, directory / "registry.log")
 
     def answers() -> bool:
         try:
-            return httpx2.get(f"http://127.0.0.1:{port}/v2/").status_code == 200
+            return httpx2.get(f"http://127.0.0.1:{port}/v2/").status_code in {200, 401}
         except httpx2.TransportError:
             return False
 
     try:
         eventually(answers, "the registry answers", 60)
-        yield f"http://127.0.0.1:{port}/mayfly", directory / "data"
+        yield f"http://127.0.0.1:{port}/mayfly"
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The address of a repository, and the directory of the registry's data."""
+    directory = tmp_path_factory.mktemp("registry")
+    with running(directory) as address:
+        yield address, directory / "data"
 
 
 @pytest.mark.thorough
@@ -153,7 +167,7 @@ def test_registry_gives_the_same_image(
         done = CliRunner().invoke(app, ["images", *words, "--json"])
         assert done.exit_code == 0, done.output
         assert json.loads(done.output) == {"items": [{"name": "python", "image": digest}]}
-    assert contents(there, "python")[:2] == contents(tmp_path / "here", "python")[:2]
+    assert contents(there, "python")[1:] == contents(tmp_path / "here", "python")[1:]
     root = unpacked(tmp_path / "rootfs", there / "python.tar", digest)
     assert (root.path / "file-2").read_text() == "pushed 2"
     refused = CliRunner().invoke(app, ["images", "pull", registry[0], "python"])
@@ -193,3 +207,58 @@ def test_missing_image_and_other_addresses_are_refused(registry: tuple[str, Path
     for address in ("http://registry.example.com/mayfly", "registry.example.com/mayfly"):
         with pytest.raises(EnvironmentUnavailable, match="https"):
             Registry(address)
+
+
+@contextmanager
+def other_host() -> Iterator[tuple[str, list[str | None]]]:
+    """Another origin that an answer may name; its address, and the credentials of each request to it."""
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_error(404)
+
+        def log_message(self, format: str, *values: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.thorough
+def test_password_goes_to_the_registrys_own_origin_alone(tmp_path: Path) -> None:
+    """The registry names where each upload goes by an absolute URL."""
+    digest = built(tmp_path / "here", "python", "secret")
+    (tmp_path / "passwords").write_text(PASSWORD)
+    further = WITH_PASSWORD.format(file=tmp_path / "passwords")
+    with other_host() as (elsewhere, seen), running(tmp_path, f', host: "{elsewhere}"', further) as address:
+        named = address.replace("http://", "http://worker:p%40ss@")
+        with closing(Registry(named)) as place, pytest.raises(EnvironmentUnavailable, match="404 to PUT"):
+            place.push(tmp_path / "here", "python")
+        assert seen == [None]
+    port = free_port()
+    with running(tmp_path, f', host: "http://127.0.0.1:{port}"', further, port) as address:
+        with closing(Registry(address)) as place, pytest.raises(EnvironmentUnavailable, match="401"):
+            place.push(tmp_path / "here", "python")
+        with closing(Registry(address.replace("http://", "http://worker:p%40ss@"))) as place:
+            place.push(tmp_path / "here", "python")
+            place.pull(tmp_path / "there", "python", digest)
+    assert contents(tmp_path / "there", "python")[1:] == contents(tmp_path / "here", "python")[1:]
+
+
+def test_image_without_provenance_replaces_a_signed_image(tmp_path: Path) -> None:
+    built(tmp_path / "there", "python", "signed")
+    digest = built(tmp_path / "here", "python", "unsigned")
+    (tmp_path / "here" / f"python.{PROVENANCE}").unlink()
+    save_images(tmp_path / "here", tmp_path / "images.tar", [])
+    assert load_images(tmp_path / "images.tar", tmp_path / "there") == {"python": digest}
+    names = {f"python.{part}" for part in PARTS if part != PROVENANCE}
+    assert {path.name for path in (tmp_path / "there").iterdir()} == names

@@ -22,7 +22,7 @@ from orchestrator.policy.static import StaticPolicy
 from orchestrator.policy.submission import specify
 from orchestrator.service import few_findings
 from orchestrator.settings import PACKAGE_ROOT, Settings
-from orchestrator.store.content.directory import FileContent
+from orchestrator.store.content.files import FileContent
 
 OS = "Module os starts or controls processes. Compute in the program itself; for files use pathlib."
 SOCKET = "Module socket is for networks, and programs have none. Send the data as an input file."

@@ -272,6 +272,7 @@ def test_worker_killed_while_leasing_or_releasing_leaves_its_name(
 
     dead, alive = (HostDirs(tmp_path, name, 70_000, 4) for name in ("host-1-ab.c", "host-2-d"))
     lease = dead.lease()
+    monkeypatch.setattr("worker.host.hostdirs._remove", die)
     monkeypatch.setattr(shutil, "rmtree", die)
     with pytest.raises(Killed):
         dead.release(lease.path)
@@ -284,6 +285,16 @@ def test_worker_killed_while_leasing_or_releasing_leaves_its_name(
     for path, owner in left:
         alive.release(path, owner)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_release_removes_a_lease_with_inputs_and_tools(tmp_path: Path) -> None:
+    dirs = HostDirs(tmp_path, "one", 70_000, 4)
+    for path in ("data/input.txt", ""):
+        lease = dirs.lease()
+        lease.write([StoredFile(path=path, content="")] if path else [], lambda *_: True)
+        lease.write_tools({"tools.json": ""} if path else {})
+        dirs.release(lease.path)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_lease_with_a_new_owner_is_not_removed(tmp_path: Path) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import obstore
 import pytest
 
-from orchestrator.errors import BlobsUnavailable, DigestMismatch, NotFound, StaleAttempt
+from orchestrator.errors import BlobsUnavailable, DigestMismatch, NotFound, PayloadTooLarge, StaleAttempt
 from orchestrator.models.results import Content
+from orchestrator.service.transfers import Transfers
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.content.blobs import Blobs, OwnBlobs
@@ -124,6 +125,11 @@ def test_output_grows_and_is_read_by_ranges(place: Place) -> None:
         place.own.read_output(place.execution, 1, "stderr", 0, 1)
 
 
+def test_contents_can_be_stored(place: Place) -> None:
+    place.own.check_writable()
+    place.worker.check_writable()
+
+
 def test_unfinished_contents_are_not_seen(place: Place) -> None:
     """A process that is killed runs no line more, so its writers are neither committed nor closed here."""
     left = [place.worker.artifact_writer(place.execution, 1), place.own.writer("t")]
@@ -156,6 +162,50 @@ def test_upload_is_finished_once_more_after_a_lost_answer(place: Place) -> None:
     place.own.write_upload(place.execution, 1, upload, 2 * PIECE_BYTES, DATA[2 * PIECE_BYTES :])
     place.own.finish_upload(place.execution, 1, upload, DIGEST)
     assert read(place.own.open_artifact(place.execution, 1, DIGEST)) == DATA
+
+
+def test_artifacts_and_uploads_are_counted_without_output(place: Place) -> None:
+    assert place.own.stored(place.execution, 1) == (0, 0)
+    place.worker.write_output(place.execution, 1, "stdout", 0, b"output")
+    stored_artifact(place.worker, place.execution, DATA)
+    assert place.own.stored(place.execution, 1) == (1, len(DATA))
+    upload = f"upload-{secrets.token_hex(16)}"
+    for begin in (0, 10, 10):
+        place.own.write_upload(place.execution, 1, upload, begin, DATA[:10])
+    assert place.own.stored(place.execution, 1) == (2, len(DATA) + 20)
+    assert place.own.stored(place.execution, 2) == (0, 0)
+
+
+@pytest.mark.thorough
+def test_repeated_end_of_an_upload_loses_its_pieces_to_the_first(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first request, whose time was out at the worker, ends while the second reads."""
+    for name, value in variables(bucket).items():
+        monkeypatch.setenv(name, value)
+    blobs, id, upload = BucketBlobs(f"s3://contents/{tmp_path.name}"), secrets.token_hex(16), f"upload-{'0' * 32}"
+    blobs.write_upload(id, 1, upload, 0, DATA)
+    read_range = obstore.get_range
+
+    def read_after_the_first(*words: Any, **named: Any) -> object:
+        monkeypatch.setattr(obstore, "get_range", read_range)
+        blobs.finish_upload(id, 1, upload, DIGEST)
+        return read_range(*words, **named)
+
+    monkeypatch.setattr(obstore, "get_range", read_after_the_first)
+    blobs.finish_upload(id, 1, upload, DIGEST)
+    assert obstore.get_range is read_range
+    assert read(blobs.open_artifact(id, 1, DIGEST)) == DATA
+    blobs.write_output(id, 1, "stdout", 0, DATA)
+
+    def read_after_deletion(*words: Any, **named: Any) -> object:
+        monkeypatch.setattr(obstore, "get_range", read_range)
+        blobs.delete_artifacts(id)
+        return read_range(*words, **named)
+
+    monkeypatch.setattr(obstore, "get_range", read_after_deletion)
+    with pytest.raises(NotFound):
+        blobs.read_output(id, 1, "stdout", 0, 1)
 
 
 def test_deletion_leaves_nothing(place: Place, tmp_path: Path) -> None:
@@ -266,3 +316,27 @@ def test_use_renews_the_retention_of_a_blob_in_a_bucket(
     assert blobs.expire(3600) == 0
     obstore.delete(store, f"used/{name}")  # the control
     assert blobs.expire(3600) == 1
+
+
+def test_uploads_of_an_attempt_are_bounded(installation: Stack) -> None:
+    """The bytes of uploads that were never finished count; twice the bound, for uploads that are sent again."""
+    state = installation.directory / "state"
+    settings = Settings(state_dir=state, redis_url=installation.redis.url, artifact_bytes=20, artifact_files=5)
+    store = open_store(settings)
+    with closing(store.redis):
+        transfers = Transfers(store, settings)
+        large, many = submit(store), submit(store)
+        for id in (large, many):
+            claimed(store, id)
+        for number in range(4):
+            transfers.write(large, 1, f"upload-{number:032}", 0, b"0123456789", None)
+        transfers.write(large, 1, f"upload-{0:032}", 10, b"", None)  # no more than is there
+        for name, offset, bound in ((f"upload-{4:032}", 0, 40), (f"upload-{0:032}", 20, 20)):
+            with pytest.raises(PayloadTooLarge) as refused:
+                transfers.write(large, 1, name, offset, b"x", None)
+            assert refused.value.bound == bound
+        for number in range(6):
+            transfers.write(many, 1, f"upload-{number:032}", 0, b"x", None)
+        with pytest.raises(PayloadTooLarge) as refused:
+            transfers.write(many, 1, f"upload-{6:032}", 0, b"x", None)
+        assert refused.value.bound == 5

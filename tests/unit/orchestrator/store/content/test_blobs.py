@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from orchestrator.store.content.directory import HOLE_BYTES, DirectoryBlobs
+from orchestrator.errors import BlobsFull
+from orchestrator.store.content.directory import DirectoryBlobs
+from orchestrator.store.content.files import HOLE_BYTES
 
 MIB = 2**20
 PIECE_BYTES = 60 * 1024  # of an artifact, as the agent reads it
@@ -40,6 +43,17 @@ def test_zeros_take_no_room_on_the_disk(tmp_path: Path) -> None:
     assert path.stat().st_size == 63 * MIB
     assert taken_bytes(path) < MIB
     assert path.read_bytes() == bytes(63 * MIB)
+
+
+def test_uploads_of_workers_leave_half_of_the_reserve(tmp_path: Path) -> None:
+    """The factors leave room for what others write to the disk meanwhile."""
+    free, upload = shutil.disk_usage(tmp_path).free, f"upload-{'0' * 32}"
+    DirectoryBlobs(tmp_path / "a", int(1.5 * free)).write_upload("e1", 1, upload, 0, b"x")
+    with pytest.raises(BlobsFull):
+        DirectoryBlobs(tmp_path / "a", int(1.5 * free)).writer("t")
+    with pytest.raises(BlobsFull):
+        DirectoryBlobs(tmp_path / "b", 3 * free).write_upload("e1", 1, upload, 0, b"x")
+    DirectoryBlobs(tmp_path / "b", 3 * free).artifact_writer("e1", 1).close()  # of a worker on this host
 
 
 def test_content_without_zero_pages_takes_its_full_size(tmp_path: Path) -> None:

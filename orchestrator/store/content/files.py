@@ -1,0 +1,128 @@
+"""Single files of the blob directory: written at once or in pieces, with holes for zeros, and read by ranges."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+from orchestrator.errors import BlobsUnavailable
+
+ZEROS = bytes(2**16)
+HOLE_BYTES = 4096  # a page, the smallest hole of a file system
+CHUNK_BYTES = 2**18
+
+
+class FileWriter:
+    """Writes bytes to a file named by their SHA-256. Raises :class:`BlobsUnavailable` if the disk fails or is full."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._digest = hashlib.sha256()
+        self.size = 0
+        self._ends_in_hole = False
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            descriptor, self._name = tempfile.mkstemp(dir=directory, prefix=".upload-")
+        except OSError as error:
+            raise BlobsUnavailable() from error
+        self._file = os.fdopen(descriptor, "wb")
+
+    def write(self, chunk: bytes) -> None:
+        """As :class:`BlobWriter` has it."""
+        self._digest.update(chunk)
+        self.size += len(chunk)
+        try:
+            self._ends_in_hole = _append(self._file, chunk) if chunk else self._ends_in_hole
+        except OSError as error:
+            raise BlobsUnavailable() from error
+
+    def commit(self) -> tuple[str, int]:
+        """As :class:`BlobWriter` has it."""
+        try:
+            if self._ends_in_hole:
+                self._file.truncate(self.size)
+            self._file.close()
+            target = self._directory / self._digest.hexdigest()
+            if not _renewed(target, self.size):
+                Path(self._name).replace(target)
+        except OSError as error:
+            raise BlobsUnavailable() from error
+        return f"sha256:{self._digest.hexdigest()}", self.size
+
+    def close(self) -> None:
+        """As :class:`BlobWriter` has it."""
+        with suppress(OSError):  # an uncommitted file has no further use
+            self._file.close()
+        Path(self._name).unlink(missing_ok=True)
+
+
+class FileContent:
+    """An open file. Raises ``FileNotFoundError``."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self.file: IO[bytes] | None = self._file
+        self.size = os.fstat(self._file.fileno()).st_size
+
+    def chunks(self, begin: int, end: int) -> Iterator[bytes]:
+        """As :class:`Content` has it."""
+        self._file.seek(begin)
+        while begin < end and (chunk := self._file.read(min(CHUNK_BYTES, end - begin))):
+            yield chunk
+            begin += len(chunk)
+
+    def close(self) -> None:
+        """As :class:`Content` has it."""
+        self._file.close()
+
+
+def write_at(path: Path, offset: int, data: bytes) -> None:
+    """Write bytes of a file that grows. Idempotent. Raises :class:`BlobsUnavailable`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "wb") as file:
+            file.seek(offset)
+            if _append(file, data):
+                file.truncate(max(offset + len(data), os.fstat(file.fileno()).st_size))
+    except OSError as error:
+        raise BlobsUnavailable() from error
+
+
+def opened(path: Path) -> FileContent | None:
+    """A file, or ``None``."""
+    try:
+        return FileContent(path)
+    except FileNotFoundError:
+        return None
+
+
+def _renewed(path: Path, size: int) -> bool:
+    """Whether a file is there and complete; its retention begins anew.
+
+    Replacing it by the same bytes would make ext4 write them to the disk at once.
+    """
+    try:
+        os.utime(path)
+        return path.stat().st_size == size  # less after a power failure
+    except FileNotFoundError:
+        return False
+
+
+def _append(file: IO[bytes], data: bytes) -> bool:
+    """Write at the file's position, blocks of zeros as holes, which take no disk blocks; whether the data ends in
+    one.
+    """
+    is_hole = False
+    for start in range(0, len(data), len(ZEROS)):
+        block = data[start : start + len(ZEROS)]
+        is_hole = len(block) >= HOLE_BYTES and ZEROS.startswith(block)
+        if is_hole:
+            file.seek(len(block), os.SEEK_CUR)
+        else:
+            file.write(block)
+    return is_hole
