@@ -21,6 +21,11 @@ WHOLE = {
 # By the beginning of a command: the test, and a piece of that test's text that types the command.
 TYPED = {
     "backup.md": {"$compose ": ("tests/e2e/operation/test_compose.py", '"backup.md"')},
+    "disaster.md": {
+        "deploy/prepare.sh": ("tests/e2e/deployment/test_restore.py", "prepare"),
+        "deploy/restore.sh": ("tests/e2e/deployment/test_restore.py", "restore.sh"),
+        "$compose up": ("tests/e2e/deployment/test_restore.py", '"up"'),
+    },
     "hardening.md": {"$compose ": ("tests/e2e/operation/test_compose.py", '"hardening.md"')},
     "hosts.md": {
         "mayfly images save": ("tests/integration/orchestrator/host/test_moved_images.py", '"save"'),
