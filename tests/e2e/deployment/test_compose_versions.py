@@ -100,18 +100,6 @@ def test_every_version_closes_the_networks(version: str, settings: Path) -> None
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_worker_hosts_reach_redis_and_nothing_else(version: str, settings: Path) -> None:
-    with settings.open("a") as file:
-        file.write("MAYFLY_PUBLISH_REDIS=10.0.0.1:6379\n")
-    found = configuration(version, settings, "compose.hosts.yaml")
-    assert set(found["redis"]["networks"]) == {"back", "front"}
-    assert {name for name in found if found[name].get("ports")} == {"proxy", "redis"}
-    shown = str(found["redis"]["ports"])
-    assert "10.0.0.1" in shown
-    assert "6379" in shown
-
-
-@pytest.mark.parametrize("version", VERSIONS)
 def test_port_of_redis_is_published_for_worker_hosts_alone(version: str, settings: Path) -> None:
     settings.write_text(f"{settings.read_text()}MAYFLY_PUBLISH_REDIS=10.0.0.1:6380\n")
     found = configuration(version, settings, "compose.hosts.yaml")
