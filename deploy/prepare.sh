@@ -21,7 +21,8 @@
 # Variables: PYTHON, an interpreter with Mayfly's packages (default .venv/bin/python, which deploy/setup.sh makes);
 # IMAGES, another directory for images; DOCKER_SOCKET (default /var/run/docker.sock); NAMES, the host names and addresses
 # under which clients reach this host, for the proxy's certificate (default: localhost, this host's name, 127.0.0.1);
-# SUITE, Debian's suite of the services' packages (default: this host's); PROXY_SUITE, that of Caddy (default trixie-backports).
+# SUITE, Debian's suite of the services' packages (default: this host's); PROXY_SUITE, that of Caddy (default trixie-backports);
+# REDIS_SUITE, that of Redis (default: this host's, whose `mayfly backup verify` then reads what Redis writes).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -61,7 +62,8 @@ mkdir -p "$images"
 exec 9> "$images/.lock"   # another preparation with the same images waits
 flock 9
 "$python" -m sandbox_image.build --output "$images"
-"$python" -m deploy.service_image.build --output "$images/services" ${SUITE:+--suite "$SUITE"} --proxy-suite "${PROXY_SUITE-trixie-backports}"
+"$python" -m deploy.service_image.build --output "$images/services" ${SUITE:+--suite "$SUITE"} \
+  --proxy-suite "${PROXY_SUITE-trixie-backports}" ${REDIS_SUITE:+--redis-suite "$REDIS_SUITE"}
 signing=$home/signing   # of the images' provenance
 install -d -m 700 "$signing"
 if [ ! -s "$signing/images.key" ]; then
@@ -91,8 +93,9 @@ secret admin-key mfk_ "$service_uid"
 for role in api worker broker backup; do secret "redis-$role" '' "$service_uid"; done
 secret redis-engine-proxy '' "$engine_uid"
 secret redis-exporter '' "$redis_uid"
-# The same password, as the exporter of Redis reads it.
-printf '{"rediss://redis:6379": "%s"}\n' "$(cat "$home/secrets/redis-exporter")" \
+# The same password, as the exporter of Redis reads it: by the address, and later versions by the address with its user.
+password=$(cat "$home/secrets/redis-exporter")
+printf '{"rediss://redis:6379": "%s", "rediss://exporter@redis:6379": "%s"}\n' "$password" "$password" \
   | install -m 400 -o "$monitoring_uid" -g "$monitoring_uid" /dev/stdin "$home/secrets/redis-monitoring"
 "$python" -m deploy.service_image.redis_users "$home/secrets" \
   | install -m 400 -o "$redis_uid" -g "$redis_uid" /dev/stdin "$home/secrets/redis-users"

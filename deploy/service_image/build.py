@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy.service_image import layers
+from deploy.service_image.bytecode import compile_tree
 from deploy.service_image.declarations import CHECKOUT, HERE, REDIS_UID, SERVICE_UID, USERS, Base, Service
 from deploy.service_image.monitoring import MONITORING
 from deploy.service_image.proxy import PROXY
@@ -72,7 +72,7 @@ def installed_path(path: Path) -> Path:
 
 
 def fill_service(root: Path, base: Base, scratch: Path) -> None:
-    """The locked packages and this checkout, with byte code if this interpreter has the image's version."""
+    """The locked packages and this checkout, with byte code."""
     version = ".".join(base.python.split(".")[:2])
     site = root / f"usr/local/lib/python{version}/dist-packages"
     site.mkdir(parents=True)
@@ -82,12 +82,7 @@ def fill_service(root: Path, base: Base, scratch: Path) -> None:
         target = site / installed_path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    if version != f"{sys.version_info.major}.{sys.version_info.minor}":
-        report(f"service: no byte code, this is Python {platform.python_version()} and the image has {base.python}")
-        return
-    # As for the sandbox images: unchecked, and with a fixed hash seed so that sets are written in one order.
-    compiler = ["env", "PYTHONHASHSEED=0", sys.executable, "-m", "compileall", "-qq", "-s", str(root), "-p", "/"]
-    subprocess.run([*compiler, "--invalidation-mode", "unchecked-hash", str(site)], check=False)
+    compile_tree(root, site, base, scratch)
 
 
 def fill_redis(root: Path, base: Base, scratch: Path) -> None:
@@ -183,8 +178,8 @@ def build(service: Service, source: Source, output: Path, force: bool = False) -
     output.mkdir(parents=True, exist_ok=True)
     summary_path, image_path = output / f"{service.name}.json", output / f"{service.name}.tar"
     base = base_layer(service, source, output, force)
-    sources = [HERE / "layers.py", *service.sources()]
-    wanted = digest_of(sources, archive.sha256(base.tar), service.config, service.owned, sys.version_info[:2])
+    sources = [HERE / "layers.py", HERE / "bytecode.py", *service.sources()]
+    wanted = digest_of(sources, archive.sha256(base.tar), service.config, service.owned)
     if not force and summary_path.exists() and image_path.exists():
         summary: dict[str, Any] = json.loads(summary_path.read_text())
         if summary["inputs_hash"] == wanted:
@@ -223,12 +218,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--force", action="store_true", help="build unchanged images, too")
     parser.add_argument("--suite", help="Debian's suite of the packages (default: this host's)")
     parser.add_argument("--proxy-suite", help="that of Caddy, may be one of backports (default: as the others)")
+    parser.add_argument("--redis-suite", help="that of Redis (default: this host's)")
     options = parser.parse_args(arguments)
     try:
         source = host_source(options.mirror)
-        source = source._replace(suite=options.suite or source.suite)
+        suites = {"proxy": options.proxy_suite, "redis": options.redis_suite or source.suite}
         for service in SERVICES:
-            suite = (service.name == "proxy" and options.proxy_suite) or source.suite
+            suite = suites.get(service.name) or options.suite or source.suite
             build(service, source._replace(suite=suite), options.output, options.force)
     except (BuildError, wheels.WheelsError, rootfs.RootError) as error:
         sys.stderr.write(f"error: {error}\n")

@@ -58,7 +58,7 @@ ROLES: dict[str, Role] = {
         keys="mayfly:audit mayfly:processes mayfly:rates:* mayfly:room-left mayfly:schema mayfly:security* "
         "mayfly:tenant:*:catalogues "
         "mayfly:tenant:*:room mayfly:tenant:*:security* mayfly:tenant:*:shapes mayfly:tools:*",
-        reads="mayfly:active mayfly:execution:* mayfly:key:*:counters mayfly:queued",
+        reads="mayfly:active mayfly:execution:* mayfly:key:*:counters mayfly:queued mayfly:switches",
         channels="mayfly:wake:*",
     ),
     # It writes security events of the installation, and reads none.

@@ -21,9 +21,10 @@ from orchestrator import metrics
 from orchestrator.broker.declared import files
 from orchestrator.broker.serving import Serving
 from orchestrator.errors import MayflyError, StoreUnavailable
+from orchestrator.models.fleet import FETCH_CACHE
 from orchestrator.models.tool_servers import ToolServer
+from orchestrator.store import Store
 from orchestrator.store.malformed import MALFORMED
-from orchestrator.store.tools import Tools
 from orchestrator.store.tools.brokers import LEASE_SECONDS, Service
 from orchestrator.store.tools.calls import UNDECLARED, Upstream
 
@@ -38,8 +39,18 @@ log = structlog.get_logger()
 class Lease:
     """The lease of one broker. Created in the event loop of ``serving``, into which its thread calls."""
 
-    def __init__(self, tools: Tools, key: bytes, broker: str, serving: Serving, directory: Path) -> None:
-        self._tools, self._key, self._broker, self._serving = tools, key, broker, serving
+    def __init__(
+        self,
+        store: Store,
+        key: bytes,
+        broker: str,
+        serving: Serving,
+        use_cache: Callable[[bool], None],
+        directory: Path,
+    ) -> None:
+        """``use_cache`` is called in the event loop, with the state of the feature switch."""
+        self._tools, self._switches, self._use_cache = store.tools, store.switches, use_cache
+        self._key, self._broker, self._serving = key, broker, serving
         self._directory = directory
         self._files: files.State | None = None
         self._version = b""
@@ -71,6 +82,7 @@ class Lease:
             began = time.monotonic()
             self._attempt(self._publish)
             self._attempt(self._beat)
+            self._attempt(self._read_switches)
             if self._served is not None and not self.is_valid():
                 self._attempt(self._lose)
             self._stopping.wait(max(0.0, BEAT_SECONDS - (time.monotonic() - began)))
@@ -93,6 +105,10 @@ class Lease:
         if found != self._files:
             files.publish(files.read(self._directory), self._tools, self._key)
             self._files = found
+
+    def _read_switches(self) -> None:
+        """Follow the feature switches."""
+        self._call(self._use_cache, FETCH_CACHE not in self._switches.off())
 
     def _beat(self) -> None:
         sent = time.monotonic()

@@ -296,6 +296,7 @@ class Execution(Frozen):
     attempt: int = 0
     tokens_returned: int = Field(0, description="Tokens (o200k) of this execution in all answers to agents.")
     tokens_withheld: int = Field(0, description="Tokens of results and output withheld from the last such answer.")
+    wait_reason: str | None = Field(None, exclude_if=lambda value: value is None, description="Why it is queued.")
     labels: dict[str, str]
     priority: Priority = "default"
     retry: bool = True

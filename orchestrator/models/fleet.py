@@ -8,11 +8,11 @@ from pydantic import Field
 
 from orchestrator.models import Frozen
 
-SUBMISSIONS, MCP, TOOLS, WARM_POOL = "submissions", "mcp", "tools", "warm-pool"
+SUBMISSIONS, MCP, TOOLS, WARM_POOL, FETCH_CACHE = "submissions", "mcp", "tools", "warm-pool", "fetch-cache"
 # Levels of features (:mod:`orchestrator.features`): of version 0.1.0, whose workers report none, and the highest that
 # is believed.
 FIRST_LEVEL, MOST_LEVELS = 1, 100
-PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL)
+PLAIN = (SUBMISSIONS, MCP, TOOLS, WARM_POOL, FETCH_CACHE)
 ENVIRONMENT, ISOLATION = "environment:", "isolation:"  # prefixes of the features of one environment or isolation tier
 
 
@@ -81,7 +81,9 @@ class SwitchChange(Frozen):
 class Switch(Frozen):
     """One feature and its state. ``changed_at`` and ``changed_by`` are of the last change to off."""
 
-    feature: str = Field(description="`submissions`, `mcp`, `tools`, `warm-pool`, `environment:…` or `isolation:…`.")
+    feature: str = Field(
+        description="`submissions`, `mcp`, `tools`, `warm-pool`, `fetch-cache`, `environment:…` or `isolation:…`."
+    )
     enabled: bool = True
     reason: str | None = None
     changed_at: datetime | None = None

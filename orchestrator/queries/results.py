@@ -17,6 +17,7 @@ from orchestrator.models.stream import Entry
 from orchestrator.queries.events import SecurityQuery, of_execution
 from orchestrator.queries.following import Follower
 from orchestrator.queries.listing import Page, metadata_of, page_of
+from orchestrator.queries.waiting import wait_reason
 from orchestrator.states import TERMINAL, State
 from orchestrator.store import Store
 from orchestrator.store.malformed import MALFORMED, report_malformed
@@ -39,10 +40,10 @@ class Results:
 
     def view(self, principal: Principal, id: str) -> Execution:
         """One execution, complete or only its metadata, as the principal's rights permit. Raises :class:`NotFound`."""
-        if reach(principal, "execution.read") is not None:
-            return self.get(principal, id)
-        execution, begun = self._store.records.read(id, None)
+        execution, begun = self._store.records.read(id, reach(principal, "execution.read"))
         shown = authorize(principal, "execution.read", execution.tenant, f"execution {id!r}")
+        if State(execution.state) is State.QUEUED:
+            execution = execution.model_copy(update={"wait_reason": wait_reason(self._store, execution)})
         return metadata_of(execution) if shown == "metadata" else self._with_output(execution, begun)
 
     def whole(self, principal: Principal, id: str) -> tuple[Execution, dict[str, bytes]]:

@@ -85,6 +85,7 @@ def install(lock: Path, python: str, machine: str, target: Path, scratch: Path) 
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"),
         *("--require-hashes", "--no-deps", "--no-compile", "--only-binary=:all:", "--implementation=cp"),
+        "--ignore-requires-python",  # pip looks at this Python's version; the lock names versions for that of the image
         *(f"--python-version={major}.{minor}", f"--abi=cp{major}{minor}", "--abi=abi3", "--abi=none"),
         *(f"--platform={platform}_{machine}" for platform in PLATFORMS),
         *("--target", str(target), "--requirement", str(requirements), "--report", str(report)),

@@ -8,9 +8,10 @@ from tests.readiness.checklist import Checklist
 
 HEAD = """# Readiness for production
 
-Generated from [production-readiness.toml](production-readiness.toml) by `python -m tests.readiness --page`: the lines
-of three public checklists for production, and what proves each of them in this checkout. The checklists are other
-products'; their lines are quoted unchanged, also where they name a part of another product.
+Generated from [production-readiness.toml](production-readiness.toml) by `python -m tests.readiness --page`: the
+lines of three public checklists for production, what operators of comparable systems report as faults of those
+(`operators`), and what proves each of them in this checkout. The checklists are other products'; their lines are
+quoted unchanged, also where they name a part of another product.
 
 `make readiness` runs all proofs, each once, and prints which lines hold, which do not, and which cannot be proven here.
 It needs root and an engine, and ends with 1 if a line does not hold. No line is ticked by hand: a line holds if all of

@@ -47,6 +47,11 @@ class AnswerCache:
         self._entries: OrderedDict[Key, tuple[Answer, float]] = OrderedDict()
         self.bytes = 0
 
+    def clear(self) -> None:
+        """Forget all answers."""
+        self._entries.clear()
+        self.bytes = 0
+
     def find(self, tenant: str, request: Request) -> Answer | None:
         """A fresh answer to a GET."""
         if request.method != "GET" or _directives(request.headers) & {"no-cache", "no-store", "max-age"}:

@@ -66,12 +66,18 @@ class HttpTools:
         """Raises ``ValueError`` for a malformed host or network in ``bounds``."""
         self._bounds = bounds
         self._tls = tls or httpcore2.default_ssl_context()
-        self._cache = AnswerCache(bounds.cache_bytes)
+        self._cache, self._uses_cache = AnswerCache(bounds.cache_bytes), True
         self._destinations = Destinations(
             resolver or SystemResolver(),
             address_rules or AddressRules(forbidden=networks(*bounds.forbidden_networks)),
             hosts.rules(bounds.private_hosts),
         )
+
+    def use_cache(self, wanted: bool) -> None:
+        """Cache answers from now on, or forget those that are cached and cache no more."""
+        self._uses_cache = wanted
+        if not wanted:
+            self._cache.clear()
 
     async def fetch(
         self, tenant: str, policy: HttpPolicy, name: str, arguments: Mapping[str, Any], seconds: float | None = None
@@ -100,11 +106,12 @@ class HttpTools:
                 "tool_denied",
                 f"The tenant's programs may not reach {origin}; an operator can add it to the server's `hosts`.",
             )
-        if cached := self._cache.find(tenant, request):
+        if self._uses_cache and (cached := self._cache.find(tenant, request)):
             return cached, True
         addresses = await self._destinations.addresses(origin)
         answer = await exchange(request, addresses, self._tls, self._bounds.response_bytes)
-        self._cache.keep(tenant, request, answer)
+        if self._uses_cache:
+            self._cache.keep(tenant, request, answer)
         return answer, False
 
 

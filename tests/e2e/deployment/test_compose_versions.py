@@ -65,12 +65,13 @@ def test_every_version_gives_each_service_the_same_walls(version: str, settings:
         if backup := found.pop("backup", None):
             assert {name: backup[name] for name in HARDENED} == {name: found["api"][name] for name in HARDENED}
             assert (set(backup["networks"]), backup["restart"]) == ({"back"}, "no")
-            assert "healthcheck" not in backup
+            assert ("healthcheck" not in backup, backup["dns"]) == (True, ["127.0.0.1"])
         assert (backup is not None) == (files == ("compose.backup.yaml",))
         assert sorted(found) == sorted(SERVICES)
         assert {name for name in found if "out" in found[name]["networks"]} == {"api", "broker"}
         for name, service in found.items():
             check_walls(name, service)
+        assert {name for name in found if found[name].get("dns") != ["127.0.0.1"]} == {"api", "broker", "proxy"}
         assert found["api"]["scale"] == 2
         assert {name for name in found if found[name].get("ports")} == {"proxy"}
 
@@ -82,7 +83,20 @@ def test_profile_adds_monitoring_behind_the_same_walls(version: str, settings: P
     for name in MONITORING:
         check_walls(name, found[name])
     assert {name for name in MONITORING if found[name].get("ports")} == {"prometheus"}
-    assert {name for name in MONITORING if "out" in found[name]["networks"]} == {"alertmanager"}
+    assert {name for name in MONITORING if "out" in found[name]["networks"]} == set()
+    assert {name for name in found if "receivers" in found[name]["networks"]} == {"alertmanager"}
+    assert set(found["alertmanager"]["networks"]) == {"alerts", "receivers"}
+    assert {name for name in MONITORING if found[name].get("dns")} == {"redis-exporter", "host-exporter"}
+    assert {name for name in found if "alerts" in found[name]["networks"]} == {"alertmanager", "prometheus"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_version_closes_the_networks(version: str, settings: Path) -> None:
+    """But for ``out``; where ports are published, no answer from outside finds its way in."""
+    found = yaml.safe_load(printed(version, settings, profile="metrics"))["networks"]
+    leading = {name for name, network in found.items() if not (network or {}).get("internal")}
+    assert leading == {"front", "out", "receivers"}
+    assert found["front"]["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -12,11 +12,21 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.builders.hosts.outside import outside, reaches
 from tests.builders.processes.deployment import Deployment
 from tests.harness import ROOT, eventually, free_port
 
 pytestmark = [pytest.mark.complete, pytest.mark.timeout(900)]
-JOBS = {"api": 2, "worker": 1, "broker": 1, "redis": 1, "host": 1, "prometheus": 1, "alertmanager": 1}
+JOBS = {
+    "api": 2,
+    "worker": 1,
+    "engine-proxy": 1,
+    "broker": 1,
+    "redis": 1,
+    "host": 1,
+    "prometheus": 1,
+    "alertmanager": 1,
+}
 
 
 class Monitored(Deployment):
@@ -110,6 +120,20 @@ def test_containers_of_monitoring_have_the_same_walls(monitored: Monitored) -> N
         eventually(partial(monitored.is_healthy, name), f"{name} is healthy", 120)
     refused = monitored("exec", "-T", "redis", "mayfly-redis", "refused")
     assert refused.strip() == "", "Redis refuses the exporter no command that it needs"
+
+
+def test_alertmanager_alone_has_a_way_out_and_prometheus_alone_reaches_alertmanager(
+    monitored: Monitored, tmp_path: Path
+) -> None:
+    """Prometheus, which may reach all of them, is the control of the second half."""
+    names = ("prometheus", "alertmanager", "redis-exporter", "host-exporter")
+    with outside(tmp_path) as url:
+        assert reaches(monitored, "alertmanager", url, 60, "busybox")
+        assert [name for name in names if name != "alertmanager" and reaches(monitored, name, url, 3, "busybox")] == []
+    ready = "http://alertmanager:9093/-/ready"
+    assert reaches(monitored, "prometheus", ready, 60, "busybox")
+    assert [name for name in ("api", "worker", "broker", "engine-proxy") if reaches(monitored, name, ready, 3)] == []
+    assert not reaches(monitored, "redis-exporter", ready, 3, "busybox")
 
 
 def test_alert_fires_without_a_worker_and_ends_with_the_next(monitored: Monitored) -> None:

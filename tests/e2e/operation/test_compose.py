@@ -7,12 +7,15 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import docker
 import httpx2
 import pytest
 
@@ -25,6 +28,7 @@ from orchestrator.broker.declared.users import preferred
 from orchestrator.settings import Settings
 from orchestrator.store.platform.schema import NUMBER
 from sandbox_image.tool_servers import wheels
+from tests.builders.hosts.outside import outside, reaches
 from tests.builders.processes.deployment import OTHERS, SERVICES, Deployment, command
 from tests.builders.tools.tool_sandboxes import PROBE
 from tests.harness import ROOT, eventually
@@ -95,6 +99,36 @@ def test_blob_goes_from_api_to_worker(deployment: Deployment) -> None:
         }
         execution = client.post("/api/v1/executions", json=body, headers={"Prefer": "wait=60"}).json()
         assert (execution["state"], execution["stdout"]) == ("succeeded", "3000000\n")
+
+
+def resident(api: docker.APIClient, container: str) -> int:
+    """The bytes of a container's processes, without the page cache."""
+    found = api.stats(container, stream=False)["memory_stats"]["stats"]
+    return int(found["total_rss"] if "total_rss" in found else found["anon"])
+
+
+def test_services_have_byte_code_and_redis_the_hosts_release(deployment: Deployment) -> None:
+    """The host's Redis verifies backups, and cannot read what a later one writes."""
+    look = "import os, orchestrator.api as api; print(os.path.exists(api.__cached__))"
+    assert deployment("exec", "-T", "api", "python3", "-c", look) == "True\n", "the image has byte code for its Python"
+    version = r"v=(\d+\.\d+)"
+    ours = re.search(version, deployment("exec", "-T", "redis", "/usr/bin/redis-server", "--version"))
+    hosts = re.search(version, command("redis-server", "--version"))
+    assert ours is not None
+    assert hosts is not None
+    assert ours[1] == hosts[1]
+
+
+def test_services_fit_the_smallest_host(deployment: Deployment) -> None:
+    """The memory that docs/operations/deployment.md names is for one worker; here are two."""
+    ids = {name: [one["Id"] for one in deployment.service(name)] for name in SERVICES}
+    api = docker.APIClient()
+    try:
+        taken = {name: sum(map(partial(resident, api), found)) for name, found in ids.items()}
+    finally:
+        api.close()
+    assert min(taken.values()) > 1e6, taken
+    assert sum(taken.values()) < 1.2e9, taken
 
 
 def test_compose_containers_have_least_privilege(deployment: Deployment) -> None:
@@ -173,14 +207,15 @@ def test_only_the_broker_has_secrets_of_tool_servers(deployment: Deployment) -> 
         eventually(lambda: client.get("/api/v1/tool-servers/none").json()["state"] == "down", "the broker tries it")
 
 
-def test_only_broker_and_api_have_a_way_out(deployment: Deployment) -> None:
-    """The broker to tool servers, the API to issuers; the worker and Redis are the control."""
-    networks = {name: deployment.service(name)[0]["NetworkSettings"]["Networks"] for name in SERVICES}
-    assert {name for name in SERVICES if any(net.endswith("_out") for net in networks[name])} == {"api", "broker"}
-    shown = command("docker", "network", "inspect", *{net for name in SERVICES for net in networks[name]})
-    internal = {net["Name"] for net in json.loads(shown) if net["Internal"]}
-    closed = {name for name in SERVICES if set(networks[name]) <= internal}
-    assert closed == {"worker", "redis", "engine-proxy"}
+def test_only_broker_and_api_have_a_way_out(deployment: Deployment, tmp_path: Path) -> None:
+    """The broker to tool servers, the API to issuers, each to a server outside that the others do not reach."""
+    with outside(tmp_path) as url:
+        assert {name for name in ("api", "broker") if reaches(deployment, name, url, 60)} == {"api", "broker"}
+        assert not any(reaches(deployment, name, url, 3) for name in ("worker", "engine-proxy"))
+        assert not reaches(deployment, "proxy", url, 3, "busybox"), "its network leads in alone"
+    networks = deployment.service("redis")[0]["NetworkSettings"]["Networks"]
+    shown = json.loads(command("docker", "network", "inspect", *networks))
+    assert [network["Internal"] for network in shown] == [True]
     trusted = "import ssl; print(len(ssl.create_default_context().get_ca_certs()) > 10)"
     assert deployment("exec", "-T", "api", "python3", "-c", trusted) == "True\n", "the host's authorities"
 

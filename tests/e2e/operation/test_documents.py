@@ -29,6 +29,7 @@ ADMINISTRATION = (
     "docs/login.md",
     "docs/operations/switches.md",
     "docs/operations/disk.md",
+    "docs/operations/data-protection.md",
 )
 # One after the other, in an installation of `mayfly up`.
 HOSTS = "docs/operations/hosts.md"  # by tests/e2e/deployment/test_worker_hosts.py
@@ -94,13 +95,14 @@ def test_the_commands_of_a_document_work(path: Path, stack: Stack, checkout: Pat
 
 
 @pytest.mark.parametrize("name", ADMINISTRATION)
-def test_commands_for_administrators_work(name: str, stack: Stack) -> None:
+def test_commands_for_administrators_work(name: str, stack: Stack, tmp_path: Path) -> None:
     api = next(block for block in blocks(ROOT / "docs" / "api.md") if block.startswith("api()"))
     script = "\n".join([api, *blocks(ROOT / name)])
     key = stack.new_key("executions:read", tenant="school")["id"]
     path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
         env={**os.environ, **stack.env, "KEY": key, "PATH": path},
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -40,7 +40,11 @@ def test_old_images_are_listed_and_removed(
     for name, seconds in (("0" * 64, UNUSED_SECONDS + 60), ("1" * 64, 0)):
         (unpacked / name / "root").mkdir(parents=True)
         os.utime(unpacked / name, ns=(0, (unpacked / name).stat().st_mtime_ns - int(seconds * 1e9)))
-    for name, value in (("DOCKER_URL", url), ("STATE_DIR", tmp_path / "state"), ("IMAGES_DIR", images)):
+    own_images = tmp_path / "images"
+    own_images.mkdir()
+    for name in ("python.json", "python.tar"):
+        (own_images / name).symlink_to(images / name)
+    for name, value in (("DOCKER_URL", url), ("STATE_DIR", tmp_path / "state"), ("IMAGES_DIR", own_images)):
         monkeypatch.setenv(f"MAYFLY_{name}", str(value))
 
     def called(*words: str) -> set[tuple[str, str]]:
@@ -51,7 +55,7 @@ def test_old_images_are_listed_and_removed(
 
     client = docker.APIClient(url)
     try:
-        for name in ("mayfly/old", "mayfly/used", "mayfly/redis", "other/thing"):
+        for name in ("mayfly/old", "mayfly/used", "mayfly/redis", "mayfly/monitoring", "mayfly/service", "other/thing"):
             client.import_image_from_data(tar(name), repository=name, tag="1")
         client.create_container("mayfly/used:1", "never")
         with (images / "python.tar").open("rb") as archive:
@@ -64,7 +68,14 @@ def test_old_images_are_listed_and_removed(
         assert called("prune") == old
         assert called("prune") == set()
         left = {name for image in client.images() for name in image["RepoTags"]}
-        assert left == {"mayfly/used:1", "mayfly/redis:1", "other/thing:1", tag}
+        services = {"mayfly/redis:1", "mayfly/monitoring:1", "mayfly/service:1"}
+        assert left == {"mayfly/used:1", "other/thing:1", tag} | services, "another installation's services stay"
+        (own_images / "services").mkdir()
+        for name in ("redis", "monitoring"):
+            id = client.inspect_image(f"mayfly/{name}:1")["Id"]
+            (own_images / "services" / f"{name}.json").write_text(json.dumps({"name": name, "image_id": id}))
+        assert called("prune") == {("engine", "mayfly/service:1")}, "of an earlier version of the services"
+        assert {name for image in client.images() for name in image["RepoTags"]} == left - {"mayfly/service:1"}
     finally:
         client.close()
     assert [place.name for place in unpacked.iterdir()] == ["1" * 64]

@@ -28,6 +28,7 @@ def test_workers_follow_switches(own_stack: Callable[..., Stack]) -> None:
     assert stack.ended(running)["state"] == "succeeded", "what runs goes on"
     eventually(lambda: stack.reported("busy") == [0], "the slot is free")
     assert [stack.show(id)["state"] for id in (bash, python)] == ["queued", "queued"]
+    assert "'isolation:standard'" in stack.show(python)["wait_reason"]
     switch(stack, "isolation:standard", True)
     ended = stack.ended(bash)
     assert (ended["state"], ended["reason"], ended["fault"]) == ("errored", "environment_unavailable", "platform")

@@ -15,15 +15,17 @@ from sandbox_image.debian import host_source
 pytestmark = [pytest.mark.complete, pytest.mark.timeout(1200)]
 
 
-@pytest.mark.parametrize("name", ["service", "redis", "monitoring"])
-def test_service_image_built_twice_is_the_same(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "suite"), [("service", "bookworm"), ("service", "trixie"), ("redis", "bookworm"), ("monitoring", "trixie")]
+)
+def test_service_image_built_twice_is_the_same(name: str, suite: str, tmp_path: Path) -> None:
     (service,) = (one for one in build.SERVICES if one.name == name)
     key = tmp_path / "key"
     subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", str(key)], check=True)
     private = provenance.private_key(key)
     signed = []
     for place in (tmp_path / "first", tmp_path / "second"):
-        build.build(service, host_source(None), place)
+        build.build(service, host_source(None)._replace(suite=suite), place)
         described = place / f"{name}.json"
         signed.append(provenance.sign(described, private).read_bytes())
         assert provenance.fault(described, private.public_key()) is None

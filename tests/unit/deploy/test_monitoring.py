@@ -130,6 +130,7 @@ def test_every_process_of_the_deployment_is_scraped() -> None:
     ports = {
         "api": services["api"]["environment"]["MAYFLY_API_METRICS_PORT"],
         "worker": services["worker"]["environment"]["MAYFLY_METRICS_PORT"],
+        "engine-proxy": services["engine-proxy"]["environment"]["MAYFLY_ENGINE_METRICS_PORT"],
         "broker": services["broker"]["environment"]["MAYFLY_TOOL_METRICS_PORT"],
     }
     assert {name: str(port) for name, port in named.items()} == ports

@@ -13,6 +13,21 @@ RESULTS = {"pass", "info", "note", "warn", "not run"}
 ANSWERS = {"holds", "fixed", "explained", "operator"}
 
 
+# The script's checks, by section, without section 3 (files of an engine that systemd starts), which is one row.
+CHECKS = {"1.1": 18, "1.2": 2, "2": 18, "4": 12, "5": 32, "6": 2, "7": 9}
+
+
+def numbers(check: str) -> list[str]:
+    """The checks that a row answers: ``2.3-2.6 2.10`` are five."""
+    found: list[str] = []
+    for part in check.split():
+        first, _, last = part.partition("-")
+        section, _, begin = first.rpartition(".")
+        end = last.rpartition(".")[2] or begin
+        found += [f"{section}.{number}" for number in range(int(begin), int(end) + 1)] if section else [first]
+    return found
+
+
 def faults(row: dict[str, str]) -> list[str]:
     """The missing parts of a row."""
     found = [] if row["result"] in RESULTS else [f"the result {row['result']!r}"]
@@ -40,6 +55,20 @@ def test_each_finding_is_answered() -> None:
         "swarm",
     }
     assert len({row["check"] + row["scope"] for row in rows}) == len(rows)
+
+
+def test_every_check_of_the_script_is_answered_once() -> None:
+    with (ROOT / "docs" / "docker-bench.csv").open(newline="") as file:
+        answered = [number for row in csv.DictReader(file) for number in numbers(row["check"])]
+    expected = [f"{section}.{number}" for section, most in CHECKS.items() for number in range(1, most + 1)]
+    assert sorted(answered) == sorted([*expected, "3"])
+
+
+def test_range_of_checks_is_counted() -> None:
+    """The control: a row that is missing, or comes twice, changes the list."""
+    assert numbers("2.3-2.6 2.10") == ["2.3", "2.4", "2.5", "2.6", "2.10"]
+    assert numbers("1.1.3-1.1.4") == ["1.1.3", "1.1.4"]
+    assert numbers("3") == ["3"]
 
 
 @pytest.mark.parametrize(

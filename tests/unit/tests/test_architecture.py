@@ -76,7 +76,7 @@ COMMAND = {
 }
 QUERIES = {
     f"orchestrator.queries.{name}"
-    for name in ("audit", "events", "following", "listing", "results", "tool_search", "wakeups")
+    for name in ("audit", "events", "following", "listing", "results", "tool_search", "waiting", "wakeups")
 }
 USE_CASES = {"orchestrator.audit", "orchestrator.identity", "orchestrator.service"} | QUERIES
 BUDGET = "orchestrator.mcp.budget"
@@ -112,6 +112,7 @@ MAP = {
     "orchestrator.queries.listing": FLOOR | STORE | {"orchestrator.queries.cursors"},
     "orchestrator.queries.following": FLOOR | STORE,
     "orchestrator.queries.tool_search": FLOOR | STORE | {"orchestrator.identity"},
+    "orchestrator.queries.waiting": FLOOR | STORE | {"orchestrator.queue"},
     "orchestrator.queries.wakeups": FLOOR | STORE,
     "orchestrator.queries.results": FLOOR | STORE | QUERIES | {"orchestrator.identity"},
     "orchestrator.identity": FLOOR | STORE | {"orchestrator.queries.cursors"},

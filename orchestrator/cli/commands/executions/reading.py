@@ -62,7 +62,7 @@ def show(
     else:
         document = execution.document
         rows = [(name, document[name]) for name in SHOWN if document.get(name) is not None]
-        if why := explanation(execution) if execution.is_finished else None:
+        if why := explanation(execution) if execution.is_finished else document.get("wait_reason"):
             rows.append(("why", why))
         for group in ("limits", "usage", "timings"):
             values = document.get(group) or {}

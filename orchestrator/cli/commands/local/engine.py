@@ -19,7 +19,7 @@ from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 
 ANSWER_SECONDS = 20.0
 IMAGES = "mayfly/"  # the beginning of the builder's tags
-SERVICES = frozenset({"mayfly/service", "mayfly/redis", "mayfly/proxy"})  # of compose, which are no sandboxes'
+SERVICES = frozenset({"mayfly/service", "mayfly/redis", "mayfly/proxy", "mayfly/monitoring"})  # of compose
 
 
 class EngineUnreachable(Exception):
@@ -27,12 +27,13 @@ class EngineUnreachable(Exception):
 
 
 class EngineImage(NamedTuple):
-    """A sandbox image in an engine, and whether a container uses it, running or not."""
+    """An image of Mayfly's in an engine, of a sandbox or a service, and whether a container uses it, running or not."""
 
     id: str
     tags: tuple[str, ...]
     size_bytes: int
     used: bool
+    service: bool
 
 
 class Engine:
@@ -88,15 +89,15 @@ class Engine:
         return len(self._ask("GET", "/containers/json").json())
 
     def images(self) -> list[EngineImage]:
-        """The sandbox images in the engine, of any installation; no service images, and none of other programs."""
+        """The images of sandboxes and services in the engine, of any installation; none of other programs."""
         used = {str(container["ImageID"]) for container in self._ask("GET", "/containers/json?all=1").json()}
         filters = json.dumps({"reference": [f"{IMAGES}*"]})
         found = self._ask("GET", "/images/json", params={"filters": filters}).json()
-        tags = {one["Id"]: tuple(tag for tag in one["RepoTags"] if _is_sandbox(tag)) for one in found}
+        tags = {one["Id"]: tuple(tag for tag in one["RepoTags"] if tag.startswith(IMAGES)) for one in found}
         return [
-            EngineImage(one["Id"], tags[one["Id"]], int(one["Size"]), one["Id"] in used)
+            EngineImage(id, names, int(one["Size"]), id in used, any(map(_is_service, names)))
             for one in found
-            if tags[one["Id"]]
+            if (names := tags[id := one["Id"]])
         ]
 
     def remove_image(self, image: EngineImage) -> bool:
@@ -118,6 +119,5 @@ class Engine:
         return response
 
 
-def _is_sandbox(tag: str) -> bool:
-    name = tag.rpartition(":")[0]
-    return name.startswith(IMAGES) and name not in SERVICES
+def _is_service(tag: str) -> bool:
+    return tag.rpartition(":")[0] in SERVICES

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -30,8 +30,8 @@ NAMED = re.compile(r"[a-z0-9][a-z0-9-]*=sha256:[0-9a-f]{64}")
 
 
 class Kept(NamedTuple):
-    """One copy of an image. An ``old`` copy can be removed: in an engine, one that belongs to no environment as it is
-    built now, and to no container; unpacked, one that no worker has used for a day.
+    """One copy of an image. An ``old`` copy can be removed: in an engine, one that belongs to no environment or service
+    as it is built now, and to no container; unpacked, one that no worker has used for a day.
     """
 
     place: str  # ``archive``, ``unpacked`` (driver oci) or ``engine``
@@ -43,7 +43,7 @@ class Kept(NamedTuple):
 
 @images.command("ls")
 def ls(json: Json = False) -> None:
-    """Print every copy of a sandbox image: built archives, and copies in the engine or unpacked for driver oci."""
+    """Print every copy of an image: built archives, and copies in the engine or unpacked for driver oci."""
     _print(_copies(_settings()), json)
 
 
@@ -177,9 +177,8 @@ def _print_digests(digests: dict[str, str], as_json: bool) -> None:
 
 def _copies(settings: Settings) -> list[Kept]:
     """Every copy on this host. Raises :class:`CommandFailed` if the engine does not answer."""
-    built = {path.stem: json.loads(path.read_text()) for path in sorted(settings.images_path.glob("*.json"))}
-    built = {name: described for name, described in built.items() if "image_id" in described}
-    current = {described["image_id"] for described in built.values()}
+    built, services = _described(settings.images_path), _described(settings.images_path / "services")
+    current = {described["image_id"] for described in (*built.values(), *services.values())}
     found = [Kept("archive", name, one["image_id"], one["size_bytes"], False) for name, one in built.items()]
     for place in sorted(_unpacked(settings).glob("[0-9a-f]*")):
         with suppress(FileNotFoundError):  # a worker removes it meanwhile
@@ -187,10 +186,17 @@ def _copies(settings: Settings) -> list[Kept]:
             found.append(Kept("unpacked", place.name[:12], f"sha256:{place.name}", _bytes(place), old))
     if settings.driver == "docker":
         with _engine(settings) as engine:
-            for copy in engine.images():
+            # Without services built here, those in the engine are of an installation that this one does not know.
+            for copy in (one for one in engine.images() if services or not one.service):
                 old = copy.id not in current and not copy.used
                 found.append(Kept("engine", ", ".join(copy.tags), copy.id, copy.size_bytes, old))
     return found
+
+
+def _described(directory: Path) -> dict[str, dict[str, Any]]:
+    """The images that were built into a directory, by name."""
+    found = {path.stem: json.loads(path.read_text()) for path in sorted(directory.glob("*.json"))}
+    return {name: described for name, described in found.items() if "image_id" in described}
 
 
 def _settings() -> Settings:

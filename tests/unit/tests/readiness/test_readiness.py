@@ -11,7 +11,7 @@ from tests.readiness.checklist import Checklist, Line, Section, faults, load
 from tests.readiness.page import page
 from tests.readiness.proving import Outcome, State, judge, judge_node, read_report, run
 
-LINES = {"code-executor": 179, "code-search-server": 235, "mcp-ecosystem": 153}
+LINES = {"code-executor": 179, "code-search-server": 235, "mcp-ecosystem": 153, "operators": 15}
 PROOFS = {
     "good": ("tests/test_x.py::test_that_passes", "mayfly --help"),
     "parameters": ("tests/test_x.py::test_of_parameters[1]",),

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
+from orchestrator.models.fleet import FETCH_CACHE, Switch
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.models.tools import ToolOutcome
 from orchestrator.store import keys
 from tests.builders.brokers import Brokers, code
 from tests.builders.tools.upstreams import Upstream, always, answer, result, upstream
+from tests.harness import eventually
 
 PERSONAL = b'{"mail": "jane.doe@example.org"}'
 
@@ -90,6 +93,38 @@ def test_hosts_that_do_not_answer_do_not_close_the_server_for_others(brokers_wit
         late = [brokers.submit("get", "web", url=server.url("127.0.0.1", "/hang")) for _ in range(7)]
         assert [code(call.result(60)) for call in late] == ["tool_timed_out"] * 7
         assert code(brokers.call("get", "web", url=server.url("127.0.0.1"))) == "ok"
+
+    asyncio.run(main())
+
+
+def test_switched_off_cache_is_empty_and_stays_empty_until_switched_on(brokers_with: Callable[..., Brokers]) -> None:
+    bodies = count(1)
+
+    async def numbered(_: Any, write: Any) -> None:
+        await write(answer(str(next(bodies)).encode(), cache_control="max-age=3600"))
+
+    async def main() -> None:
+        async with upstream(numbered) as server:
+            brokers = brokers_with(tool_http_private_hosts=["http://127.0.0.1:*"])
+            await asyncio.to_thread(exercise, brokers, server)
+
+    def exercise(brokers: Brokers, server: Upstream) -> None:
+        brokers.start()
+        declared(brokers, hosts=("http://127.0.0.1:*",))
+
+        def fetch(path: str = "/") -> tuple[int, bool]:
+            got = result(brokers.call("get", "web", url=server.url("127.0.0.1", path)))
+            return int(got["text"]), got["from_cache"]
+
+        assert [fetch(), fetch()] == [(1, False), (1, True)]
+        brokers.store.switches.put(Switch(feature=FETCH_CACHE, enabled=False))
+        eventually(lambda: not fetch("/other")[1] and not fetch("/other")[1], "the broker follows")
+        first, again = fetch(), fetch()
+        assert (first[1], again[1]) == (False, False)
+        assert 1 < first[0] < again[0]
+        brokers.store.switches.put(Switch(feature=FETCH_CACHE))
+        cached = eventually(lambda: (one := fetch())[1] and one, "answers are cached again")
+        assert cached[0] > again[0], "the answer from before is forgotten"
 
     asyncio.run(main())
 
