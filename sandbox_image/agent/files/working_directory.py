@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     Known = dict[str, tuple[int, int]]  # a relative path: the file's size, and when it was changed (ns)
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**16  # twice as fast as 1 MiB, for which the allocator would map new memory each time
 PAGE_BYTES = 4096  # the least memory of a file that is not empty, on a file system in memory
 LINK = "inputs"  # to all inputs; an input of this name takes its place
 
