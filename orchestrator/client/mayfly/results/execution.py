@@ -124,7 +124,8 @@ class Execution(Result):
     ``state`` is ``queued``, ``starting``, ``running`` or one of :data:`TERMINAL`. ``reason`` is the cause of a failure
     and ``fault`` the responsible party: ``user``, ``policy`` or ``platform``. ``stdout`` and ``stderr`` are text with
     invalid UTF-8 replaced, ``None`` in lists; :meth:`mayfly.Client.output` gives the exact bytes.
-    ``wait_reason`` says why a queued execution waits, if it was asked for by its id. ``security_events`` counts the events; :meth:`mayfly.Client.events` lists them.
+    ``wait_reason`` says why a queued execution waits, if it was asked for by its id. ``security_events`` counts its
+    events; :meth:`mayfly.Client.events` lists them.
     """
 
     id: str
