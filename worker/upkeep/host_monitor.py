@@ -67,9 +67,9 @@ class HostMonitor:
         """Monitor the host until ``stopped``."""
         while not stopped.wait(CARE_SECONDS if self.engine else CARE_SECONDS / 2):
             self.look_at_engine()
-            self.look_at_host()
             if self.engine:
                 self._reap()
+            self.look_at_host()  # last: an API that does not answer delays it
 
     def look_at_engine(self) -> None:
         """Probe the engine and check admission; concurrent callers share the result of one probe.

@@ -73,12 +73,13 @@ class ApiBlobs:
         """As :class:`Blobs` has it. One attempt."""
         try:
             answer = self._client.get("/room", timeout=LOOK_TIME_OUT)
-        except httpx2.TransportError as error:
+        except httpx2.HTTPError as error:
             raise BlobsUnavailable(f"The API cannot be reached: {error}") from error
         if _has_code(answer, BlobsFull.code):
             raise BlobsFull()
-        if not answer.is_success:
-            raise BlobsUnavailable(f"The API refused to look: {answer.status_code} {answer.text[:200]}")
+        is_older = _has_code(answer, NotFound.code)  # an API without this route
+        if not answer.is_success and not is_older:
+            raise BlobsUnavailable(f"The API refused to look, with status {answer.status_code}.")
 
     def close(self) -> None:
         """Close the connections."""

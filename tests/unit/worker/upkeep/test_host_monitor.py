@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import Any
 
 from orchestrator.errors import RuntimeUnavailable
@@ -36,3 +37,28 @@ def test_all_slots_share_a_check_of_a_hanging_engine() -> None:
         slot.join()
     assert engine.asked <= 2  # one that came after the answer asks anew
     assert care.engine is None
+
+
+class Ordered(HostMonitor):
+    """Records its rounds."""
+
+    found: list[str]
+
+    def look_at_engine(self) -> None:
+        self.found.append("engine")
+
+    def look_at_host(self) -> None:
+        self.found.append("host")
+
+    def _reap(self) -> None:
+        self.found.append("reap")
+
+
+def test_slow_contents_do_not_delay_the_removal_of_orphans() -> None:
+    """The look at the host may wait for an API that does not answer."""
+    nothing: Any = None
+    care = Ordered("w", nothing, nothing, nothing, nothing, nothing, set, nothing, nothing)
+    care.engine, care.found = "an engine", []
+    stopped: Any = SimpleNamespace(wait=lambda seconds: bool(care.found))
+    care.run(stopped)
+    assert care.found == ["engine", "reap", "host"]

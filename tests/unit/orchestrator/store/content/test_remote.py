@@ -25,7 +25,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.status, self.type, self.body = 204, "", b""
+        self.status, self.type, self.body, self.encoding = 204, "", b"", "identity"
         self.ready = Event()
 
 
@@ -40,6 +40,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(self.server.status)
         self.send_header("Content-Type", self.server.type)
+        self.send_header("Content-Encoding", self.server.encoding)
         self.send_header("Content-Length", str(len(self.server.body)))
         self.end_headers()
         self.wfile.write(self.server.body)
@@ -123,3 +124,30 @@ def test_worker_learns_that_the_api_has_no_room(server: Server, blobs: ApiBlobs)
     with pytest.raises(BlobsUnavailable, match="503") as refused:
         blobs.check_writable()
     assert not isinstance(refused.value, BlobsFull)
+
+
+def test_refusal_has_the_same_words_each_time(server: Server, blobs: ApiBlobs) -> None:
+    """Each change of the words is logged, and an answer names its request."""
+    found = set()
+    for request in ("a", "b"):
+        server.status, server.type = 503, PROBLEM
+        server.body = json.dumps({"code": "store_unavailable", "request_id": request}).encode()
+        with pytest.raises(BlobsUnavailable) as refused:
+            blobs.check_writable()
+        found.add(refused.value.message)
+    assert len(found) == 1
+
+
+def test_older_api_without_the_route_has_room(server: Server, blobs: ApiBlobs) -> None:
+    server.status, server.type, server.body = 404, PROBLEM, b'{"code": "not_found"}'
+    blobs.check_writable()
+    server.type = "text/html"
+    with pytest.raises(BlobsUnavailable, match="404"):  # the control: of a proxy
+        blobs.check_writable()
+
+
+def test_damaged_answer_is_an_outage(server: Server, blobs: ApiBlobs) -> None:
+    server.body, server.encoding = b"no gzip", "gzip"
+    server.status = 200
+    with pytest.raises(BlobsUnavailable):
+        blobs.check_writable()
