@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator.api.bodies import refuse_encoded
 from orchestrator.api.dependencies import Parts, parts_of, principal, recheck
+from orchestrator.api.door.uploads import SMALL_BYTES
 from orchestrator.errors import HostRefused, NotFound, OriginRefused, PayloadTooLarge, Unauthenticated
 from orchestrator.identity import Principal
 from orchestrator.mcp.budget import Carrier
@@ -54,10 +56,11 @@ class Protocol(Response):
 
         # RFC 9110, 5.5: spaces around a header's value are no part of it; the HTTP parser keeps trailing spaces.
         plain = {**scope, "headers": [(name, value.strip(b" \t")) for name, value in scope["headers"]]}
+        size = len(self._request_body)
         try:
             with (
                 self._parts.mcp_calls.counted(self._caller.tenant),
-                self._parts.mcp_bytes.counted(self._caller.tenant, len(self._request_body)),
+                self._parts.mcp_bytes.counted(self._caller.tenant, size) if size > SMALL_BYTES else nullcontext(),
             ):
                 await self._door.handle(self._caller, plain, replay, send)
         finally:

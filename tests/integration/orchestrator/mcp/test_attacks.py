@@ -194,6 +194,7 @@ def test_bytes_of_requests_in_progress_are_bounded(api: Stack, pid: int, attacke
             (refused,) = stack.enter_context(connections(api.port, 1, largest(last), "127.0.0.4"))
             answer = answer_of(refused)
             assert (answer.status, answer.problem["code"]) == (503, "uploads_full")
+            assert Agent(api, headers=last).request("tools/list").status_code == 200, "small requests have room"
 
 
 def test_sessions_and_cancellations_keep_nothing(api: Stack, pid: int, attacker: dict[str, str], store: Store) -> None:
