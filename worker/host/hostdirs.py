@@ -263,4 +263,9 @@ def _write(path: Path | str, data: bytes) -> None:
 
 def _content(file: StoredFile) -> bytes:
     text = file.content or ""
-    return pybase64.b64decode(text, validate=True) if file.encoding == "base64" else text.encode()
+    if file.encoding != "base64":
+        return text.encode()
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except ValueError as error:  # version 0.1.0 accepted a few texts with digits behind the padding
+        raise PlatformError(f"Input {file.path!r} is not base64: {error}") from error
