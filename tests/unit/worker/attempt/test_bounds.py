@@ -261,6 +261,14 @@ def test_leased_uid_stays_its_workers_when_tried_again(tmp_path: Path, monkeypat
     assert dirs.mine == {first.path, second.path}, "or the reaper removes a directory that a container has"
 
 
+def test_input_that_is_no_base64_is_an_error_of_the_platform(tmp_path: Path) -> None:
+    """Version 0.1.0 queued such inputs; the standard library reads this one."""
+    lease = HostDirs(tmp_path, "one", 70_000, 1).lease()
+    lease.write([StoredFile(path="a", content="/A==", encoding="base64")], lambda reference, target: False)
+    with pytest.raises(PlatformError, match="'b' is not base64"):
+        lease.write([StoredFile(path="b", content="/A++====", encoding="base64")], lambda reference, target: False)
+
+
 def test_worker_killed_while_leasing_or_releasing_leaves_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
