@@ -13,8 +13,10 @@ set -euo pipefail
 umask 022
 export PIP_NO_CACHE_DIR=1  # nothing of an installation stays in root's home
 
+data=/var/lib/mayfly
+if [ -n "${DATA-}" ]; then data=$(realpath -m "$DATA"); fi  # as seen from the caller's directory
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-base=/opt/mayfly configuration=/etc/mayfly data=${DATA-/var/lib/mayfly} units=/etc/systemd/system command=/usr/local/bin/mayfly
+base=/opt/mayfly configuration=/etc/mayfly units=/etc/systemd/system command=/usr/local/bin/mayfly
 services=(mayfly-redis mayfly-api mayfly-engine-proxy mayfly-worker mayfly-broker)
 declare -A users=([redis]=mayfly-redis [api]=mayfly [engine-proxy]=mayfly-engine [worker]=mayfly-worker [broker]=mayfly-broker)
 blobs_group=mayfly-blobs  # of API and worker, which share the blobs and nothing else
@@ -276,6 +278,9 @@ compose() {
 uninstall() {
   local service
   [ "$(id -u)" = 0 ] || die "this removes users and services, so it needs root: sudo deploy/install.sh uninstall"
+  if [ -n "${DATA-}" ] && [ "$(sed -n 's/^MAYFLY_HOME=//p' "$data/compose.env" 2>/dev/null)" != "$data" ]; then
+    die "$data is no installation: its compose.env does not name it as MAYFLY_HOME. Nothing was removed"
+  fi
   if [ -e "$data/compose.env" ]; then
     "${engine[@]}" --profile metrics --env-file "$data/compose.env" -f deploy/compose.yaml down --volumes --remove-orphans
     report "Removed   the services of compose, and their volumes"
