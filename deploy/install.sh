@@ -151,8 +151,9 @@ put_secrets() {
 put_data() {
   local blobs=$data/blobs
   install -d -m 2770 -o mayfly -g "$blobs_group" "$blobs"
-  find "$blobs" ! -group "$blobs_group" -exec chgrp "$blobs_group" {} + -exec chmod g+rwX {} +
-  find "$blobs" -type d ! -perm -2000 -exec chmod g+s {} +
+  # Services that did not restart write there meanwhile. A link is not followed: root would open up what it leads to.
+  find "$blobs" -ignore_readdir_race ! -type l ! -group "$blobs_group" -exec chgrp -h "$blobs_group" {} + -exec chmod g+rwX {} +
+  find "$blobs" -ignore_readdir_race -type d ! -perm -2000 -exec chmod g+s {} +
   install -d -m 711 -o mayfly-worker -g mayfly-worker "$(setting MAYFLY_SANDBOX_DIR)"
 }
 

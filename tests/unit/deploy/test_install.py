@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import re
+import stat
 import subprocess
 from pathlib import Path
 
@@ -48,3 +51,32 @@ def test_uninstall_resolves_the_directory_where_it_was_typed(home: Path) -> None
     done = uninstalled("link", home.parent)
     assert done.returncode == 0, done.stderr
     assert not home.exists()
+
+
+SHARED = """
+data=$1 blobs_group=nogroup
+declare -A users=([worker]=nobody)
+setting() { printf '%s\\n' "$data/sandboxes"; }
+install() { mkdir -p "${@: -1}"; }  # the installation's users are not on this host
+"""
+
+
+def put_data(data: Path) -> None:
+    """Run the function of the script, with users that every host has."""
+    [function] = re.findall(r"^put_data\(\) \{.*?^\}$", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
+    script = f"set -euo pipefail\n{SHARED}\n{function}\nput_data"
+    subprocess.run(["bash", "-c", script, "bash", data], check=True, timeout=60)
+
+
+def test_files_of_an_earlier_version_are_shared_and_links_are_not_followed(home: Path) -> None:
+    group = grp.getgrnam("nogroup").gr_gid
+    secret = home / "secret"
+    file = home / "blobs" / "artifacts" / "id" / "out.txt"
+    for path in (secret, file):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    (file.parent / "link").symlink_to(secret)
+    put_data(home)
+    assert (file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (group, 0o660)
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o2770
+    assert (secret.stat().st_gid, stat.S_IMODE(secret.stat().st_mode)) == (os.getgid(), 0o600)
