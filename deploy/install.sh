@@ -149,12 +149,15 @@ put_secrets() {
 
 # What API and worker write, once no earlier version of them runs, in which both had one user.
 put_data() {
-  local blobs=$data/blobs
+  local blobs=$data/blobs sandboxes
+  sandboxes=$(setting MAYFLY_SANDBOX_DIR)
   install -d -m 2770 -o mayfly -g "$blobs_group" "$blobs"
   # Services that did not restart write there meanwhile. A link is not followed: root would open up what it leads to.
   find "$blobs" -ignore_readdir_race ! -type l ! -group "$blobs_group" -exec chgrp -h "$blobs_group" {} + -exec chmod g+rwX {} +
   find "$blobs" -ignore_readdir_race -type d ! -perm -2000 -exec chmod g+s {} +
-  install -d -m 711 -o mayfly-worker -g mayfly-worker "$(setting MAYFLY_SANDBOX_DIR)"
+  install -d -m 711 -o mayfly-worker -g mayfly-worker "$sandboxes"
+  # Also leases that a killed worker left; its successor removes them.
+  find "$sandboxes" -ignore_readdir_race ! -user "${users[worker]}" -exec chown -h "${users[worker]}:" {} +
 }
 
 put_settings() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import os
+import pwd
 import re
 import stat
 import subprocess
@@ -80,3 +81,13 @@ def test_files_of_an_earlier_version_are_shared_and_links_are_not_followed(home:
     assert (file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (group, 0o660)
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o2770
     assert (secret.stat().st_gid, stat.S_IMODE(secret.stat().st_mode)) == (os.getgid(), 0o600)
+
+
+def test_leases_of_an_earlier_versions_worker_become_the_workers(home: Path) -> None:
+    lease = home / "sandboxes" / "100000" / "inputs"
+    lease.mkdir(parents=True)
+    (lease / "link").symlink_to(home / "compose.env")
+    put_data(home)
+    uid = pwd.getpwnam("nobody").pw_uid
+    assert {path.lstat().st_uid for path in (lease / "link", lease, lease.parent)} == {uid}
+    assert (home / "compose.env").stat().st_uid == 0
