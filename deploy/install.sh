@@ -262,9 +262,9 @@ systemd() {
   getent group "$blobs_group" >/dev/null || groupadd --system "$blobs_group"
   put_settings
   put_code
-  put_secrets
   check_promises
   put_images
+  put_secrets  # late: an earlier version's service may not read them any more, and only its unit names the new user
   switch_code
   put_units
   start
