@@ -22,6 +22,7 @@ declare -A users=([redis]=mayfly-redis [api]=mayfly [engine-proxy]=mayfly-engine
 blobs_group=mayfly-blobs  # of API and worker, which share the blobs and nothing else
 parts=(orchestrator worker sandbox_image deploy docs pyproject.toml requirements.lock requirements-dev.lock README.md LICENSE)
 code=     # the directory of this version below $base
+unread=()  # services whose unit has changed since systemd read it
 readonly base configuration data units command blobs_group
 
 report() { printf '%s\n' "$*"; }
@@ -186,7 +187,7 @@ put_unit() { # FILE: from the standard input
 }
 
 put_units() {
-  local file
+  local file service
   # The version's own directory, not the link: a process that runs goes on with the code that it has begun with.
   for file in deploy/systemd/*.service deploy/systemd/mayfly.target; do
     sed "/^Documentation=/!{s|$base/current/|$code/|; s|$base/current\$|$code|}" "$file" | put_unit "${file##*/}"
@@ -201,7 +202,13 @@ put_units() {
     printf '[Service]\nInaccessiblePaths=-%s\n' "$socket" | put_unit "mayfly-$file.service.d/host.conf"
   done
   ln -sfn "$base/current/.venv/bin/mayfly" "$command"
-  systemctl --quiet enable mayfly.target "${services[@]/%/.service}"
+  # A service that has restarted since an interrupted installation is newer than its files, but began by its old unit.
+  for service in "${services[@]}"; do
+    if is_booted && [ "$(systemctl show --property=NeedDaemonReload --value "$service.service")" = yes ]; then
+      unread+=("$service")
+    fi
+  done
+  systemctl --quiet enable mayfly.target "${services[@]/%/.service}"  # systemd reads all units anew
   report "Units     mayfly.target: ${services[*]}"
 }
 
@@ -220,11 +227,14 @@ read_at_start() { # SERVICE: the files that it reads only then
   case $role in worker | engine-proxy) printf '%s\n' "$(setting MAYFLY_IMAGES_DIR)"/*.tar ;; esac
 }
 
-is_outdated() { # SERVICE: whether one of these files has changed since it started; by the kernel's time of the change
+# Whether a service started by another unit, or one of these files has changed since; by the kernel's time of the change.
+is_outdated() { # SERVICE
   local since files
   since=$(systemctl show --timestamp=us+utc --property=ExecMainStartTimestamp --value "$1.service")
+  [ -n "$since" ] || return 1
+  case " ${unread[*]} " in *" $1 "*) return 0 ;; esac
   mapfile -t files < <(read_at_start "$1")
-  [ -n "$since" ] && [ -n "$(find "${files[@]}" -newerct "$since" -print -quit)" ]
+  [ -n "$(find "${files[@]}" -newerct "$since" -print -quit)" ]
 }
 
 start() {
