@@ -47,7 +47,7 @@ def test_uninstall_removes_no_directory_without_an_installation(home: Path, sett
     assert (home / "precious").exists()
 
 
-def test_uninstall_resolves_the_directory_where_it_was_typed(home: Path) -> None:
+def test_uninstall_resolves_the_directory_of_the_caller(home: Path) -> None:
     (home.parent / "link").symlink_to(home)
     done = uninstalled("link", home.parent)
     assert done.returncode == 0, done.stderr
