@@ -281,11 +281,18 @@ systemd() {
 }
 
 compose() {
+  local compose
   check_host openssl=openssl mmdebstrap=mmdebstrap tcc=tcc ld=binutils npm=npm
   deploy/setup.sh --installed
   .venv/bin/mayfly doctor --security || [ -n "${ACCEPT_WEAKER-}" ] || die "this host cannot keep a promise; nothing was started"
   deploy/prepare.sh "$data"
-  "${engine[@]}" --env-file "$data/compose.env" -f deploy/compose.yaml up -d
+  compose=("${engine[@]}" --env-file "$data/compose.env" -f deploy/compose.yaml)
+  "${compose[@]}" stop worker  # before the engine proxy, with whose end the streams of running programs would end
+  if ! "${compose[@]}" up -d; then
+    report "Restart   of all services: compose changes no network that has members. Start those of profiles again yourself"
+    "${compose[@]}" --profile metrics down --remove-orphans
+    "${compose[@]}" up -d
+  fi
   report "Ready     deploy/README.md has the address, and how to look at the services"
 }
 

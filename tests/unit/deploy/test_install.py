@@ -62,11 +62,16 @@ install() { mkdir -p "${@: -1}"; }  # the installation's users are not on this h
 """
 
 
+def run_function(name: str, definitions: str, data: Path) -> None:
+    """Run a function of the script in the directory of the data, with these definitions of what it uses."""
+    [function] = re.findall(rf"^{name}\(\) \{{.*?^\}}$", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
+    script = f"set -euo pipefail\n{definitions}\n{function}\n{name}"
+    subprocess.run(["bash", "-c", script, "bash", data], cwd=data, check=True, timeout=60)
+
+
 def put_data(data: Path) -> None:
     """Run the function of the script, with users that every host has."""
-    [function] = re.findall(r"^put_data\(\) \{.*?^\}$", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
-    script = f"set -euo pipefail\n{SHARED}\n{function}\nput_data"
-    subprocess.run(["bash", "-c", script, "bash", data], check=True, timeout=60)
+    run_function("put_data", SHARED, data)
 
 
 def test_files_of_an_earlier_version_are_shared_and_links_are_not_followed(home: Path) -> None:
@@ -91,3 +96,30 @@ def test_leases_of_an_earlier_versions_worker_become_the_workers(home: Path) -> 
     uid = pwd.getpwnam("nobody").pw_uid
     assert {path.lstat().st_uid for path in (lease / "link", lease, lease.parent)} == {uid}
     assert (home / "compose.env").stat().st_uid == 0
+
+
+RECORDING = """#!/bin/sh
+echo "$*" >> "$0.calls"
+case "$*" in *" up -d") [ -e "$0.network" ] || { touch "$0.network"; exit 1; } ;; esac
+"""
+
+
+@pytest.mark.parametrize("network_changed", [False, True])
+def test_worker_ends_before_compose_replaces_the_engine_proxy(home: Path, network_changed: bool) -> None:
+    """Where compose refuses to change a network, everything ends and starts anew."""
+    for name in ("deploy/setup.sh", "deploy/prepare.sh", ".venv/bin/mayfly"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).symlink_to("/bin/true")
+    recording = home / "compose"
+    recording.write_text(RECORDING)
+    recording.chmod(0o700)
+    if not network_changed:
+        (home / "compose.network").touch()
+    [function] = re.findall(r"^compose\(\) \{.*?^\}$", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
+    script = (
+        f"set -euo pipefail\ndata=$1 engine=($1/compose)\nreport() {{ :; }}\ncheck_host() {{ :; }}\n{function}\ncompose"
+    )
+    subprocess.run(["bash", "-c", script, "bash", home], cwd=home, check=True, timeout=60)
+    options = f"--env-file {home}/compose.env -f deploy/compose.yaml"
+    anew = [f"{options} --profile metrics down --remove-orphans", f"{options} up -d"] if network_changed else []
+    assert (home / "compose.calls").read_text().splitlines() == [f"{options} stop worker", f"{options} up -d", *anew]
