@@ -115,11 +115,7 @@ def test_worker_ends_before_compose_replaces_the_engine_proxy(home: Path, networ
     recording.chmod(0o700)
     if not network_changed:
         (home / "compose.network").touch()
-    [function] = re.findall(r"^compose\(\) \{.*?^\}$", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
-    script = (
-        f"set -euo pipefail\ndata=$1 engine=($1/compose)\nreport() {{ :; }}\ncheck_host() {{ :; }}\n{function}\ncompose"
-    )
-    subprocess.run(["bash", "-c", script, "bash", home], cwd=home, check=True, timeout=60)
+    run_function("compose", "data=$1 engine=($1/compose)\nreport() { :; }\ncheck_host() { :; }", home)
     options = f"--env-file {home}/compose.env -f deploy/compose.yaml"
     anew = [f"{options} --profile metrics down --remove-orphans", f"{options} up -d"] if network_changed else []
     assert (home / "compose.calls").read_text().splitlines() == [f"{options} stop worker", f"{options} up -d", *anew]
