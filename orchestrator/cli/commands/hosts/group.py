@@ -144,6 +144,8 @@ def _account(user: str, *, is_proxied: bool) -> pwd.struct_passwd:
 def _share(state: Path, sandboxes: Path, account: pwd.struct_passwd) -> None:
     """Give the worker's files to its user: secrets, and the directory of sandboxes; images only to read."""
     state.chmod(0o711)
+    if sandboxes == state / "sandboxes" and sandboxes.is_symlink():  # root's, into memory, of a worker without --user
+        sandboxes.unlink()
     sandboxes.mkdir(mode=0o711, exist_ok=True)
     for path in (sandboxes, *(state / member for member in (*FILES, TOKEN))):
         os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)
