@@ -39,10 +39,11 @@ class Kept:
     def proxy(self) -> psutil.Process | None:
         """The proxy that answers now."""
         for child in self.keeper.children():
-            if "worker.engine_proxy" in child.cmdline():
-                with closing(socket.socket(socket.AF_UNIX)) as client, suppress(OSError):
-                    client.connect(str(self.path))
-                    return child
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                if "worker.engine_proxy" in child.cmdline():
+                    with closing(socket.socket(socket.AF_UNIX)) as client, suppress(OSError):
+                        client.connect(str(self.path))
+                        return child
         return None
 
 
