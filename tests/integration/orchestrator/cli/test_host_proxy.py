@@ -84,6 +84,17 @@ def test_proxy_that_cannot_start_ends_the_command(tmp_path: Path) -> None:
         start_proxy(env, None, lock_proxy(env))
 
 
+def test_proxy_without_its_port_for_metrics_ends_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        own = {"STATE_DIR": tmp_path, "ENGINE_PROXY_SOCKET": path, "DOCKER_URL": f"unix://{tmp_path}/none.sock"}
+        own |= {"METRICS_HOST": "127.0.0.1", "ENGINE_METRICS_PORT": taken.getsockname()[1]}
+        env = {**os.environ, **{f"MAYFLY_{name}": str(value) for name, value in own.items()}}
+        with pytest.raises(CommandFailed, match="ended right after its start"):
+            start_proxy(env, None, lock_proxy(env))
+    assert not path.exists()
+
+
 WORKER = f"""
 import os
 from {MODULE} import lock_proxy, start_proxy
