@@ -249,7 +249,7 @@ def test_later_run_restarts_readers_of_changed_files(installed: Installed) -> No
     host("systemctl", "restart", "mayfly-redis")
     pids = installed.pids()
     assert installed.restarted(installed.install(), pids) == set(), "its operator was there before"
-    # An interrupted installation has written a unit that systemd has not read; its service then restarts by the earlier.
+    # As after an interrupted installation: a unit that systemd has not read, and a start by the one before.
     host("touch", "/etc/systemd/system/mayfly-broker.service")
     host("systemctl", "restart", "mayfly-broker")
     pids = installed.pids()

@@ -24,7 +24,7 @@ def test_nothing_is_restored_if_compose_does_not_answer(tmp_path: Path) -> None:
     compose.write_text(COMPOSE)
     compose.chmod(0o700)
     (tmp_path / "compose.env").write_text(f"MAYFLY_DOCKER_SOCKET={tmp_path}/none.sock\n")
-    command = [ROOT / "deploy" / "restore.sh", tmp_path, "--identity", "identity.txt"]
+    command = [str(ROOT / "deploy" / "restore.sh"), str(tmp_path), "--identity", "identity.txt"]
     env = inherited_environment(COMPOSE=str(compose))
     assert subprocess.run(command, env=env, capture_output=True, timeout=60).returncode == 3
     calls = (tmp_path / "compose.calls").read_text().splitlines()
