@@ -13,13 +13,16 @@ set -euo pipefail
 umask 022
 export PIP_NO_CACHE_DIR=1  # nothing of an installation stays in root's home
 
+data=/var/lib/mayfly
+if [ -n "${DATA-}" ]; then data=$(realpath -m "$DATA"); fi  # as seen from the caller's directory
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-base=/opt/mayfly configuration=/etc/mayfly data=${DATA-/var/lib/mayfly} units=/etc/systemd/system command=/usr/local/bin/mayfly
+base=/opt/mayfly configuration=/etc/mayfly units=/etc/systemd/system command=/usr/local/bin/mayfly
 services=(mayfly-redis mayfly-api mayfly-engine-proxy mayfly-worker mayfly-broker)
 declare -A users=([redis]=mayfly-redis [api]=mayfly [engine-proxy]=mayfly-engine [worker]=mayfly-worker [broker]=mayfly-broker)
 blobs_group=mayfly-blobs  # of API and worker, which share the blobs and nothing else
 parts=(orchestrator worker sandbox_image deploy docs pyproject.toml requirements.lock requirements-dev.lock README.md LICENSE)
 code=     # the directory of this version below $base
+unread=()  # services whose unit has changed since systemd read it
 readonly base configuration data units command blobs_group
 
 report() { printf '%s\n' "$*"; }
@@ -147,11 +150,15 @@ put_secrets() {
 
 # What API and worker write, once no earlier version of them runs, in which both had one user.
 put_data() {
-  local blobs=$data/blobs
+  local blobs=$data/blobs sandboxes
+  sandboxes=$(setting MAYFLY_SANDBOX_DIR)
   install -d -m 2770 -o mayfly -g "$blobs_group" "$blobs"
-  find "$blobs" ! -group "$blobs_group" -exec chgrp "$blobs_group" {} + -exec chmod g+rwX {} +
-  find "$blobs" -type d ! -perm -2000 -exec chmod g+s {} +
-  install -d -m 711 -o mayfly-worker -g mayfly-worker "$(setting MAYFLY_SANDBOX_DIR)"
+  # Services that did not restart write there meanwhile. A link is not followed: root would open up what it leads to.
+  find "$blobs" -ignore_readdir_race ! -type l ! -group "$blobs_group" -exec chgrp -h "$blobs_group" {} + -exec chmod g+rwX {} +
+  find "$blobs" -ignore_readdir_race -type d ! -perm -2000 -exec chmod g+s {} +
+  install -d -m 711 -o mayfly-worker -g mayfly-worker "$sandboxes"
+  # Also leases that a killed worker left; its successor removes them.
+  find "$sandboxes" -ignore_readdir_race ! -user "${users[worker]}" -exec chown -h "${users[worker]}:" {} +
 }
 
 put_settings() {
@@ -180,7 +187,7 @@ put_unit() { # FILE: from the standard input
 }
 
 put_units() {
-  local file
+  local file service
   # The version's own directory, not the link: a process that runs goes on with the code that it has begun with.
   for file in deploy/systemd/*.service deploy/systemd/mayfly.target; do
     sed "/^Documentation=/!{s|$base/current/|$code/|; s|$base/current\$|$code|}" "$file" | put_unit "${file##*/}"
@@ -195,7 +202,13 @@ put_units() {
     printf '[Service]\nInaccessiblePaths=-%s\n' "$socket" | put_unit "mayfly-$file.service.d/host.conf"
   done
   ln -sfn "$base/current/.venv/bin/mayfly" "$command"
-  systemctl --quiet enable mayfly.target "${services[@]/%/.service}"
+  # A service that has restarted since an interrupted installation is newer than its files, but began by its old unit.
+  for service in "${services[@]}"; do
+    if is_booted && [ "$(systemctl show --property=NeedDaemonReload --value "$service.service")" = yes ]; then
+      unread+=("$service")
+    fi
+  done
+  systemctl --quiet enable mayfly.target "${services[@]/%/.service}"  # systemd reads all units anew
   report "Units     mayfly.target: ${services[*]}"
 }
 
@@ -214,11 +227,14 @@ read_at_start() { # SERVICE: the files that it reads only then
   case $role in worker | engine-proxy) printf '%s\n' "$(setting MAYFLY_IMAGES_DIR)"/*.tar ;; esac
 }
 
-is_outdated() { # SERVICE: whether one of these files has changed since it started; by the kernel's time of the change
+# Whether a service started by another unit, or one of these files has changed since; by the kernel's time of the change.
+is_outdated() { # SERVICE
   local since files
   since=$(systemctl show --timestamp=us+utc --property=ExecMainStartTimestamp --value "$1.service")
+  [ -n "$since" ] || return 1
+  case " ${unread[*]} " in *" $1 "*) return 0 ;; esac
   mapfile -t files < <(read_at_start "$1")
-  [ -n "$since" ] && [ -n "$(find "${files[@]}" -newerct "$since" -print -quit)" ]
+  [ -n "$(find "${files[@]}" -newerct "$since" -print -quit)" ]
 }
 
 start() {
@@ -256,26 +272,36 @@ systemd() {
   getent group "$blobs_group" >/dev/null || groupadd --system "$blobs_group"
   put_settings
   put_code
-  put_secrets
   check_promises
   put_images
+  put_secrets  # late: an earlier version's service may not read them any more, and only its unit names the new user
   switch_code
   put_units
   start
 }
 
 compose() {
+  local compose
   check_host openssl=openssl mmdebstrap=mmdebstrap tcc=tcc ld=binutils npm=npm
   deploy/setup.sh --installed
   .venv/bin/mayfly doctor --security || [ -n "${ACCEPT_WEAKER-}" ] || die "this host cannot keep a promise; nothing was started"
   deploy/prepare.sh "$data"
-  "${engine[@]}" --env-file "$data/compose.env" -f deploy/compose.yaml up -d
+  compose=("${engine[@]}" --env-file "$data/compose.env" -f deploy/compose.yaml)
+  "${compose[@]}" stop worker  # before the engine proxy, with whose end the streams of running programs would end
+  if ! "${compose[@]}" up -d; then
+    report "Restart   of all services: compose changes no network that has members. Start those of profiles again yourself"
+    "${compose[@]}" --profile metrics down --remove-orphans
+    "${compose[@]}" up -d
+  fi
   report "Ready     deploy/README.md has the address, and how to look at the services"
 }
 
 uninstall() {
   local service
   [ "$(id -u)" = 0 ] || die "this removes users and services, so it needs root: sudo deploy/install.sh uninstall"
+  if [ -n "${DATA-}" ] && [ "$(sed -n 's/^MAYFLY_HOME=//p' "$data/compose.env" 2>/dev/null)" != "$data" ]; then
+    die "$data is no installation: its compose.env does not name it as MAYFLY_HOME. Nothing was removed"
+  fi
   if [ -e "$data/compose.env" ]; then
     "${engine[@]}" --profile metrics --env-file "$data/compose.env" -f deploy/compose.yaml down --volumes --remove-orphans
     report "Removed   the services of compose, and their volumes"

@@ -7,8 +7,8 @@
 # goes into compose's volumes: through the installation's own Redis, which no client but this one reaches. If this is
 # interrupted, type the same command again.
 #
-# Variables: COMPOSE, the command with its files (default: docker-compose with DIR's settings and deploy/compose.yaml);
-# PYTHON, as for deploy/prepare.sh; MAYFLY_BACKUP_TARGET (default: DIR/backups).
+# Variables: COMPOSE, the command with its files (default: docker-compose, or docker compose, with DIR's settings and
+# deploy/compose.yaml); PYTHON, as for deploy/prepare.sh; MAYFLY_BACKUP_TARGET (default: DIR/backups).
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -22,7 +22,8 @@ home=$(realpath -m "$1")
 shift
 settings=$home/compose.env python=${PYTHON-.venv/bin/python}
 [ -s "$settings" ] || die "There is no $settings: run deploy/prepare.sh $home first."
-read -ra compose <<< "${COMPOSE-docker-compose --env-file $settings -f deploy/compose.yaml}"
+found=$(command -v docker-compose >/dev/null && echo docker-compose || echo docker compose)
+read -ra compose <<< "${COMPOSE-$found --env-file $settings -f deploy/compose.yaml}"
 value() { sed -n "s/^$1=//p" "$settings"; }
 DOCKER_HOST=unix://$(value MAYFLY_DOCKER_SOCKET)
 export DOCKER_HOST
@@ -41,7 +42,8 @@ end() {
 }
 trap end EXIT
 
-[ -z "$("${compose[@]}" ps --services --filter status=running)" ] || die "The installation is running: end it first, with \`down\`."
+running=$("${compose[@]}" ps --services --filter status=running)
+[ -z "$running" ] || die "The installation is running: end it first, with \`down\`."
 put_back
 end_redis   # that of an interrupted restore
 "${compose[@]}" run --rm -T --no-deps api python3 -c pass   # makes the volumes

@@ -44,9 +44,10 @@ def serve(settings: Settings) -> int:
     )
     bodies = Bodies(settings, load_environments(settings.environments_dirs))
     gate = Gate(Engine(engine_socket(settings.docker_url)), bodies, settings.installation, reports)
+    listener = Listener(settings.metrics_host, settings.engine_metrics_port)  # without its port there is no socket
     with listen(settings.engine_proxy_path, gate) as server:
         reports.start()
-        Listener(settings.metrics_host, settings.engine_metrics_port).start()
+        listener.start()
 
         def stop(number: int, frame: FrameType | None) -> None:
             threading.Thread(target=server.shutdown, name="stop").start()

@@ -39,7 +39,7 @@ def installer(tmp_path: Path, engine: None, images: Path) -> Iterator[Installer]
     deployment.configure()
     install = Installer(deployment)
     yield install
-    if home.exists():
+    if (home / "compose.env").exists():
         install("uninstall")
 
 

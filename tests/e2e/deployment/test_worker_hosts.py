@@ -280,7 +280,7 @@ def test_worker_of_another_user_reaches_the_engine_by_the_proxy_alone(second: Se
     assert (second.state / "redis-engine-proxy-password").stat().st_uid == 0
 
     def proxy() -> psutil.Process | None:
-        return next((one for one in worker.children(recursive=True) if "worker.engine_proxy" in one.cmdline()), None)
+        return next((one for one in worker.children(recursive=True) if is_proxy(one)), None)
 
     first = eventually(proxy, "the proxy runs")
     first.kill()
@@ -290,6 +290,13 @@ def test_worker_of_another_user_reaches_the_engine_by_the_proxy_alone(second: Se
     assert process.stop() == 0
     eventually(lambda: not any(map(runs, children)), "the proxy has ended, too")
     assert "engine_call.refused" not in process.log.read_text()
+
+
+def is_proxy(process: psutil.Process) -> bool:
+    try:
+        return "worker.engine_proxy" in process.cmdline()
+    except psutil.NoSuchProcess:  # it has ended meanwhile
+        return False
 
 
 def runs(process: psutil.Process) -> bool:

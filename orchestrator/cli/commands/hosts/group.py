@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli.commands.hosts.proxy import DIRECTORY as PROXY_DIRECTORY
-from orchestrator.cli.commands.hosts.proxy import start_proxy
+from orchestrator.cli.commands.hosts.proxy import lock_proxy, start_proxy
 from orchestrator.cli.connection import connect, located, server_settings
 from orchestrator.cli.console import CommandFailed, Commands, note
 from orchestrator.cli.verdict import MISTAKE
@@ -117,10 +117,12 @@ def run(
         packed |= {"engine_proxy_socket": str(state / PROXY_DIRECTORY / "engine.sock")}
     if account is not None:
         packed |= {"sandbox_dir": str(state / "sandboxes")}
-        _share(state, settings.sandbox_dir or state / "sandboxes", account)
     environment = {PREFIX + name.upper(): value for name, value in packed.items()} | inherited_environment()
-    if is_proxied:
-        start_proxy(_proxy_environment(environment, state), account)
+    lock = lock_proxy(environment) if is_proxied else None  # before files change that another worker uses
+    if account is not None:
+        _share(state, settings.sandbox_dir or state / "sandboxes", account)
+    if lock is not None:
+        start_proxy(_proxy_environment(environment, state), account, lock)
         if account is None and os.geteuid() == 0:
             note("The worker runs as root. With --user it gets a user of its own, and only the proxy has the engine.")
     command = [sys.executable, "-m", "worker"]
@@ -144,6 +146,8 @@ def _account(user: str, *, is_proxied: bool) -> pwd.struct_passwd:
 def _share(state: Path, sandboxes: Path, account: pwd.struct_passwd) -> None:
     """Give the worker's files to its user: secrets, and the directory of sandboxes; images only to read."""
     state.chmod(0o711)
+    if sandboxes == state / "sandboxes" and sandboxes.is_symlink():  # root's, into memory, of a worker without --user
+        sandboxes.unlink()
     sandboxes.mkdir(mode=0o711, exist_ok=True)
     for path in (sandboxes, *(state / member for member in (*FILES, TOKEN))):
         os.chown(path, account.pw_uid, account.pw_gid, follow_symlinks=False)

@@ -1,0 +1,121 @@
+"""deploy/install.sh where it needs no engine and no systemd: commands of compose are recorded and not run."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrator.settings import inherited_environment
+from tests.harness import ROOT
+
+INSTALL = ROOT / "deploy" / "install.sh"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    if os.geteuid() != 0:
+        pytest.skip("deploy/install.sh needs root")
+    made = tmp_path / "home"
+    made.mkdir()
+    (made / "compose.env").write_text(f"MAYFLY_HOME={made}\n")
+    return made
+
+
+def uninstalled(data: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """``true`` stands in for compose."""
+    env = inherited_environment(DATA=data, COMPOSE="true")
+    return subprocess.run([INSTALL, "uninstall"], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("settings", ["", "MAYFLY_HOME=/var/lib/mayfly\n", None])
+def test_uninstall_removes_no_directory_without_an_installation(home: Path, settings: str | None) -> None:
+    if settings is None:
+        (home / "compose.env").unlink()
+    else:
+        (home / "compose.env").write_text(settings)
+    (home / "precious").touch()
+    done = uninstalled(str(home), home)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Nothing was removed" in done.stderr
+    assert (home / "precious").exists()
+
+
+def test_uninstall_resolves_the_directory_of_the_caller(home: Path) -> None:
+    (home.parent / "link").symlink_to(home)
+    done = uninstalled("link", home.parent)
+    assert done.returncode == 0, done.stderr
+    assert not home.exists()
+
+
+SHARED = """
+data=$1 blobs_group=nogroup
+declare -A users=([worker]=nobody)
+setting() { printf '%s\\n' "$data/sandboxes"; }
+install() { mkdir -p "${@: -1}"; }  # the installation's users are not on this host
+"""
+
+
+def run_function(name: str, definitions: str, data: Path) -> None:
+    """Run a function of the script in the directory of the data, with these definitions of what it uses."""
+    [function] = re.findall(rf"^{name}\(\) \{{.*?^\}}$", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
+    script = f"set -euo pipefail\n{definitions}\n{function}\n{name}"
+    subprocess.run(["bash", "-c", script, "bash", data], cwd=data, check=True, timeout=60)
+
+
+def put_data(data: Path) -> None:
+    """Run the function of the script, with users that every host has."""
+    run_function("put_data", SHARED, data)
+
+
+def test_files_of_an_earlier_version_are_shared_and_links_are_not_followed(home: Path) -> None:
+    group = grp.getgrnam("nogroup").gr_gid
+    secret = home / "secret"
+    file = home / "blobs" / "artifacts" / "id" / "out.txt"
+    for path in (secret, file):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+    (file.parent / "link").symlink_to(secret)
+    put_data(home)
+    assert (file.stat().st_gid, stat.S_IMODE(file.stat().st_mode)) == (group, 0o660)
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o2770
+    assert (secret.stat().st_gid, stat.S_IMODE(secret.stat().st_mode)) == (os.getgid(), 0o600)
+
+
+def test_leases_of_an_earlier_versions_worker_become_the_workers(home: Path) -> None:
+    lease = home / "sandboxes" / "100000" / "inputs"
+    lease.mkdir(parents=True)
+    (lease / "link").symlink_to(home / "compose.env")
+    put_data(home)
+    uid = pwd.getpwnam("nobody").pw_uid
+    assert {path.lstat().st_uid for path in (lease / "link", lease, lease.parent)} == {uid}
+    assert (home / "compose.env").stat().st_uid == 0
+
+
+RECORDING = """#!/bin/sh
+echo "$*" >> "$0.calls"
+case "$*" in *" up -d") [ -e "$0.network" ] || { touch "$0.network"; exit 1; } ;; esac
+"""
+
+
+@pytest.mark.parametrize("network_changed", [False, True])
+def test_worker_ends_before_compose_replaces_the_engine_proxy(home: Path, network_changed: bool) -> None:
+    """Where compose refuses to change a network, everything ends and starts anew."""
+    for name in ("deploy/setup.sh", "deploy/prepare.sh", ".venv/bin/mayfly"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).symlink_to("/bin/true")
+    recording = home / "compose"
+    recording.write_text(RECORDING)
+    recording.chmod(0o700)
+    if not network_changed:
+        (home / "compose.network").touch()
+    run_function("compose", "data=$1 engine=($1/compose)\nreport() { :; }\ncheck_host() { :; }", home)
+    options = f"--env-file {home}/compose.env -f deploy/compose.yaml"
+    anew = [f"{options} --profile metrics down --remove-orphans", f"{options} up -d"] if network_changed else []
+    assert (home / "compose.calls").read_text().splitlines() == [f"{options} stop worker", f"{options} up -d", *anew]
