@@ -70,6 +70,18 @@ def test_blob_directory_that_cannot_be_listed_fails_the_backup(
     assert not [name for name in backups.target.sizes("backups/") if name.endswith(SUMMARY)]
 
 
+def test_backup_follows_no_link_in_the_blob_directory(source: Source, backups: Backups, tmp_path: Path) -> None:
+    """A worker that was taken over may place one, and the backup reads what no worker may."""
+    before = backups.create(source.settings).summary.files
+    (tmp_path / "key").write_bytes(b"the admin's key")
+    link = source.settings.blobs_path / "artifacts" / source.ended[0] / "1" / "link"
+    link.symlink_to(tmp_path / "key")
+    assert backups.create(source.settings).summary.files == before
+    link.unlink()
+    link.write_bytes(b"a file")  # the control
+    assert backups.create(source.settings).summary.files == before + 1
+
+
 def test_missing_blob_directory_fails_the_backup_of_executions(
     source: Source, backups: Backups, empty: RedisServer, tmp_path: Path
 ) -> None:
