@@ -84,7 +84,7 @@ def test_backup_follows_no_link_in_the_blob_directory(source: Source, backups: B
 
 
 @pytest.mark.parametrize(("mode", "expected"), [(0o2770, (0o2770, 0o660)), (0o700, (0o755, 0o600))])
-def test_restored_files_are_their_group_s_where_it_may_write(
+def test_group_may_write_restored_files_of_a_shared_directory(
     source: Source, backups: Backups, empty: RedisServer, tmp_path: Path, mode: int, expected: tuple[int, int]
 ) -> None:
     """API and worker may be two users, and the command a third."""
