@@ -56,7 +56,8 @@ class Registry:
     def __init__(self, address: str) -> None:
         parts = urlsplit(address)
         if (parts.scheme, parts.hostname) != ("http", "127.0.0.1") and parts.scheme != "https":
-            raise EnvironmentUnavailable(f"{address} is no https:// address of a repository.")
+            found = f", not {parts.scheme}://{parts.hostname}" if parts.hostname else ""  # never user and password
+            raise EnvironmentUnavailable(f"A repository has an https:// address{found}.")
         base = httpx2.URL(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/v2/{parts.path.strip('/')}")
         auth = (
             None if parts.username is None else OwnOrigin(base, unquote(parts.username), unquote(parts.password or ""))

@@ -40,7 +40,7 @@ def only_below(root: Path) -> Iterator[None]:
     """Fails on leaving if anything was changed elsewhere meanwhile. For one thread."""
     _install()
     _strays.clear()
-    _roots.append(root)
+    _roots.append(root.resolve())
     _becomes(_audit)
     try:
         yield
@@ -64,5 +64,10 @@ def _audit(event: str, args: tuple[Any, ...]) -> None:
         changed = args[:1] if args[2] & WRITING else ()
     else:
         changed = tuple(args[position] for position in CHANGES.get(event, ()))
-    paths = (Path(os.path.abspath(os.fsdecode(path))) for path in changed if isinstance(path, str | bytes))
+    paths = (_resolved(Path(os.fsdecode(path))) for path in changed if isinstance(path, str | bytes))
     _strays.extend(str(path) for path in paths if not path.is_relative_to(_roots[0]))
+
+
+def _resolved(path: Path) -> Path:
+    """A path without links, ``..`` and descriptors, but for its last name, which itself is changed."""
+    return Path(os.path.abspath(os.path.join(os.path.realpath(path.parent), path.name)))

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from redis.exceptions import ResponseError
@@ -25,6 +26,7 @@ from orchestrator.backup.manifest import Contents, Keys, Part, StoredFile, Summa
 from orchestrator.backup.targets import Target
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
+from orchestrator.store.content.beneath import directory, open_file
 from orchestrator.store.security import LogBounds
 
 OWNER = "repository.json"
@@ -143,7 +145,11 @@ class Creator:
         """Encrypt a file into ``spool``, unless the target has its content; returns also the encrypted size."""
         if file.sha256 and (name := self.keys.object_name(file.sha256)) in known:
             return StoredFile(path=file.relative, object=name, sha256=file.sha256, size=file.path.stat().st_size), 0
-        with file.path.open("rb") as source:
+        parent = Path(file.relative).parent
+        with (
+            directory(self._settings.blobs_path, *parent.parts) as opened,
+            open(opened / file.path.name, "rb", opener=open_file) as source,  # a worker may have placed a link
+        ):
             clear, encrypted = self._recipients.encrypt(source, spool)
         name = self.keys.object_name(clear.sha256)
         return StoredFile(path=file.relative, object=name, sha256=clear.sha256, size=clear.size), encrypted.size

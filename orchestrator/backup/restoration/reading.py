@@ -23,6 +23,7 @@ from orchestrator.backup.manifest import (
     secret_of,
 )
 from orchestrator.backup.targets import Target
+from orchestrator.store.content.files import mode_in
 
 
 class Reader:
@@ -70,7 +71,7 @@ class Reader:
             return
         partial = path.with_name(f".restore-{path.name}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as to:
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode_in(path.parent)), "wb") as to:
             self.write_file(file, to)
         partial.replace(path)
 

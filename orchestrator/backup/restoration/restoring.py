@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 import os
 import tempfile
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from orchestrator.backup.restoration.transfer import copy, delay
 from orchestrator.settings import Settings
 from orchestrator.store import open_store
 from orchestrator.store.connection import connect
+from orchestrator.store.content.files import mode_in
 
 PATIENCE_SECONDS = 60.0  # for one batch of keys
 SHOWN = 3  # of the data that makes an installation occupied
@@ -58,8 +59,9 @@ def restore(reader: Reader, settings: Settings, progress: Callable[[str], None] 
             for path, own in places:
                 _write(path, base64.b64decode(own.data))
             progress(f"restoring {len(contents.files)} files")
-            for stored in contents.files:
-                reader.restore_file(stored, settings.blobs_path)
+            with _shared_with_group(settings.blobs_path):
+                for stored in contents.files:
+                    reader.restore_file(stored, settings.blobs_path)
             progress("restoring Redis")
             keys = copy(source, store.redis)
             outage = max(0.0, store.now() - reader.summary.snapshot_at.timestamp())
@@ -85,6 +87,19 @@ def _check_empty(settings: Settings, marker: Marker, id: str, places: list[tuple
             f"This installation is not empty: {', '.join(found[:SHOWN])}. Restore into an empty one: end it with "
             "`mayfly down`, and move its state directory, blobs and the data of its Redis away."
         )
+
+
+@contextmanager
+def _shared_with_group(root: Path) -> Iterator[None]:
+    """Where a group may write the directory, as API and workers share it, let it write new directories there, too."""
+    if not root.is_dir() or mode_in(root) != 0o660:
+        yield
+        return
+    before = os.umask(0o007)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _write(path: Path, data: bytes) -> None:

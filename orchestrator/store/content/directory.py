@@ -1,6 +1,7 @@
 """Contents in a directory: ``<root>/blobs/<tenant>/<sha256>``, ``<root>/artifacts/<execution>/<attempt>/<name>``.
 
-Files appear by rename, complete or not at all, except for outputs, which grow while the program runs.
+Files appear by rename, complete or not at all, except for outputs, which grow while the program runs. Links beneath the
+root, which a worker that was taken over may have placed, are never followed (``beneath.py``).
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 
 from orchestrator.errors import BlobsFull, BlobsUnavailable, DigestMismatch, NotFound
+from orchestrator.store.content.beneath import directory, open_file
 from orchestrator.store.content.blobs import OUTPUTS, checked_digest, checked_name, checked_output, checked_upload
-from orchestrator.store.content.files import FileContent, FileWriter, opened, write_at
+from orchestrator.store.content.files import FileContent, FileWriter, write_at
 
 
 class DirectoryBlobs:
@@ -37,40 +40,48 @@ class DirectoryBlobs:
 
     def writer(self, tenant: str) -> FileWriter:
         """As :class:`OwnBlobs` has it."""
-        directory = self._root / "blobs" / checked_name(tenant)
+        checked_name(tenant)
         self.check_writable()
-        return FileWriter(directory)
+        return FileWriter(self._root, "blobs", tenant)
 
     def fetch(self, tenant: str, reference: str, target: Path) -> bool:
         """As :class:`Blobs` has it."""
-        if (path := self._used(tenant, reference)) is None:
+        if (content := self.open(tenant, reference)) is None:
             return False
-        shutil.copyfile(path, target)
+        with closing(content):
+            shutil.copyfile(f"/proc/self/fd/{content.fileno()}", target)
         return True
 
     def open(self, tenant: str, reference: str) -> FileContent | None:
         """As :class:`OwnBlobs` has it."""
-        path = self._used(tenant, reference)
-        return None if path is None else opened(path)
+        names, name = ("blobs", checked_name(tenant)), checked_digest(reference)
+        with suppress(FileNotFoundError), directory(self._root, *names) as parent:
+            os.utime(parent / name, follow_symlinks=False)  # its retention begins anew
+            return FileContent(parent / name)
+        return None
 
     def open_artifact(self, execution: str, attempt: int, sha256: str) -> FileContent | None:
         """As :class:`OwnBlobs` has it."""
-        return opened(self.artifact_path(execution, attempt, sha256))
+        names, name = _of(execution, attempt), checked_digest(sha256)
+        with suppress(FileNotFoundError), directory(self._root, *names) as parent:
+            return FileContent(parent / name)
+        return None
 
     def artifact_writer(self, execution: str, attempt: int) -> FileWriter:
         """As :class:`Blobs` has it."""
-        return FileWriter(self._of(execution, attempt))
+        return FileWriter(self._root, *_of(execution, attempt))
 
     def write_output(self, execution: str, attempt: int, type: str, offset: int, data: bytes) -> None:
         """As :class:`Blobs` has it. The file is closed each time, so that other hosts see the bytes on a network file
         system.
         """
-        write_at(self._of(execution, attempt) / checked_output(type), offset, data)
+        write_at(self._root, _of(execution, attempt), checked_output(type), offset, data)
 
     def read_output(self, execution: str, attempt: int, type: str, offset: int, length: int) -> bytes:
         """As :class:`Blobs` has it."""
+        names, name = _of(execution, attempt), checked_output(type)
         try:
-            with (self._of(execution, attempt) / checked_output(type)).open("rb") as file:
+            with directory(self._root, *names) as parent, open(parent / name, "rb", opener=open_file) as file:
                 if offset < 0 or length < 0 or offset + length > os.fstat(file.fileno()).st_size:
                     raise FileNotFoundError
                 file.seek(offset)
@@ -80,53 +91,51 @@ class DirectoryBlobs:
 
     def write_upload(self, execution: str, attempt: int, upload: str, offset: int, data: bytes) -> None:
         """As :class:`OwnBlobs` has it."""
-        path = self._of(execution, attempt) / f".{checked_upload(upload)}"
+        names, name = _of(execution, attempt), f".{checked_upload(upload)}"
         self._check_free(self._least_free_bytes // 2)
-        write_at(path, offset, data)
+        write_at(self._root, names, name, offset, data)
 
     def stored(self, execution: str, attempt: int) -> tuple[int, int]:
         """As :class:`OwnBlobs` has it."""
-        sizes = [_size(path) for path in _paths(self._of(execution, attempt)) if path.name not in OUTPUTS]
+        sizes = [_size(path) for path in self._entries(*_of(execution, attempt)) if path.name not in OUTPUTS]
         return len(sizes), sum(sizes)
 
     def finish_upload(self, execution: str, attempt: int, upload: str, sha256: str) -> None:
         """As :class:`OwnBlobs` has it."""
-        source = self._of(execution, attempt) / f".{checked_upload(upload)}"
-        target = self.artifact_path(execution, attempt, sha256)
+        names, upload, name = _of(execution, attempt), f".{checked_upload(upload)}", checked_digest(sha256)
         try:
-            with source.open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found == target.name:
-                source.replace(target)
-                return
-            source.unlink()
+            with directory(self._root, *names) as parent:
+                source, target = parent / upload, parent / name
+                with open(source, "rb", opener=open_file) as file:
+                    found = hashlib.file_digest(file, "sha256").hexdigest()
+                if found == name:
+                    source.replace(target)
+                    return
+                source.unlink()
+                is_repeated = os.path.lexists(target)  # the request, since its answer was lost
         except OSError as error:
             raise BlobsUnavailable() from error
-        if not target.exists():  # else the request is repeated, since its answer was lost
+        if not is_repeated:
             raise DigestMismatch()
-
-    def artifact_path(self, execution: str, attempt: int, sha256: str) -> Path:
-        """The path of an artifact."""
-        return self._of(execution, attempt) / checked_digest(sha256)
 
     def delete_artifacts(self, execution: str) -> None:
         """As :class:`OwnBlobs` has it."""
-        shutil.rmtree(self._root / "artifacts" / checked_name(execution), ignore_errors=False, onerror=_ignore_missing)
+        self._remove("artifacts", checked_name(execution))
 
     def delete_tenant(self, tenant: str) -> None:
         """As :class:`OwnBlobs` has it."""
-        shutil.rmtree(self._root / "blobs" / checked_name(tenant), ignore_errors=False, onerror=_ignore_missing)
+        self._remove("blobs", checked_name(tenant))
 
     def executions(self, older_than_seconds: float) -> list[str]:
         """As :class:`OwnBlobs` has it."""
         deadline = self._now() - older_than_seconds
-        return [path.name for path in _paths(self._root / "artifacts") if _is_older(path, deadline)]
+        return [path.name for path in self._entries("artifacts") if _is_older(path, deadline)]
 
     def expire(self, older_than_seconds: float) -> int:
         """As :class:`OwnBlobs` has it."""
         deadline = self._now() - older_than_seconds
         removed = 0
-        for path in (blob for tenant in _paths(self._root / "blobs") for blob in _paths(tenant)):
+        for path in (blob for tenant in self._entries("blobs") for blob in self._entries("blobs", tenant.name)):
             if _is_older(path, deadline):
                 path.unlink(missing_ok=True)
                 removed += 1
@@ -149,17 +158,17 @@ class DirectoryBlobs:
         except OSError as error:
             raise BlobsUnavailable() from error
 
-    def _of(self, execution: str, attempt: int) -> Path:
-        return self._root / "artifacts" / checked_name(execution) / str(int(attempt))
+    def _entries(self, *names: str) -> Iterator[Path]:
+        """The contents of a directory, which can be reached while they are iterated; of a removed directory, none."""
+        with suppress(FileNotFoundError), directory(self._root, *names) as found:
+            yield from found.iterdir()
 
-    def _used(self, tenant: str, reference: str) -> Path | None:
-        """The path of a tenant's blob, whose retention begins anew, or ``None``."""
-        path = self._root / "blobs" / checked_name(tenant) / checked_digest(reference)
-        try:
-            os.utime(path)
-        except FileNotFoundError:
-            return None
-        return path
+    def _remove(self, kind: str, name: str) -> None:
+        with suppress(FileNotFoundError), directory(self._root, kind) as parent:
+            try:
+                (parent / name).unlink()  # a link or a file, which no API or worker makes
+            except IsADirectoryError:
+                shutil.rmtree(parent / name, ignore_errors=False, onerror=_ignore_missing)
 
     def _now(self) -> float:
         """The current time by the file system's clock, which may be another host's."""
@@ -170,18 +179,14 @@ class DirectoryBlobs:
             return time.time()
 
 
-def _paths(directory: Path) -> list[Path]:
-    """The contents of a directory; of a removed directory, none."""
-    try:
-        return list(directory.iterdir())
-    except FileNotFoundError:
-        return []
+def _of(execution: str, attempt: int) -> tuple[str, str, str]:
+    return "artifacts", checked_name(execution), str(int(attempt))
 
 
 def _size(path: Path) -> int:
     """The size of a file; of a removed file, 0."""
     try:
-        return path.stat().st_size
+        return path.lstat().st_size
     except FileNotFoundError:
         return 0
 
@@ -189,7 +194,7 @@ def _size(path: Path) -> int:
 def _is_older(path: Path, deadline: float) -> bool:
     """Whether the file exists and was last changed before ``deadline``; another janitor may have removed it."""
     try:
-        return path.stat().st_mtime < deadline
+        return path.lstat().st_mtime < deadline
     except FileNotFoundError:
         return False
 

@@ -7,11 +7,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO
 
 from orchestrator.errors import BlobsUnavailable
+from orchestrator.store.content.beneath import directory, open_file
 
 ZEROS = bytes(2**16)
 HOLE_BYTES = 4096  # a page, the smallest hole of a file system
@@ -19,17 +20,22 @@ CHUNK_BYTES = 2**18
 
 
 class FileWriter:
-    """Writes bytes to a file named by their SHA-256. Raises :class:`BlobsUnavailable` if the disk fails or is full."""
+    """Writes bytes to a file named by their SHA-256, in the directory ``names`` beneath ``root``.
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
+    Raises :class:`BlobsUnavailable` if the disk fails or is full.
+    """
+
+    def __init__(self, root: Path, *names: str) -> None:
         self._digest = hashlib.sha256()
         self.size = 0
         self._ends_in_hole = False
         try:
-            directory.mkdir(parents=True, exist_ok=True)
-            descriptor, self._name = tempfile.mkstemp(dir=directory, prefix=".upload-")
-            os.fchmod(descriptor, _mode_in(directory))
+            with ExitStack() as stack:
+                self._directory = stack.enter_context(directory(root, *names, made=True))
+                descriptor, self._name = tempfile.mkstemp(dir=self._directory, prefix=".upload-")
+                stack.callback(Path(self._name).unlink, missing_ok=True)
+                os.fchmod(descriptor, mode_in(self._directory))
+                self._closing = stack.pop_all()
         except OSError as error:
             raise BlobsUnavailable() from error
         self._file = os.fdopen(descriptor, "wb")
@@ -60,14 +66,14 @@ class FileWriter:
         """As :class:`BlobWriter` has it."""
         with suppress(OSError):  # an uncommitted file has no further use
             self._file.close()
-        Path(self._name).unlink(missing_ok=True)
+        self._closing.close()
 
 
 class FileContent:
-    """An open file. Raises ``FileNotFoundError``."""
+    """An open file. Raises ``FileNotFoundError``, also for a link."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._file = open(path, "rb", opener=open_file)  # noqa: SIM115 - see close
         self.file: IO[bytes] | None = self._file
         self.size = os.fstat(self._file.fileno()).st_size
 
@@ -78,32 +84,31 @@ class FileContent:
             yield chunk
             begin += len(chunk)
 
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._file.fileno()
+
     def close(self) -> None:
         """As :class:`Content` has it."""
         self._file.close()
 
 
-def write_at(path: Path, offset: int, data: bytes) -> None:
-    """Write bytes of a file that grows. Idempotent. Raises :class:`BlobsUnavailable`."""
+def write_at(root: Path, names: tuple[str, ...], name: str, offset: int, data: bytes) -> None:
+    """Write bytes of a file that grows, in the directory ``names`` beneath ``root``. Idempotent. Raises
+    :class:`BlobsUnavailable`.
+    """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, _mode_in(path.parent)), "wb") as file:
-            file.seek(offset)
-            if _append(file, data):
-                file.truncate(max(offset + len(data), os.fstat(file.fileno()).st_size))
+        with directory(root, *names, made=True) as parent:
+            descriptor = open_file(parent / name, os.O_WRONLY | os.O_CREAT, mode_in(parent))
+            with os.fdopen(descriptor, "wb") as file:
+                file.seek(offset)
+                if _append(file, data):
+                    file.truncate(max(offset + len(data), os.fstat(file.fileno()).st_size))
     except OSError as error:
         raise BlobsUnavailable() from error
 
 
-def opened(path: Path) -> FileContent | None:
-    """A file, or ``None``."""
-    try:
-        return FileContent(path)
-    except FileNotFoundError:
-        return None
-
-
-def _mode_in(directory: Path) -> int:
+def mode_in(directory: Path) -> int:
     """The mode of a new file: a group that may write its directory, as API and workers share, may write it, too."""
     return 0o660 if directory.stat().st_mode & stat.S_IWGRP else 0o600
 
@@ -114,8 +119,8 @@ def _renewed(path: Path, size: int) -> bool:
     Replacing it by the same bytes would make ext4 write them to the disk at once.
     """
     try:
-        os.utime(path)
-        return path.stat().st_size == size  # less after a power failure
+        os.utime(path, follow_symlinks=False)
+        return path.lstat().st_size == size  # less after a power failure
     except FileNotFoundError:
         return False
 

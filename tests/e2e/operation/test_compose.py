@@ -212,7 +212,7 @@ def test_only_broker_and_api_have_a_way_out(deployment: Deployment, tmp_path: Pa
     with outside(tmp_path) as url:
         assert {name for name in ("api", "broker") if reaches(deployment, name, url, 60)} == {"api", "broker"}
         assert not any(reaches(deployment, name, url, 3) for name in ("worker", "engine-proxy"))
-        assert not reaches(deployment, "proxy", url, 3, "busybox"), "its network leads in alone"
+        assert not reaches(deployment, "proxy", url, 3, "busybox"), "no answer comes back"
     networks = deployment.service("redis")[0]["NetworkSettings"]["Networks"]
     shown = json.loads(command("docker", "network", "inspect", *networks))
     assert [network["Internal"] for network in shown] == [True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,37 @@ def test_blob_directory_that_cannot_be_listed_fails_the_backup(
     with pytest.raises(PermissionError):
         backups.create(source.settings)
     assert not [name for name in backups.target.sizes("backups/") if name.endswith(SUMMARY)]
+
+
+def test_backup_follows_no_link_in_the_blob_directory(source: Source, backups: Backups, tmp_path: Path) -> None:
+    """A worker that was taken over may place one, and the backup reads what no worker may."""
+    before = backups.create(source.settings).summary.files
+    (tmp_path / "key").write_bytes(b"the admin's key")
+    link = source.settings.blobs_path / "artifacts" / source.ended[0] / "1" / "link"
+    link.symlink_to(tmp_path / "key")
+    assert backups.create(source.settings).summary.files == before
+    link.unlink()
+    link.write_bytes(b"a file")  # the control
+    assert backups.create(source.settings).summary.files == before + 1
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o2770, (0o2770, 0o660)), (0o700, (0o755, 0o600))])
+def test_group_may_write_restored_files_of_a_shared_directory(
+    source: Source, backups: Backups, empty: RedisServer, tmp_path: Path, mode: int, expected: tuple[int, int]
+) -> None:
+    """API and worker may be two users, and the command a third."""
+    made = backups.create(source.settings).summary
+    there = backups.settings(tmp_path / "other", empty)
+    there.blobs_path.mkdir(parents=True)
+    there.blobs_path.chmod(mode)
+    earlier = os.umask(0o022)  # as root has it
+    try:
+        backups.restore(there, made.id)
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(earlier)
+    found = {(path.is_dir(), stat.S_IMODE(path.stat().st_mode)) for path in there.blobs_path.rglob("*")}
+    assert found == {(True, expected[0]), (False, expected[1])}
 
 
 def test_missing_blob_directory_fails_the_backup_of_executions(

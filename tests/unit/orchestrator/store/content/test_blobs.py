@@ -29,7 +29,7 @@ def stored(root: Path, content: bytes, piece_bytes: int = PIECE_BYTES) -> Path:
     sha256, size = writer.commit()
     writer.close()
     assert (sha256, size) == (f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
-    return blobs.artifact_path("e1", 1, sha256)
+    return root / "artifacts" / "e1" / "1" / sha256.removeprefix("sha256:")
 
 
 def taken_bytes(path: Path) -> int:
