@@ -54,6 +54,7 @@ class FileWriter:
         try:
             if self._ends_in_hole:
                 self._file.truncate(self.size)
+                os.fsync(self._file.fileno())  # a power failure may otherwise leave zeros in a file of the full size
             self._file.close()
             target = self._directory / self._digest.hexdigest()
             if not _renewed(target, self.size):
@@ -120,9 +121,10 @@ def _renewed(path: Path, size: int) -> bool:
     """
     try:
         os.utime(path, follow_symlinks=False)
-        return path.lstat().st_size == size  # less after a power failure
-    except FileNotFoundError:
+        found = path.lstat()
+    except OSError:  # it is missing, or another user's
         return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size  # less after a power failure
 
 
 def _append(file: IO[bytes], data: bytes) -> bool:

@@ -115,3 +115,20 @@ def test_same_content_keeps_its_file(tmp_path: Path) -> None:
     stored(tmp_path, DATA)
     assert path.read_bytes() == DATA
     assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+def test_link_and_another_users_file_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = b"12345"
+    path = stored(tmp_path, content)
+    path.unlink()
+    path.symlink_to("x" * len(content))
+    stored(tmp_path, content)
+    assert path.read_bytes() == content
+    first = path.stat()
+
+    def refuse(path: Path, *, follow_symlinks: bool) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("orchestrator.store.content.files.os.utime", refuse)
+    stored(tmp_path, content)
+    assert path.stat().st_ino != first.st_ino
