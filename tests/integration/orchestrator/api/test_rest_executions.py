@@ -67,7 +67,7 @@ def test_accepted_submission_has_a_location(api: Stack) -> None:
     assert found["attempt"] == 0
     assert (found["started_at"], found["finished_at"]) == (None, None)
     read = api.client.get(answer.headers["location"])
-    assert read.json() == found
+    assert read.json() == {**found, "wait_reason": "No worker is alive."}
     assert "etag" not in read.headers
 
 
