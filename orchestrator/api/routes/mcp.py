@@ -17,9 +17,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from orchestrator.api.bodies import refuse_encoded
+from orchestrator.api.bodies import SMALL_BYTES, refuse_encoded
 from orchestrator.api.dependencies import Parts, parts_of, principal, recheck
-from orchestrator.api.door.uploads import SMALL_BYTES
 from orchestrator.errors import HostRefused, NotFound, OriginRefused, PayloadTooLarge, Unauthenticated
 from orchestrator.identity import Principal
 from orchestrator.mcp.budget import Carrier

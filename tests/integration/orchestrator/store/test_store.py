@@ -504,24 +504,28 @@ def test_janitor_keeps_execution_claimed_during_scan(
     assert (found.state, found.attempt) == ("starting", 2)
 
 
-def test_failed_deletion_delays_no_other_deletion(store: Store, settings: Settings) -> None:
+def test_failed_deletion_delays_no_other_deletion(
+    store: Store, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = [submit(store) for _ in range(3)]
     for id in ids:
         store.records.commit(claimed(store, id), result("failed"))
-    artifacts = settings.blobs_path / "artifacts"
-    artifacts.mkdir(parents=True)
-    for id in ids:
-        (artifacts / id).write_text("no directory")
-    (artifacts / ids[1]).unlink()
+    delete = store.own_blobs.delete_artifacts
+
+    def fail_for_the_first(execution: str) -> None:
+        if execution == ids[0]:
+            raise PermissionError
+        delete(execution)
+
+    monkeypatch.setattr(store.own_blobs, "delete_artifacts", fail_for_the_first)
     store.redis.delete(keys.execution(ids[2]))
-    (artifacts / ids[2]).unlink()
     Janitor(store, settings).round(now() + 101)
     with pytest.raises(NotFound):
         store.records.get(ids[0], None)
     with pytest.raises(NotFound):
         store.records.get(ids[1], None)
     assert [id.decode() for id in store.redis.zrange(keys.EXPIRY, 0, -1)] == ids[:1]  # its files cannot be removed yet
-    (artifacts / ids[0]).unlink()
+    monkeypatch.undo()
     Janitor(store, settings).round(now())
     assert not store.redis.exists(keys.EXPIRY)
 

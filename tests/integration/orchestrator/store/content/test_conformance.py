@@ -330,8 +330,8 @@ def test_uploads_of_an_attempt_are_bounded(installation: Stack) -> None:
             claimed(store, id)
         for number in range(4):
             transfers.write(large, 1, f"upload-{number:032}", 0, b"0123456789", None)
-        transfers.write(large, 1, f"upload-{0:032}", 10, b"", None)  # no more than is there
-        for name, offset, bound in ((f"upload-{4:032}", 0, 40), (f"upload-{0:032}", 20, 20)):
+        transfers.write(large, 1, f"upload-{4:032}", 0, b"x", None)  # the last piece before the bound counts
+        for name, offset, bound in ((f"upload-{4:032}", 1, 40), (f"upload-{0:032}", 20, 20)):
             with pytest.raises(PayloadTooLarge) as refused:
                 transfers.write(large, 1, name, offset, b"x", None)
             assert refused.value.bound == bound
