@@ -156,7 +156,8 @@ def test_follower_reads_on_arrival_and_on_wake_up(apis: tuple[Stack, Stack], sto
         assert [next(lines) for _ in range(3)][-1] == 'data: {"state": "running", "attempt": 1}'
         assert store.output.append(id, 1, [("stdout", b"said", False)])
         assert next(lines) == 'data: {"text": "said"}'
-        assert store.redis.info("commandstats")["cmdstat_xrange"]["calls"] == 2
+        # On arrival, on the output, and in between if the confirmation of the subscription comes after the first read.
+        assert store.redis.info("commandstats")["cmdstat_xrange"]["calls"] in (2, 3)
         store.records.commit(claim, result())
         assert next(lines) == 'data: {"state": "succeeded", "attempt": 1}'
 
