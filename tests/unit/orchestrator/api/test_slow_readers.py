@@ -23,7 +23,7 @@ class Reader:
 
     def __init__(self, *, slow: bool) -> None:
         self.taken, self.ended = b"", False
-        self._released, self._stalls_after = asyncio.Event(), STALLED_AFTER if slow else len(BODY)
+        self._released, self._stalls_after = asyncio.Event(), STALLED_AFTER if slow else len(BODY) + 1
 
     async def send(self, message: Message) -> None:
         """As the server has it: wait for the reader, then write."""
