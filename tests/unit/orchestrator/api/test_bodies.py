@@ -90,8 +90,8 @@ async def read_two(traffic: Traffic, sent: bytes) -> int:
             assert made.environment == "python"
 
     reads = [asyncio.create_task(read()) for _ in range(2)]
-    while slow.begun < 2 and not traffic.places._single.statistics().tasks_waiting:
-        await asyncio.sleep(0)  # a limiter has no event for it
+    while slow.begun < 2 and not traffic.places._single.statistics().tasks_waiting:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0)
     begun = slow.begun
     slow.released.set()
     await asyncio.gather(*reads)
