@@ -106,6 +106,8 @@ def test_claims_of_another_type_are_refused(changed: dict[str, Any]) -> None:
         ({"scp": ["mcp", "executions:read", "audit:read"]}, "developer", {"mcp", "executions:read"}),
         ({"scope": "executions:read"}, "admin", {"executions:read"}),
         ({"scope": "admin"}, "developer", set()),
+        ({"scope": "worker"}, "admin", set()),
+        ({"scope": "worker mcp"}, "admin", {"mcp"}),
         ({"scope": "audit:read"}, "developer", set()),
         ({"scope": "openid profile"}, "auditor", {"security:read", "audit:read"}),
         ({}, "auditor", {"security:read", "audit:read"}),
