@@ -90,7 +90,7 @@ class Users:
     def change(
         self, id: str, changes: dict[str, Any], hash: str | None, entry: str, generation: int | None = None
     ) -> UserRecord | None:
-        """The user with changed fields; a new password ends all sessions of the user.
+        """The user with changed fields; a new password and disabling end all sessions of the user.
 
         ``None`` if the user's ``generation`` differs from the given. Raises :class:`NotFound`.
         """
@@ -98,7 +98,8 @@ class Users:
             stored, user = self._read(id)
             if generation not in (None, user.generation):
                 return None
-            ended = {} if hash is None else {"generation": user.generation + 1}
+            is_end = hash is not None or changes.get("disabled", False)
+            ended = {"generation": user.generation + 1} if is_end else {}
             sealed = "" if hash is None else self._hash(id, hash)
             changed = user.model_copy(update={**changes, **ended})
             if self._change(args=[id, stored, self._stored(changed), sealed, entry]):

@@ -158,6 +158,11 @@ def test_administrators_changes_count_with_the_next_request(api: Stack, users: O
     assert refreshed == (200 if expected == 403 else 401)
     if name == "disabled":
         assert users.log_in(user).json()["code"] == "login_refused"
+        assert api.client.patch(path, json={"disabled": False}).status_code == 200
+        assert users.status(session["access_token"], "/api/v1/workers") == 401, "the session has ended for good"
+        assert users.send(REFRESH, refresh_token=session["refresh_token"]).status_code == 401
+        assert api.client.get(f"{path}/sessions").json()["items"] == []
+        assert users.log_in(user).status_code == 200
 
 
 def test_rotated_key_counts_until_its_last_token_has_ended(api: Stack, users: OwnUsers) -> None:
