@@ -31,6 +31,7 @@ def test_log_in_gives_a_token_for_every_route_and_for_agents(api: Stack, users: 
     assert {"exp", "iat", "nbf", "iss", "aud", "sub", "jti"} <= claims.keys()
     assert claims["exp"] - claims["iat"] == session["expires_in"] <= 15 * 60
     assert session["user"] == api.client.get(f"{USERS}/{user.id}").json()
+    assert audited(api, "session.create", f"session/{claims['sid']}")["principal"] == f"user:{user.id}"
     body = {"environment": "python", "code": "1"}
     queued = api.client.post("/api/v1/executions", json=body, headers=bearer(session["access_token"])).json()
     assert (queued["principal"], queued["tenant"], queued["key_id"]) == (f"user:{user.id}", "t-own", None)
