@@ -63,6 +63,11 @@ def test_other_types_never_count(type: str) -> None:
     assert not is_valid(signed(type), plain_tokens=True)
 
 
+def test_token_of_another_issuer_is_refused_though_the_key_is_right() -> None:
+    assert is_valid(signed("at+jwt"))
+    assert not is_valid(signed("at+jwt"), issuer="https://other.example")
+
+
 def test_an_algorithm_that_the_key_is_not_for_is_refused() -> None:
     token = read(signed("at+jwt"))
     with pytest.raises(InvalidToken, match="algorithm_of_another_key"):
