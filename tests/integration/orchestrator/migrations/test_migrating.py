@@ -6,7 +6,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from orchestrator.identity.api_keys import ApiKeys, NewKey
 from orchestrator.identity.tenants import Records
 from orchestrator.identity.users import NewUser
 from orchestrator.identity.users.records import Users
-from orchestrator.migrations import Migration
+from orchestrator.migrations import Migration, checking, next_stop
 from orchestrator.migrations.applying import MigrationRefused, migrate
 from orchestrator.migrations.checking import check
 from orchestrator.migrations.context import Context
@@ -225,7 +224,7 @@ def test_backup_and_migration_exclude_each_other(context: Context) -> None:
     assert check(context).found == NUMBER
 
 
-def test_check_names_each_obstacle(context: Context, tmp_path: Path) -> None:
+def test_check_names_each_obstacle(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     def codes(**changes: Any) -> list[str]:
         return [
             refusal.code
@@ -255,6 +254,9 @@ def test_check_names_each_obstacle(context: Context, tmp_path: Path) -> None:
         other.redis.close()
     redis.hset(keys.SCHEMA, "number", 9)
     assert codes() == ["schema_newer"]
+    redis.hset(keys.SCHEMA, "number", 1)
+    monkeypatch.setattr(checking, "next_stop", lambda found: next_stop(found, [steps_of([], 3)]))
+    assert codes() == ["next_stop"], "a version that begins with schema 2 does not read the data of schema 1"
 
 
 def test_key_of_the_first_schema_counts_after_the_migration(context: Context) -> None:
