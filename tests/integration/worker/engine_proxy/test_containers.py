@@ -196,13 +196,20 @@ def test_attach_without_the_upgrade_is_refused_and_counted(proxied: Proxied, lea
 
 def test_no_byte_enters_a_container_whose_mounts_are_not_verified(proxied: Proxied, lease: HostDir) -> None:
     """Started by the engine itself, behind the proxy's back, the container gets nothing from its stream."""
-    id = make(proxied, lease)
-    with closing(attach(proxied.path, id)) as stream:
-        stream.shutdown(socket.SHUT_WR)  # at the end of its input the agent ends
-        assert ask(proxied.engine, "POST", f"/containers/{id}/start").status == 204
+    id, control = make(proxied, lease), make(proxied, lease)
+
+    def runs(one: str) -> bool:
+        return bool(ask(proxied.engine, "GET", f"/containers/{one}/json").json["State"]["Running"])
+
+    with closing(attach(proxied.path, id)) as stream, closing(attach(proxied.engine, control)) as own:
+        for one, input in ((id, stream), (control, own)):
+            input.shutdown(socket.SHUT_WR)  # at the end of its input the agent ends
+            assert ask(proxied.engine, "POST", f"/containers/{one}/start").status == 204
         assert stream.recv(1), "the agent's first frame comes out"
-        state = ask(proxied.engine, "GET", f"/containers/{id}/json").json["State"]
-        assert state["Running"]
+        rest_of(own)
+        eventually(lambda: not runs(control), "the control, attached by the engine, has ended")
+        assert runs(id)
+        assert ask(proxied.path, "DELETE", f"/v1.41/containers/{control}?force=1").status == 204
         assert ask(proxied.path, "DELETE", f"/v1.41/containers/{id}?force=1").status == 204
         rest_of(stream)
 
