@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from orchestrator.backup.creation.lease import BackupLease
 from orchestrator.backup.errors import BackupError
+from orchestrator.cli import app
 from orchestrator.errors import Unauthenticated
 from orchestrator.identity.api_keys import ApiKeys, NewKey
 from orchestrator.identity.tenants import Records
@@ -23,7 +25,7 @@ from orchestrator.migrations.checking import check
 from orchestrator.migrations.context import Context
 from orchestrator.migrations.upgrading import upgrade
 from orchestrator.models.tenants.records import Tenant
-from orchestrator.settings import Settings, create_secret_file
+from orchestrator.settings import PREFIX, Settings, create_secret_file
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.platform.schema import NUMBER, Process
@@ -257,6 +259,16 @@ def test_check_names_each_obstacle(context: Context, monkeypatch: pytest.MonkeyP
     redis.hset(keys.SCHEMA, "number", 1)
     monkeypatch.setattr(checking, "next_stop", lambda found: next_stop(found, [steps_of([], 3)]))
     assert codes() == ["next_stop"], "a version that begins with schema 2 does not read the data of schema 1"
+
+
+def test_command_exits_with_1_for_an_obstacle(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("STATE_DIR", context.settings.state_dir), ("REDIS_URL", context.settings.redis_url)):
+        monkeypatch.setenv(f"{PREFIX}{name}", str(value))
+    good = CliRunner().invoke(app, ["upgrade", "check"])
+    assert (good.exit_code, "Nothing to migrate." in good.output) == (0, True), good.output
+    context.store.redis.hset(keys.SCHEMA, "number", 9)
+    refused = CliRunner().invoke(app, ["upgrade", "check"])
+    assert (refused.exit_code, "schema_newer: " in refused.output) == (1, True), refused.output
 
 
 def test_key_of_the_first_schema_counts_after_the_migration(context: Context) -> None:
