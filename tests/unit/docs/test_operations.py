@@ -33,7 +33,10 @@ TYPED = {
         "mayfly images push": ("tests/integration/orchestrator/host/test_moved_images.py", '"push"'),
         "mayfly images pull": ("tests/integration/orchestrator/host/test_moved_images.py", '"pull"'),
         "mayfly host run --user": ("tests/e2e/deployment/test_worker_hosts.py", "--user"),
-        "$compose -f deploy/compose.hosts.yaml": ("tests/e2e/deployment/test_compose_hosts.py", '*made.with_hosts, "up"'),
+        "$compose -f deploy/compose.hosts.yaml": (
+            "tests/e2e/deployment/test_compose_hosts.py",
+            '*made.with_hosts, "up"',
+        ),
         "deploy/setup.sh": (".ci/run", "deploy/setup.sh"),
     },
 }

@@ -220,6 +220,23 @@ def test_migration_waits_for_concerned_processes(context: Context) -> None:
     assert context.store.schema.announce(API._replace(schema=3)).is_given
 
 
+def test_migration_without_its_lease_stops_before_the_next_step(context: Context) -> None:
+    done: list[str] = []
+    known, redis = [steps_of(done, 3)], context.store.redis
+    context.store.schema.end(2)
+
+    def progress(text: str) -> None:
+        if text.endswith("3a"):
+            redis.set(keys.BACKUP, "another", ex=60)
+
+    with pytest.raises(BackupError, match="lost the backup's lease"):
+        migrate(context, 3, progress, known)
+    assert (done, context.store.schema.state().step) == (["3a"], 1)
+    redis.delete(keys.BACKUP)
+    assert migrate(context, 3, migrations=known) == 1
+    assert done == ["3a", "3b"]
+
+
 def test_backup_and_migration_exclude_each_other(context: Context) -> None:
     with BackupLease(context.store.deletions, "a backup"), pytest.raises(BackupError):
         migrate(context, 1)
