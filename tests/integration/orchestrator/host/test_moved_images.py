@@ -237,7 +237,10 @@ def test_password_goes_to_the_registrys_own_origin_alone(tmp_path: Path, monkeyp
     (tmp_path / "passwords").write_text(PASSWORD)
     further = WITH_PASSWORD.format(file=tmp_path / "passwords")
     with other_host() as (elsewhere, seen), running(tmp_path, f', host: "{elsewhere}"', further) as address:
-        with closing(Registry(address, Credentials("worker", "p@ss"))) as place, pytest.raises(EnvironmentUnavailable, match="404 to PUT"):
+        with (
+            closing(Registry(address, Credentials("worker", "p@ss"))) as place,
+            pytest.raises(EnvironmentUnavailable, match="404 to PUT"),
+        ):
             place.push(tmp_path / "here", "python")
         assert seen == [None]
     port = free_port()
