@@ -44,7 +44,10 @@ class Credentials(NamedTuple):
 
 
 def read_credentials(file: Path) -> Credentials:
-    """``USER:PASSWORD`` from a file of its reader alone. Raises :class:`EnvironmentUnavailable`, without its content."""
+    """``USER:PASSWORD`` from a file that only its owner may read.
+
+    Raises :class:`EnvironmentUnavailable`, whose text has nothing of the content.
+    """
     try:
         with file.open(encoding="utf-8") as opened:
             if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o077:
@@ -83,8 +86,8 @@ class Registry:
         parts = urlsplit(address)
         if "@" in parts.netloc:
             raise EnvironmentUnavailable(
-                "An address with user and password is seen by other users of this host. Write USER:PASSWORD into a file "
-                "of mode 600, name it by --credentials FILE, and change the password that you typed."
+                "An address with user and password is seen by other users of this host. Write USER:PASSWORD into a "
+                "file of mode 600, name it by --credentials FILE, and change the password that you typed."
             )
         if (parts.scheme, parts.hostname) != ("http", "127.0.0.1") and parts.scheme != "https":
             found = f", not {parts.scheme}://{parts.hostname}" if parts.hostname else ""
