@@ -186,9 +186,8 @@ def test_data_is_backed_up_beside_the_stack_and_restored(swarm: Swarm) -> None:
         swarm.type(first, 12)
         later = submitted(client)["id"]
     keys = {path.name: path.read_bytes() for path in (swarm.home / "secrets").iterdir()}
-    swarm.type(first, 13, 14)
-    swarm.type(first, 15)
-    swarm.type(first, 16)
+    for number in range(13, 18):
+        swarm.type(first, number)
     assert {path.name: path.read_bytes() for path in (swarm.home / "secrets").iterdir()} == keys
     swarm.type(first, 3, 4)
     with swarm.client() as client:
