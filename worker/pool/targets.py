@@ -1,4 +1,4 @@
-"""The number of warm containers to keep of each kind, and the tenants that yield: ``demand.py`` for this worker's host."""
+"""The number of warm containers of each kind, and the tenants that yield, by the rules of ``demand.py``."""
 
 from __future__ import annotations
 
