@@ -26,7 +26,12 @@ HEALTHY = {(name, "service_healthy") for name in ("redis", "api", "engine-proxy"
 
 
 def printed(
-    version: str, settings: Path, *words: str, first: str = "compose.yaml", files: tuple[str, ...] = (), profile: str = ""
+    version: str,
+    settings: Path,
+    *words: str,
+    first: str = "compose.yaml",
+    files: tuple[str, ...] = (),
+    profile: str = "",
 ) -> str:
     """The output of that version's command ``config``."""
     named = [part for file in (first, *files) for part in ("-f", f"deploy/{file}")]

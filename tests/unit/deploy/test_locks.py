@@ -106,7 +106,9 @@ def test_resolving_would_refuse_the_lock_for_its_extra(locked: dict[str, str], p
     assert "measure[colour]" in printed
 
 
-@pytest.mark.parametrize(("pattern", "digest"), [("sha256:..", "sha256:00"), (r" --hash=\S+", "")], ids=["other", "none"])
+@pytest.mark.parametrize(
+    ("pattern", "digest"), [("sha256:..", "sha256:00"), (r" --hash=\S+", "")], ids=["other", "none"]
+)
 def test_file_with_another_digest_than_locked_is_refused(
     locked: dict[str, str], python: Path, tmp_path: Path, pattern: str, digest: str
 ) -> None:

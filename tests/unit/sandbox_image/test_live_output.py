@@ -145,7 +145,9 @@ live_output.end()
 
 
 def test_threads_that_print_in_turn_keep_their_order() -> None:
-    done = subprocess.run([sys.executable, "-c", IN_TURN, str(AGENT.parent)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN, str(AGENT.parent)], capture_output=True, text=True, check=True
+    )
     assert (done.stdout.splitlines(), done.stderr) == ([str(n) for n in range(20_000)], "")
 
 

@@ -15,7 +15,12 @@ READY = "deploy/with_engine.sh .venv/bin/python -m tests.preflight"
 def commands(*words: str) -> list[str]:
     """The commands, in order; those of a ``make`` that runs these tests have no influence."""
     done = subprocess.run(
-        ["make", "--dry-run", *words], cwd=ROOT, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=True
+        ["make", "--dry-run", *words],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return done.stdout.splitlines()
 
