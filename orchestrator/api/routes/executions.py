@@ -112,7 +112,7 @@ async def submit(request: Request) -> Response:
             )
             execution = await parts.threads.run(caller.tenant, accept)
         del accept, submission, body  # frees the body's memory while the program runs
-        rechecks = Rechecks(parts, caller.tenant, given.get("authorization"))
+        rechecks = Rechecks(parts, caller, given.get("authorization"))
         if wait and execution.id == id:
             if not parts.wakeups.draining:
                 await listener.wait(min(wait, KEY_SECONDS))
@@ -205,7 +205,7 @@ async def read(
 
     Operators see executions of all tenants, without code, output and files.
     """
-    rechecks = Rechecks(parts, caller.tenant, request.headers.get("authorization"))
+    rechecks = Rechecks(parts, caller, request.headers.get("authorization"))
     execution = await awaited(parts, id, wait, caller.tenant, partial(parts.results.view, caller, id), rechecks)
     if State(execution.state) not in TERMINAL:
         return answer(execution, 200, {})
