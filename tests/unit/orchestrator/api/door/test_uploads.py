@@ -98,3 +98,25 @@ async def _parse_three(places: Places) -> list[str]:
 
 def test_bodies_are_parsed_one_at_a_time_and_tenants_take_turns() -> None:
     assert asyncio.run(_parse_three(Places())) == ["a1", "b1", "a2"]
+
+
+async def _run_more_than_places(places: Places) -> int:
+    """The number of a tenant's calls that have begun while one more of them waits, or begins."""
+    begun, release = [], threading.Event()
+
+    def call() -> None:
+        begun.append(1)
+        assert release.wait(60)
+
+    calls = [asyncio.create_task(places.run("a", call)) for _ in range(TENANT_PLACES + 1)]
+    limiter = places._tenants["a"]
+    while not (limiter.statistics().tasks_waiting or len(begun) > TENANT_PLACES):  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0)
+    count = len(begun)
+    release.set()
+    await asyncio.gather(*calls)
+    return count
+
+
+def test_readings_of_a_tenant_have_few_places() -> None:
+    assert asyncio.run(_run_more_than_places(Places())) <= TENANT_PLACES
