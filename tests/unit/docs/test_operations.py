@@ -20,7 +20,12 @@ WHOLE = {
 }
 # By the beginning of a command: the test, and a piece of that test's text that types the command.
 TYPED = {
-    "backup.md": {"$compose ": ("tests/e2e/operation/test_compose.py", '"backup.md"')},
+    "backup.md": {
+        "$compose ": ("tests/e2e/operation/test_compose.py", '"backup.md"'),
+        **dict.fromkeys(
+            ("env $(", "MAYFLY_", "/usr/local/bin/mayfly backup"), ("tests/e2e/deployment/test_install.py", "backup.md")
+        ),
+    },
     "disaster.md": {
         "deploy/prepare.sh": ("tests/e2e/deployment/test_restore.py", "prepare"),
         "deploy/restore.sh": ("tests/e2e/deployment/test_restore.py", "restore.sh"),
@@ -39,6 +44,10 @@ TYPED = {
         ),
         "deploy/setup.sh": (".ci/run", "deploy/setup.sh"),
     },
+    "upgrade.md": dict.fromkeys(
+        ("systemctl stop", "systemctl disable", "rm -r /etc/systemd", "chown -R mayfly:mayfly"),
+        ("tests/e2e/deployment/test_install.py", "upgrade.md"),
+    ),
 }
 # Those that no test here can type, and why.
 NOT_HERE = {
@@ -81,10 +90,6 @@ NOT_HERE = {
         **dict.fromkeys(
             ("SERVICES=", "url_of()", "start()", "stop()", "proxy()"),
             "Hooks for units of systemd; tests/e2e/upgrades/test_roll.py has those of its own processes.",
-        ),
-        **dict.fromkeys(
-            ("systemctl stop", "systemctl disable", "rm -r /etc/systemd", "chown -R mayfly:mayfly"),
-            "No test installs a version whose API and worker had one user.",
         ),
     },
 }
