@@ -21,7 +21,12 @@ PROGRAM = "print(6 * 7)"
 
 
 def printed(
-    version: str, settings: Path, *words: str, first: str = "compose.yaml", files: tuple[str, ...] = (), profile: str = ""
+    version: str,
+    settings: Path,
+    *words: str,
+    first: str = "compose.yaml",
+    files: tuple[str, ...] = (),
+    profile: str = "",
 ) -> str:
     """The output of that version's command ``config``."""
     named = [part for file in (first, *files) for part in ("-f", f"deploy/{file}")]
