@@ -13,7 +13,7 @@ local log_length, log_seconds, share, used, started_at, n = unpack(ARGV, 9, 14)
 local first = 15 + n  -- of the entries
 local found = found_of(id)
 local record, stream = execution_key(id), stream_key(id)
-if found[1] and redis.call('HGET', record, 'step') == token then return {1} end
+if found[1] and found[10] == token then return {1} end
 if not allowed(found, attempt, sources) then return {0, found[1] or ''} end
 local output, outside, all = 0, 0, 0
 for i = first, #ARGV, 3 do
@@ -27,27 +27,23 @@ if output > 0 then
   if output > left or not has_room(found[3], output) then return {2} end
   take_room(left, output)
 end
-local function change(state, series, fields, amounts)
-  local behind = clock() - sent_at
-  local earlier = redis.call('HMGET', record, 'created_at', 'started_at')
-  local least = math.max(tonumber(earlier[1] or 0), tonumber(earlier[2] or 0))  -- this clock may have been set back
-  for i = 1, #fields, 2 do
-    if string.sub(fields[i], -3) == '_at' then
-      fields[i + 1] = string.format('%.6f', math.max(least, fields[i + 1] + behind))
-    end
-  end
-  advance(id, found, state, retention, series, fields, amounts)
-  found[1] = state
+local function stored_time(sent)  -- this clock may have been set back
+  local least = math.max(tonumber(found[8] or 0), tonumber(found[9] or 0))
+  return string.format('%.6f', math.max(least, sent + clock() - sent_at))
 end
-local function change_to()
-  local amounts = {}
-  for amount in string.gmatch(used, '%d+') do amounts[#amounts + 1] = tonumber(amount) end
-  change(to, counts_as, {unpack(ARGV, 15, first - 1)}, amounts)
+local fields = {'step', token}
+if started_at ~= '' and found[1] == 'starting' then
+  found[9] = stored_time(started_at)
+  fields[3], fields[4] = 'started_at', found[9]
+  append_state(stream, 'running', found[2])
 end
-if to == 'running' then change_to() end
-if started_at ~= '' and found[1] == 'starting' then change('running', '', {'started_at', started_at}) end
-redis.call('HSET', record, 'step', token)
-if all > 0 then charge(record, found[3], found[6], all) end
+for i = 15, first - 1, 2 do
+  local name, value = ARGV[i], ARGV[i + 1]
+  fields[#fields + 1], fields[#fields + 2] = name, string.sub(name, -3) == '_at' and stored_time(value) or value
+end
+local amounts = {}
+for amount in string.gmatch(used, '%d+') do amounts[#amounts + 1] = tonumber(amount) end
+if to == 'running' then advance(id, found, to, counts_as, fields, all) end
 if outside > 0 then charge_files(record, found[3], found[6], outside) end
 for i = first, #ARGV, 3 do
   local type, data, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
@@ -66,8 +62,10 @@ for i = first, #ARGV, 3 do
   end
 end
 if to == '' then
+  write_record(record, found, fields, all)
+  if all > 0 and (found[6] or '') ~= '' then redis.call('HINCRBY', key_counters_key(found[6]), 'bytes', all) end
   redis.call('PUBLISH', WAKE .. id, 'output')
 elseif to ~= 'running' then
-  change_to()
+  advance(id, found, to, counts_as, fields, all, retention, amounts)
 end
 return {1}

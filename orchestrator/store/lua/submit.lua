@@ -40,16 +40,18 @@ if over then return {'quota', 'key', unpack(over)} end
 local size = RECORD_BYTES
 for i = first, #ARGV do size = size + #ARGV[i] end
 local room = tenant_room_key(tenant)
-if tenant_bytes == '' then redis.call('HDEL', room, 'most') else redis.call('HSET', room, 'most', tenant_bytes) end
+local kept = redis.call('HMGET', room, 'most', 'bytes', 'files')
+if (kept[1] or '') ~= tenant_bytes then
+  if tenant_bytes == '' then redis.call('HDEL', room, 'most') else redis.call('HSET', room, 'most', tenant_bytes) end
+end
 local remembered_bytes = 0
 if remembered_key then
   redis.call('ZREMRANGEBYSCORE', remembered_keys, '-inf', now)
   remembered_bytes = IDEMPOTENCY_BYTES * (1 + redis.call('ZCARD', remembered_keys))
 end
-if not has_room(tenant, size + remembered_bytes) then return {'store'} end
+if tenant_bytes ~= '' and not has_room(tenant, size + remembered_bytes) then return {'store'} end
 if stored ~= '' then
-  local kept = redis.call('HMGET', room, 'bytes', 'files')
-  local use = (tonumber(kept[1]) or 0) + (tonumber(kept[2]) or 0)
+  local use = (tonumber(kept[2]) or 0) + (tonumber(kept[3]) or 0)
   if use + size > tonumber(stored) then
     return {'quota', 'tenant', 'stored_bytes', stored, string.format('%.0f', use), 15}
   end
@@ -65,9 +67,9 @@ end
 created = string.format('%.6f', now)
 redis.call(
   'HSET', record, 'state', 'queued', 'attempt', 0, 'created_at', created, 'key', key, 'reserved', reserve,
-  unpack(ARGV, first)
+  'bytes', size, unpack(ARGV, first)
 )
-charge(record, tenant, '', size)  -- the key's counters have it from `accept`
+redis.call('HINCRBY', room, 'bytes', size)
 redis.call('ZADD', index, now, id)
 if tenants.running == tonumber(running) and tenants.weight == tonumber(weight) then
   accept(counters, tenants, rate, reserve, now)

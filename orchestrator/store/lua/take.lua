@@ -46,33 +46,39 @@ local function next_tenant()
 end
 
 local function pop_of(tenant)
-  local now, id, from, rank, oldest = clock(), nil, nil, nil, nil
+  local now, id, from, found, rank, oldest, lengths = clock(), nil, nil, {}, nil, nil, {}
   for i, kind in ipairs(kinds) do
     local name = tenant .. ':' .. kind
-    local head = redis.pcall('LINDEX', queue(name), 0)
-    if type(head) == 'table' then
+    local heads = redis.pcall('LRANGE', queue(name), 0, 1)
+    if heads.err then
       redis.call('DEL', queue(name))
-      head = false
+      heads = {}
     end
+    lengths[name] = #heads
+    local head = heads[1]
     if head then
-      local since = age_of(head)
+      local read = found_of(head)
+      local since = tonumber(read[8] or '') or 0
       local risen = math.max(0, math.floor((i - 1) / n) - math.floor(math.max(0, now - since) / AGEING_SECONDS))
       if not id or risen < rank or (risen == rank and since < oldest) then
-        id, from, rank, oldest = head, name, risen, since
+        id, from, found, rank, oldest = head, name, read, risen, since
       end
     end
   end
-  if id then redis.call('LPOP', queue(from)) end
-  return id, from
+  if id then
+    redis.call('LPOP', queue(from))
+    lengths[from] = lengths[from] - 1
+  end
+  return id, from, found, lengths
 end
 
 local function is_id(id) return #id == 32 and not string.find(id, '[^0-9a-f]') end
 
-local function leave_lines(tenant)
+local function leave_lines(tenant, lengths)  -- none, one or more ids on each queue
   for lane = 1, n do
-    local queues = {}
-    for i = lane, #kinds, n do queues[#queues + 1] = queue(tenant .. ':' .. kinds[i]) end
-    if redis.call('EXISTS', unpack(queues)) == 0 then redis.call('ZREM', line_key(offered[lane]), tenant) end
+    local left = 0
+    for i = lane, #kinds, n do left = left + lengths[tenant .. ':' .. kinds[i]] end
+    if left == 0 then redis.call('ZREM', line_key(offered[lane]), tenant) end
   end
 end
 
@@ -90,19 +96,20 @@ local taken, held = nil, 0
 while n > 0 and not taken and held < MOST_HELD do
   local tenant = next_tenant()
   if not tenant then break end
-  local id, from = pop_of(tenant)
-  leave_lines(tenant)
-  local found = id and found_of(id) or {}
-  if found[1] == 'queued' and (found[6] or '') ~= '' and room_of(found[6]) <= 0 then
-    hold(found[6], id)
+  local id, from, found, lengths = pop_of(tenant)
+  leave_lines(tenant, lengths)
+  local key = found[6] or ''
+  local counters = found[1] == 'queued' and key ~= '' and counters_of(key_counters_key(key), clock())
+  if counters and counters.running and counters.active >= counters.running then
+    hold(key, id)
     held = held + 1
     retire(queues, queue(from), registry(from))
   elseif found[1] == 'queued' and is_id(id) and string.match(found[2], '^%d+$') then
-    local attempt = advance(id, found, 'starting', 0, '', {'worker', worker})
-    redis.call('ZADD', registry(from), string.format('%.6f', clock() + seconds), id .. ':' .. attempt)
-    local sealed = redis.call('HMGET', execution_key(id), 'spec', 'signature', 'created_at')
-    local waited = math.max(0, clock() - (tonumber(sealed[3]) or clock()))
-    taken = {from, id, attempt, sealed[1], sealed[2], string.format('%.6f', waited)}
+    local waited = math.max(0, clock() - (tonumber(found[8] or '') or clock()))
+    local sealed = redis.call('HMGET', execution_key(id), 'spec', 'signature')
+    advance(id, found, 'starting', '', {'worker', worker}, 0, nil, nil, counters)
+    redis.call('ZADD', registry(from), string.format('%.6f', clock() + seconds), id .. ':' .. found[2])
+    taken = {from, id, found[2], sealed[1], sealed[2], string.format('%.6f', waited)}
   elseif id then
     retire(queues, queue(from), registry(from))
   end

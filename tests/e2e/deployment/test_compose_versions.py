@@ -18,6 +18,11 @@ from tests.harness import ROOT, eventually
 MONITORING = {"prometheus", "alertmanager", "redis-exporter", "host-exporter"}
 HARDENED = ("image", "user", "read_only", "cap_drop", "security_opt", "logging")
 PROGRAM = "print(6 * 7)"
+ORDER = {
+    "redis": [], "api": ["redis"], "engine-proxy": ["redis"], "broker": ["redis"], "proxy": ["api"],
+    "worker": ["engine-proxy", "redis"],
+}  # fmt: skip
+HEALTHY = {(name, "service_healthy") for name in ("redis", "api", "engine-proxy")}
 
 
 def printed(
@@ -78,6 +83,9 @@ def test_every_version_gives_each_service_the_same_walls(version: str, settings:
         assert {name for name in found if "out" in found[name]["networks"]} == {"api", "broker"}
         for name, service in found.items():
             check_walls(name, service)
+        waits = {name: found[name].get("depends_on", {}) for name in found}
+        assert {(on, how["condition"]) for one in waits.values() for on, how in one.items()} == HEALTHY
+        assert {name: sorted(on) for name, on in waits.items()} == ORDER
         assert {name for name in found if found[name].get("dns") != ["127.0.0.1"]} == {"api", "broker", "proxy"}
         assert found["api"]["scale"] == 2
         assert {name for name in found if found[name].get("ports")} == {"proxy"}
@@ -143,7 +151,7 @@ def test_other_users_recreate_redis(version: str, settings: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("version", ["2.26.1"])
+@pytest.mark.parametrize("version", ["2.26.1", pytest.param("2.40.3", marks=pytest.mark.complete)])
 def test_second_version_starts_runs_and_ends_everything(
     version: str, images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

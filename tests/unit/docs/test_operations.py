@@ -38,6 +38,10 @@ TYPED = {
         "mayfly images push": ("tests/integration/orchestrator/host/test_moved_images.py", '"push"'),
         "mayfly images pull": ("tests/integration/orchestrator/host/test_moved_images.py", '"pull"'),
         "mayfly host run --user": ("tests/e2e/deployment/test_worker_hosts.py", "--user"),
+        "$compose -f deploy/compose.hosts.yaml": (
+            "tests/e2e/deployment/test_compose_hosts.py",
+            '*made.with_hosts, "up"',
+        ),
         "deploy/setup.sh": (".ci/run", "deploy/setup.sh"),
     },
     "upgrade.md": dict.fromkeys(
@@ -78,8 +82,6 @@ NOT_HERE = {
     "hardening.md": {"bash docker-bench-security.sh": "A program of others, which CI does not fetch."},
     "hosts.md": {
         "useradd": "Adds a user to the host; the test has the worker run as `nobody`.",
-        "$compose -f deploy/compose.hosts.yaml": "Every version of compose reads the file "
-        "(tests/e2e/deployment/test_compose_versions.py); a second host of its kind is not started.",
     },
     "kubernetes.md": {
         **dict.fromkeys(("kubectl", "--from-file", "kustomize"), "There is no cluster."),

@@ -216,13 +216,13 @@ def _settings() -> Settings:
     return Stack(located(server_settings())).as_started()
 
 
-def _engine(settings: Settings) -> Engine:
+@contextmanager
+def _engine(settings: Settings) -> Iterator[Engine]:
     try:
-        engine = Engine(settings.docker_url)
-        engine.info()
+        with Engine(settings.docker_url) as engine:
+            yield engine
     except EngineUnreachable as error:
         raise CommandFailed(str(error)) from error
-    return engine
 
 
 def _unpacked(settings: Settings) -> Path:

@@ -18,20 +18,22 @@ local function counters_of(name, now)
 end
 
 -- The change of an execution from a class to another, or to its end; then its reserve is freed and what it used counts.
--- Returns the counters.
-local function count_change(name, before, after, reserved, used, now)
-  local counters = counters_of(name, now)
+-- `bytes` are added to those of a key. Reads the counters before, unless the caller knows them.
+local function count_change(name, counters, before, after, reserved, used, bytes)
   counters[before] = counters[before] - 1
+  local changed = {before, counters[before]}
+  local function add(field, value) changed[#changed + 1], changed[#changed + 2] = field, value end
   if after then
     counters[after] = counters[after] + 1
-    redis.call('HSET', name, 'queued', counters.queued, 'active', counters.active)
-    return counters
+    add(after, counters[after])
+  else
+    add('reserved', math.max(0, counters.reserved - reserved))
+    if used > 0 or counters.is_new then add('cpu', counters.cpu + used) end
+    if counters.is_new then
+      add('day', counters.day)
+      add('accepted', 0)
+    end
   end
-  local changed = {before, counters[before], 'reserved', math.max(0, counters.reserved - reserved)}
-  if used > 0 or counters.is_new then
-    changed[5], changed[6] = 'cpu', counters.cpu + used
-    if counters.is_new then changed[7], changed[8], changed[9], changed[10] = 'day', counters.day, 'accepted', 0 end
-  end
+  if bytes ~= 0 then add('bytes', counters.bytes + bytes) end
   redis.call('HSET', name, unpack(changed))
-  return counters
 end

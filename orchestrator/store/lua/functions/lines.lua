@@ -9,9 +9,9 @@ local function known(tenant)
   return {active = tonumber(found[1]) or 0, running = tonumber(found[2]), weight = tonumber(found[3])}
 end
 
-local function place(tenant, counters)
+local function place(tenant, counters, turn)
   if counters.running and counters.active >= counters.running then return math.huge end
-  local turn = tonumber(redis.call('HGET', TURNS, tenant) or 0)
+  turn = turn or tonumber(redis.call('HGET', TURNS, tenant) or 0)
   local rank = math.floor(counters.active / math.max(1, counters.weight or 1))
   return math.max(0, math.min(rank, 4095)) * 2^40 + turn
 end
@@ -21,9 +21,9 @@ local function ring(lane, at)
   if at < 2^40 then redis.call('RPUSH', spare_bell_key(lane), 1) end
 end
 
-local function move(tenant, counters)
+local function move(tenant, counters, turn)
   counters = counters or known(tenant)
-  local at = place(tenant, counters)
+  local at = place(tenant, counters, turn)
   for _, lane in ipairs(LANES) do
     local line = line_key(lane)
     if counters.running and at < math.huge and redis.call('ZSCORE', line, tenant) == 'inf' then ring(lane, at) end
@@ -37,7 +37,8 @@ local function line_up(tenant, lane, rings, counters)
   if rings then ring(lane, at) end
 end
 
--- A turn begins with the first of its executions, so that a newcomer is served right behind that.
+-- A turn begins with the first of its executions, so that a newcomer is served right behind that. Returns the number of
+-- a turn that begins.
 local function take_turn(tenant, weight)
   if weight and weight > 1 then
     local counters = tenant_counters_key(tenant)
@@ -45,5 +46,7 @@ local function take_turn(tenant, weight)
     if served >= weight then redis.call('HSET', counters, 'served', 0) end
     if served ~= 1 then return end
   end
-  redis.call('HSET', TURNS, tenant, redis.call('INCR', TURN))
+  local turn = redis.call('INCR', TURN)
+  redis.call('HSET', TURNS, tenant, turn)
+  return turn
 end

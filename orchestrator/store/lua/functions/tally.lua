@@ -1,7 +1,8 @@
+-- requires: clock
 -- Counts an event for its tenant, environment and worker, as far as known, in the counters of the
 -- current bucket of time. Series beyond the bound are counted together.
 local function tally(what, names)
-  local bucket = RATES .. math.floor(redis.call('TIME')[1] / BUCKET_SECONDS)
+  local bucket = RATES .. math.floor(clock() / BUCKET_SECONDS)
   local size = redis.call('HLEN', bucket)
   for dimension, name in pairs(names) do
     if name and name ~= '' then
