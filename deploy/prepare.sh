@@ -21,7 +21,7 @@
 # Variables: PYTHON, an interpreter with Mayfly's packages (default .venv/bin/python, which deploy/setup.sh makes);
 # IMAGES, another directory for images; DOCKER_SOCKET (default /var/run/docker.sock); NAMES, the host names and addresses
 # under which clients reach this host, for the proxy's certificate (default: localhost, this host's name, 127.0.0.1);
-# SUITE, Debian's suite of the services' packages (default: this host's); PROXY_SUITE, that of Caddy (default trixie-backports);
+# SUITE, Debian's suite of the services' packages (default: trixie); PROXY_SUITE, that of Caddy (default trixie-backports);
 # REDIS_SUITE, that of Redis (default: this host's, whose `mayfly backup verify` then reads what Redis writes).
 set -euo pipefail
 

@@ -29,7 +29,7 @@ from deploy.service_image.bytecode import compile_tree
 from deploy.service_image.declarations import CHECKOUT, HERE, REDIS_UID, SERVICE_UID, USERS, Base, Service
 from deploy.service_image.monitoring import MONITORING
 from deploy.service_image.proxy import PROXY
-from deploy.service_image.suites import with_suites
+from deploy.service_image.suites import SUITE, with_suites
 from sandbox_image import archive, rootfs, sbom
 from sandbox_image.debian import BuildError, Source, host_source, kept, packages_only, python_version, unpack
 from sandbox_image.image import report
@@ -216,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="where the archives go")
     parser.add_argument("--mirror", default=os.environ.get("MAYFLY_APT_MIRROR"), help="(default: $MAYFLY_APT_MIRROR)")
     parser.add_argument("--force", action="store_true", help="build unchanged images, too")
-    parser.add_argument("--suite", help="Debian's suite of the packages (default: this host's)")
+    parser.add_argument("--suite", default=SUITE, help=f"Debian's suite of the packages (default: {SUITE})")
     parser.add_argument("--proxy-suite", help="that of Caddy, may be one of backports (default: as the others)")
     parser.add_argument("--redis-suite", help="that of Redis (default: this host's)")
     options = parser.parse_args(arguments)
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         source = host_source(options.mirror)
         suites = {"proxy": options.proxy_suite, "redis": options.redis_suite or source.suite}
         for service in SERVICES:
-            suite = suites.get(service.name) or options.suite or source.suite
+            suite = suites.get(service.name) or options.suite
             build(service, source._replace(suite=suite), options.output, options.force)
     except (BuildError, wheels.WheelsError, rootfs.RootError) as error:
         sys.stderr.write(f"error: {error}\n")

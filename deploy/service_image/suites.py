@@ -8,6 +8,7 @@ from pathlib import Path
 from deploy.service_image.declarations import Service
 from sandbox_image.debian import BuildError, Source, host_source
 
+SUITE = "trixie"  # of all services but Redis, which has the host's release
 BACKPORTS = "-backports"
 
 

@@ -17,7 +17,7 @@ from orchestrator.api.door.accepted import AcceptedCredentials
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
-from orchestrator.errors import ValidationFailed
+from orchestrator.errors import Forbidden, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.api_keys import token_of
 from orchestrator.identity.authorization import ROUTES, authorize
@@ -63,21 +63,24 @@ class Parts(UseCases):
     mcp: McpDoor | None = None
 
 
-def recheck(parts: Parts, authorization: str | None) -> Principal:
-    """The principal of a waiting request. Raises :class:`Unauthenticated` once its key or token is no longer valid,
-    and :class:`TenantDisabled`.
+def recheck(parts: Parts, caller: Principal, authorization: str | None) -> None:
+    """Check the caller of a waiting request again.
+
+    Raises :class:`Unauthenticated` once its key or token is no longer valid, :class:`Forbidden` once its roles have
+    changed, and :class:`TenantDisabled`.
     """
     found = _identified(parts, authorization)
     if parts.issuers.names_tenant(found):
         parts.tenants.admit(found, may_create=False)
-    return found
+    if found.scopes != caller.scopes:
+        raise Forbidden("The caller's roles changed while this request waited; send the request again.")
 
 
 class Rechecks:
     """Checks of a request's key or token while the request waits, at most one check in ``KEY_SECONDS``."""
 
-    def __init__(self, parts: Parts, tenant: str, authorization: str | None) -> None:
-        self._run = partial(parts.threads.run, tenant, partial(recheck, parts, authorization))
+    def __init__(self, parts: Parts, caller: Principal, authorization: str | None) -> None:
+        self._run = partial(parts.threads.run, caller.tenant, partial(recheck, parts, caller, authorization))
         self._checked = time.monotonic()
 
     async def if_due(self) -> None:

@@ -35,8 +35,10 @@ from orchestrator.settings import Settings
 MAX_REQUEST_ID = 128
 KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 10.0
+SLOW_SECONDS = 1.0  # in which a reader takes an answer that is not large
 DRAIN_BYTES = 256 * 2**20  # of a refused body; reading it is cheap, and a client that sends more loses the refusal
 LARGE_DIGITS = len(str(LARGE_BYTES))
+MAX_DIGITS = len(str(2**64))  # of a length; the parser accepts any number of zeros before it, which Python does not
 # For browsers: answers are neither rendered as pages, sniffed, framed nor cached, and send no referrer. A route may set
 # other values for its own answers.
 SAFE_HEADERS = (
@@ -94,7 +96,7 @@ class _Answer:
     """A ``send`` that adds headers to the answer, and reads the rest of the request's body before the answer ends.
 
     A large answer is stored on disk until its route has ended (:meth:`send_stored`), and counts towards the tenant's
-    bound on large answers.
+    bound on large answers. Of a smaller answer only the rest is stored, and only if the reader is slow.
     """
 
     def __init__(
@@ -124,6 +126,8 @@ class _Answer:
             await self._store(message)
         elif message.get("more_body", False):
             await self._send_pieces(message)
+        elif len(message.get("body", b"")) > PIECE_BYTES:
+            await self._send_or_store(message)
         else:
             await self._end(message)
 
@@ -141,6 +145,19 @@ class _Answer:
             self._file.close()
         if self._counted is not None:
             self._counted.close()
+
+    async def _send_or_store(self, message: Message) -> None:
+        """Send an answer; store the part that a slow reader has not taken after a moment."""
+        body, sent = message["body"], 0
+        try:
+            async with asyncio.timeout(SLOW_SECONDS):
+                for piece in split(body):
+                    await self._send({**message, "body": piece, "more_body": True})  # waits only before it writes
+                    sent += len(piece)
+        except TimeoutError:
+            await self._store({**message, "body": body[sent:]})
+            return
+        await self._end({"type": "http.response.body"})
 
     async def _store(self, message: Message) -> None:
         try:
@@ -187,9 +204,6 @@ class _Answer:
             self._note_draining()
             await self._body.drain()
             message = {"type": "http.response.body"}
-        if len(message.get("body", b"")) > PIECE_BYTES:
-            await self._send_pieces(message)
-            message = {"type": "http.response.body"}
         await self._send(message)
 
 
@@ -210,7 +224,7 @@ class _Bounded:
         self.declared_bytes, chunked, self._expects = 0, False, False
         for name, value in scope["headers"]:
             if name == b"content-length" and value.isdigit():
-                self.declared_bytes = int(value)
+                self.declared_bytes = int(value) if len(value) <= MAX_DIGITS else 2**64
             elif name == b"transfer-encoding":
                 chunked = True
             elif name == b"expect":

@@ -41,6 +41,12 @@ class ValidationFailed(RequestError):
         message = "; ".join(f"{mistake.field}: {mistake.message}" for mistake in self.errors)
         super().__init__(message, bound=self.errors[0].bound if len(self.errors) == 1 else None)
 
+    def counted(self) -> ValidationFailed:
+        """The same refusal, with the number of mistakes instead of their list."""
+        found = ValidationFailed([("body", f"has {len(self.errors)} mistakes")], self.code)
+        found.status = self.status
+        return found
+
 
 class PolicyViolation(ValidationFailed):
     """The policy of this tenant and environment refuses the program; it was not queued."""

@@ -2,7 +2,8 @@
 
 The tag has the image itself, so engines can pull it, and ``<tag>.about`` the description, the list of packages and the
 provenance. What a registry answers is compared with the digest that was asked for, down to each layer. User and
-password go to the registry's own origin alone, wherever it sends an upload or a download.
+password come from a private file, since an address is seen in lists of processes and in the shell's history; they go to
+the registry's own origin alone, wherever it sends an upload or a download.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import stat
 import tarfile
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import unquote, urlsplit
+from typing import IO, Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx2
 
@@ -33,11 +36,37 @@ CHUNK_BYTES = 2**20
 SECONDS = 60.0
 
 
+class Credentials(NamedTuple):
+    """A user of a registry."""
+
+    username: str
+    password: str
+
+
+def read_credentials(file: Path) -> Credentials:
+    """``USER:PASSWORD`` from a file that only its owner may read.
+
+    Raises :class:`EnvironmentUnavailable`, whose text has nothing of the content.
+    """
+    try:
+        with file.open(encoding="utf-8") as opened:
+            if stat.S_IMODE(os.fstat(opened.fileno()).st_mode) & 0o077:
+                raise EnvironmentUnavailable(f"Other users may read {file}: chmod 600 {file}")
+            username, colon, password = opened.readline().rstrip("\r\n").partition(":")
+    except UnicodeDecodeError:
+        raise EnvironmentUnavailable(f"{file} is not text.") from None
+    except OSError as error:
+        raise EnvironmentUnavailable(f"{file} cannot be read: {error.strerror}") from error
+    if not (username and colon and password):
+        raise EnvironmentUnavailable(f"{file} must have USER:PASSWORD in its first line.")
+    return Credentials(username, password)
+
+
 class OwnOrigin(httpx2.BasicAuth):
     """User and password for one origin: a request to any other, which an answer has named, has neither."""
 
-    def __init__(self, base: httpx2.URL, username: str, password: str) -> None:
-        super().__init__(username, password)
+    def __init__(self, base: httpx2.URL, credentials: Credentials) -> None:
+        super().__init__(*credentials)
         self._origin = base.origin
 
     def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
@@ -53,15 +82,18 @@ class Registry:
     for an address of another kind.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, credentials: Credentials | None = None) -> None:
         parts = urlsplit(address)
+        if "@" in parts.netloc:
+            raise EnvironmentUnavailable(
+                "An address with user and password is seen by other users of this host. Write USER:PASSWORD into a "
+                "file of mode 600, name it by --credentials FILE, and change the password that you typed."
+            )
         if (parts.scheme, parts.hostname) != ("http", "127.0.0.1") and parts.scheme != "https":
-            found = f", not {parts.scheme}://{parts.hostname}" if parts.hostname else ""  # never user and password
+            found = f", not {parts.scheme}://{parts.hostname}" if parts.hostname else ""
             raise EnvironmentUnavailable(f"A repository has an https:// address{found}.")
-        base = httpx2.URL(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/v2/{parts.path.strip('/')}")
-        auth = (
-            None if parts.username is None else OwnOrigin(base, unquote(parts.username), unquote(parts.password or ""))
-        )
+        base = httpx2.URL(f"{parts.scheme}://{parts.netloc}/v2/{parts.path.strip('/')}")
+        auth = None if credentials is None else OwnOrigin(base, credentials)
         self._client = httpx2.Client(base_url=base, auth=auth, timeout=SECONDS, follow_redirects=True)
 
     def close(self) -> None:

@@ -24,17 +24,18 @@ class AuditQuery(NamedTuple):
     def wanted(self, entry: AuditEntry) -> bool:
         """Whether an entry matches the query, and the principal may see it.
 
-        A tenant sees its principals' actions, and all actions on its resources. A refused request for another tenant's
-        resource is visible to neither tenant: the caller would learn that the resource exists, and the owner would
-        learn about the caller.
+        A tenant sees all actions on its resources, and its principals' actions on resources of no tenant. Actions on
+        another tenant's resource, such as those of administrators of the installation, are that tenant's. A refused
+        request for another tenant's resource is visible to neither tenant: the caller would learn that the resource
+        exists, and the owner would learn about the caller.
         """
         if self.action not in (None, entry.action) or self.principal not in (None, entry.principal):
             return False
         if self.tenant is None:
             return True
-        if entry.outcome == "refused":
+        if entry.outcome == "refused" or entry.owner is None:
             return entry.tenant == self.tenant and entry.owner in (None, self.tenant)
-        return self.tenant in (entry.tenant, entry.owner)
+        return entry.owner == self.tenant
 
 
 def audit_query(

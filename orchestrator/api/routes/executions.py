@@ -13,7 +13,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from orchestrator.api.bodies import JsonBody, body_of, refusal
+from orchestrator.api.bodies import MAX_MISTAKES, JsonBody, body_of, refusal
 from orchestrator.api.dependencies import KEY_SECONDS, Caller, Parts, PartsIn, Rechecks, ServiceIn, parts_of, principal
 from orchestrator.api.problems import problem_of
 from orchestrator.errors import MayflyError, Mistake, ValidationFailed
@@ -112,7 +112,7 @@ async def submit(request: Request) -> Response:
             )
             execution = await parts.threads.run(caller.tenant, accept)
         del accept, submission, body  # frees the body's memory while the program runs
-        rechecks = Rechecks(parts, caller.tenant, given.get("authorization"))
+        rechecks = Rechecks(parts, caller, given.get("authorization"))
         if wait and execution.id == id:
             if not parts.wakeups.draining:
                 await listener.wait(min(wait, KEY_SECONDS))
@@ -143,9 +143,11 @@ async def submit_batch(
 def accepted(
     service: Service, caller: Principal, batch: Batch, request_id: str, idempotency_key: str | None
 ) -> list[dict[str, Any]]:
-    """Submit a batch, and answer each submission. The checks of all tools together are bounded like a single check."""
+    """Submit a batch, and answer each submission. The checks of all tools together are bounded like a single check, and
+    so are the listed mistakes: the event loop would wait for their JSON.
+    """
     answers: list[dict[str, Any]] = []
-    steps = Steps()
+    steps, left = Steps(), MAX_MISTAKES
     for position, item in enumerate(batch.executions):
         try:
             try:
@@ -158,6 +160,9 @@ def accepted(
                 queued = service.submit(caller, submission, body=json.dumps(item).encode(), idempotency_key=key)
             answers.append({"status": 202, "execution": queued.model_dump(mode="json")})
         except MayflyError as error:
+            if isinstance(error, ValidationFailed):
+                left -= len(error.errors)
+                error = error if left >= 0 else error.counted()
             answers.append({"status": error.status, "problem": problem_of(error, request_id)})
     return answers
 
@@ -200,7 +205,7 @@ async def read(
 
     Operators see executions of all tenants, without code, output and files.
     """
-    rechecks = Rechecks(parts, caller.tenant, request.headers.get("authorization"))
+    rechecks = Rechecks(parts, caller, request.headers.get("authorization"))
     execution = await awaited(parts, id, wait, caller.tenant, partial(parts.results.view, caller, id), rechecks)
     if State(execution.state) not in TERMINAL:
         return answer(execution, 200, {})

@@ -104,7 +104,7 @@ async def mcp(request: Request) -> Response:
     if request.method != "POST":
         return Response(status_code=405, headers={"Allow": "POST"})
     body = await read(request, parts, caller)
-    again = partial(recheck, parts, request.headers.get("authorization"))
+    again = partial(recheck, parts, caller, request.headers.get("authorization"))
     filtered = parts.service.settings.mcp_filtered
     filters = any(name in filtered for name in ("*", caller.tenant, f"{caller.tenant}/{caller.name}"))
     found = Caller(caller, again, carrier(request), filters)

@@ -45,7 +45,7 @@ async def security_events(
     No event is lost or repeated between a page and the page at its cursor.
     """
     query = security_query(caller, type, since, cursor)
-    deadline, rechecks = time.monotonic() + wait, Rechecks(parts, caller.tenant, request.headers.get("authorization"))
+    deadline, rechecks = time.monotonic() + wait, Rechecks(parts, caller, request.headers.get("authorization"))
     counted = parts.followers.counted(caller.tenant) if wait else nullcontext()
     with counted:
         async with parts.wakeups.changes(query.wakes_by) as listener:

@@ -21,7 +21,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from orchestrator.api.dependencies import Caller, Parts, PartsIn, Rechecks
-from orchestrator.errors import TenantDisabled, Unauthenticated, ValidationFailed
+from orchestrator.errors import Forbidden, TenantDisabled, Unauthenticated, ValidationFailed
 from orchestrator.models.stream import Entry
 from orchestrator.queries.following import Follower
 from orchestrator.queries.wakeups import Listener
@@ -74,7 +74,7 @@ async def stream(
     """Stream the events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``,
     ``security``, ``done``. A client resumes with Last-Event-ID. The stream ends when the key is revoked.
     """
-    rechecks = Rechecks(parts, caller.tenant, request.headers.get("authorization"))
+    rechecks = Rechecks(parts, caller, request.headers.get("authorization"))
     return StreamingResponse(follow(parts, caller.tenant, begun, rechecks), 200, UNBUFFERED, "text/event-stream")
 
 
@@ -100,7 +100,7 @@ async def follow(parts: Parts, tenant: str, begun: Beginning, rechecks: Rechecks
                 over = await run_in_threadpool(follower.is_over)
         try:
             await rechecks.if_due()
-        except (Unauthenticated, TenantDisabled):
+        except (Unauthenticated, Forbidden, TenantDisabled):
             return
         page = await parts.threads.run(tenant, follower.next)
 

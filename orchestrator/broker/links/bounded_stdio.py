@@ -2,7 +2,8 @@
 
 The library's own transport buffers a line of any length, and copies the line with each piece. This transport skips a
 line beyond the bound, and fails the call that the line answers; if the line does not begin with the call's id, the
-connection ends. To end a process, the transport closes its pipe, and soon afterwards kills its whole group.
+connection ends. The page of a list has a lower bound, since only the definitions of tools belong there. To end a
+process, the transport closes its pipe, and soon afterwards kills its whole group.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 
-from orchestrator.broker.links.bounds import LONG_MESSAGE, MOST_MESSAGES, REST, UNASKED_BYTES, Pace
+from orchestrator.broker.links.bounds import CATALOGUE_BYTES, LONG_MESSAGE, MOST_MESSAGES, REST, UNASKED_BYTES, Pace
 
 TOO_LARGE = -32099  # the code of the error that stands for a message beyond the bound
 MOST_GARBAGE = 100  # consecutive lines that are not messages; then the connection ends
@@ -87,8 +88,9 @@ async def bounded_stdio(
         to_client, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         sending, to_server = anyio.create_memory_object_stream[SessionMessage](0)
         async with to_client, received, sending, to_server, anyio.create_task_group() as tasks:
-            tasks.start_soon(_read, process, to_client, on_closed)
-            tasks.start_soon(_write, process, to_server, to_client)
+            lists = set[types.RequestId]()
+            tasks.start_soon(_read, process, to_client, on_closed, lists)
+            tasks.start_soon(_write, process, to_server, to_client, lists)
             tasks.start_soon(_listen, process, words)
             tasks.start_soon(_watch, process, to_client, on_closed)
             try:
@@ -101,14 +103,16 @@ async def bounded_stdio(
             await asyncio.to_thread(command.clean)
 
 
-async def _read(process: Process, to_client: ToClient, on_closed: Callable[[], None]) -> None:
+async def _read(
+    process: Process, to_client: ToClient, on_closed: Callable[[], None], lists: set[types.RequestId]
+) -> None:
     assert process.stdout is not None  # noqa: S101 - it was asked for
     garbage, pace = 0, Pace(MOST_MESSAGES)
     try:
         async with to_client:
             while garbage <= MOST_GARBAGE:
                 await pace.keep()
-                message = await _next(process.stdout, pace)
+                message = await _next(process.stdout, pace, lists)
                 if message is None:
                     garbage += 1
                     continue
@@ -120,12 +124,16 @@ async def _read(process: Process, to_client: ToClient, on_closed: Callable[[], N
         on_closed()
 
 
-async def _next(stream: asyncio.StreamReader, pace: Pace) -> SessionMessage | None:
-    """The next message; None for an invalid line. Raises ``EOFError`` at the end."""
+async def _next(stream: asyncio.StreamReader, pace: Pace, lists: set[types.RequestId]) -> SessionMessage | None:
+    """The next message; None for an invalid line. Raises ``EOFError`` at the end. ``lists``: the open requests for
+    lists.
+    """
     try:
         line = await stream.readuntil(b"\n")
     except asyncio.LimitOverrunError:
         return await _skipped(stream)
+    if len(line) > CATALOGUE_BYTES and lists and _id(line) in {None, *lists}:
+        return _too_large(line)
     began, is_long = time.monotonic(), len(line) > LONG_MESSAGE
     try:
         message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
@@ -134,7 +142,9 @@ async def _next(stream: asyncio.StreamReader, pace: Pace) -> SessionMessage | No
     finally:
         if is_long:
             pace.rest(REST * (time.monotonic() - began))
-    if is_long and not isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
+    if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
+        lists.discard(message.id)
+    elif is_long:
         pace.rest(len(line) / UNASKED_BYTES)
     return SessionMessage(message)
 
@@ -151,18 +161,30 @@ async def _skipped(stream: asyncio.StreamReader) -> SessionMessage:
         head, skipped = head or piece[:LONGEST_WORDS], skipped + len(piece)
         if skipped > MOST_SKIPPED:
             raise EOFError
-    found = ID.match(head)
-    if found is None:
+    return _too_large(head)
+
+
+def _too_large(line: bytes) -> SessionMessage:
+    """The error for the caller whom a line answers. Raises ``EOFError`` if the line does not begin with an id."""
+    id = _id(line)
+    if id is None:
         raise EOFError
     error = types.ErrorData(code=TOO_LARGE, message="The answer is too large.")
-    return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=int(found[1]), error=error))
+    return SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=id, error=error))
 
 
-async def _write(process: Process, to_server: ToServer, to_client: ToClient) -> None:
+def _id(line: bytes) -> int | None:
+    found = ID.match(line[:LONGEST_WORDS])
+    return int(found[1]) if found else None
+
+
+async def _write(process: Process, to_server: ToServer, to_client: ToClient, lists: set[types.RequestId]) -> None:
     assert process.stdin is not None  # noqa: S101 - it was asked for
     try:
         async with to_server:
             async for sent in to_server:
+                if isinstance(sent.message, types.JSONRPCRequest) and sent.message.method.endswith("/list"):
+                    lists.add(sent.message.id)
                 text = sent.message.model_dump_json(by_alias=True, exclude_unset=True)
                 process.stdin.write(text.encode() + b"\n")
                 await process.stdin.drain()

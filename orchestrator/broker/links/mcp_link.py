@@ -64,6 +64,7 @@ class McpLink:
             with anyio.fail_after(LIST_SECONDS):
                 found = await self._pages() + offered.tools(self._server, self._client.server_capabilities)
         except (MCPError, ValidationError, TimeoutError, RuntimeError) as error:
+            exchange.too_large |= isinstance(error, MCPError) and error.code == TOO_LARGE
             raise LinkFailed(exchange.cause or _detail(error)) from error
         if self.closed:
             raise LinkFailed("the connection has ended")

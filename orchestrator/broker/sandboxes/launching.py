@@ -11,8 +11,10 @@ since the configuration has the server's secrets. The command is a chain of prog
   mounted, it runs without version 2's (``orchestrator/host/oci.py``).
 
 A broker that is not root starts rootless containers if the operator permits them: crun creates a user namespace, and a
-container has no caps of its own. The chain is without ``unshare``; the container survives crun, and ``leftovers`` ends
-the container.
+container has no caps of its own. The container survives crun, and ``leftovers`` ends the container. Here ``unshare``
+gives crun a user namespace, without rights in it: crun 1.21 sets the container's bound of processes on itself before it
+makes the container, and in the broker's namespace the kernel compares that bound with all threads of the broker's uid
+on the host.
 """
 
 from __future__ import annotations
@@ -131,7 +133,8 @@ class SandboxLauncher:
         crun = ("crun", "--root", str(bundle / "state"))
         run = ("run", "--bundle", str(bundle))
         if os.geteuid() != 0:
-            return (*kept, *crun, "--cgroup-manager=disabled", *run, "--no-new-keyring", name)
+            own = ("unshare", "--user", "--map-current-user", "--")
+            return (*kept, *own, *crun, "--cgroup-manager=disabled", *run, "--no-new-keyring", name)
         return (
             *kept,
             *("unshare", "--pid", "--mount-proc", "--kill-child=KILL", "--"),

@@ -12,7 +12,7 @@ from orchestrator.broker.links.definitions import MOST_TOOLS
 from orchestrator.models.tool_servers import CatalogueChange, DeclaredHints, ToolServer
 from orchestrator.models.tools import Catalogue, Tool
 
-MOST_CATALOGUE = 4 * 2**20  # bytes
+MOST_CATALOGUE = 2 * 2**20  # bytes
 MOST_CHANGE = 64 * 1024  # bytes of names and definitions in one change; the history has many
 Item = TypeVar("Item")
 

@@ -189,7 +189,7 @@ class Upstream:
         """Publish what a server has, unless nothing changed."""
         known = await asyncio.to_thread(self._known)
         tools = catalogues.selected(self.server, listed)
-        await asyncio.sleep(0)  # calls of other servers continue between the steps, of up to 40 ms each for 4 MiB
+        await asyncio.sleep(0)  # calls of other servers continue between the steps, of up to 20 ms each for 2 MiB
         found = catalogues.digest(tools)
         await asyncio.sleep(0)
         accepted = catalogues.is_accepted(self.server, found, known.catalogue, known.history)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import jwt
 
 from orchestrator.identity import SCOPES, Principal
-from orchestrator.identity.authorization import scopes_of
+from orchestrator.identity.authorization import WORKER, scopes_of
 from orchestrator.models.issuers import Issuer, value_of
 
 # By kind and curve of the key, so that a token cannot choose another algorithm than its key's.
@@ -147,11 +147,14 @@ def principal_of(claims: dict[str, Any], issuer: Issuer) -> Principal:
 
 
 def _delegated(claims: dict[str, Any], scopes: frozenset[str]) -> frozenset[str]:
-    """The scopes of the roles that a token was made for: those that it names, all if it names none of Mayfly's."""
+    """The scopes of the roles that a token was made for: those that it names, all if it names none of Mayfly's.
+
+    No role has the scope of workers, not even ``admin``, so no token has it.
+    """
     named = [claims[claim] for claim in SCOPE_CLAIMS if claim in claims]
     words = [word for value in named for word in (value.split() if isinstance(value, str) else _texts(value, "scope"))]
     wanted = frozenset(words) & frozenset(SCOPES)
-    return scopes if not wanted else wanted if "admin" in scopes else wanted & scopes
+    return scopes if not wanted else wanted - {WORKER} if "admin" in scopes else wanted & scopes
 
 
 def _names(claims: dict[str, Any], claim: str, table: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from orchestrator.errors import IdempotencyConflict, NotFound, StoreUnavailable, UserExists
+from orchestrator.errors import IdempotencyConflict, NotFound, StoreUnavailable, TooManyRecords, UserExists
 from orchestrator.identity.seals import Seals
 from orchestrator.identity.users import NewUser, User, UserRecord
 from orchestrator.queries import cursors
@@ -21,6 +21,7 @@ from orchestrator.store.malformed import report_malformed
 
 REQUEST_SECONDS = 24 * 3600  # for which an Idempotency-Key is remembered
 MOST_TRIES = 10  # of a change while others change the same user
+MOST_USERS = 10_000  # of an installation
 LIST_ID = cursors.list_id("users")
 
 
@@ -48,8 +49,8 @@ class Users:
     ) -> User:
         """A new user; the same user for a repeated request. ``audit`` makes the entry for the user's id.
 
-        Raises :class:`UserExists`, :class:`IdempotencyConflict` for another body, and :class:`NotFound` if the user was
-        deleted since.
+        Raises :class:`UserExists`, :class:`IdempotencyConflict` for another body, :class:`NotFound` for an unknown
+        tenant or if the user was deleted since, and :class:`TooManyRecords`.
         """
         fields = wanted.model_dump(exclude={"password"})
         user = UserRecord(**fields, id=secrets.token_hex(16), created_at=datetime.now(UTC), created_by=created_by)
@@ -57,16 +58,20 @@ class Users:
         digest = "" if request is None else hmac.digest(self._secret, request.body, hashlib.sha256).hex()
         remembered = json.dumps({"id": user.id, "digest": digest})
         stored = self._stored(user), self._hash(user.id, hash)
-        arguments = [user.id, user.name, *stored, remembered, REQUEST_SECONDS, audit(user.id)]
-        answer = self._create(keys=names, args=arguments)
-        if answer is None:
-            return user.shown()
-        if not answer[0]:
-            raise UserExists(f"There is a user {wanted.name!r} already.")
-        seen = json.loads(answer[1])
-        if not hmac.compare_digest(seen["digest"], digest):
-            raise IdempotencyConflict()
-        return self.get(seen["id"])
+        arguments = [user.id, user.name, *stored, remembered, REQUEST_SECONDS, user.tenant, MOST_USERS, audit(user.id)]
+        match self._create(keys=names, args=arguments):
+            case [b"seen", raw]:
+                seen = json.loads(raw)
+                if not hmac.compare_digest(seen["digest"], digest):
+                    raise IdempotencyConflict()
+                return self.get(seen["id"])
+            case [b"tenant"]:
+                raise NotFound(f"There is no tenant {user.tenant!r}.")
+            case [b"full"]:
+                raise TooManyRecords(bound=MOST_USERS)
+            case [b"name"]:
+                raise UserExists(f"There is a user {wanted.name!r} already.")
+        return user.shown()
 
     def page(self, limit: int, cursor: str | None) -> tuple[list[User], str | None]:
         """Users, oldest first, and the cursor of the next. Raises :class:`ValidationFailed`."""
@@ -85,7 +90,7 @@ class Users:
     def change(
         self, id: str, changes: dict[str, Any], hash: str | None, entry: str, generation: int | None = None
     ) -> UserRecord | None:
-        """The user with changed fields; a new password ends all sessions of the user.
+        """The user with changed fields; a new password and disabling end all sessions of the user.
 
         ``None`` if the user's ``generation`` differs from the given. Raises :class:`NotFound`.
         """
@@ -93,7 +98,8 @@ class Users:
             stored, user = self._read(id)
             if generation not in (None, user.generation):
                 return None
-            ended = {} if hash is None else {"generation": user.generation + 1}
+            is_end = hash is not None or changes.get("disabled", False)
+            ended = {"generation": user.generation + 1} if is_end else {}
             sealed = "" if hash is None else self._hash(id, hash)
             changed = user.model_copy(update={**changes, **ended})
             if self._change(args=[id, stored, self._stored(changed), sealed, entry]):

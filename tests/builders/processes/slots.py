@@ -36,9 +36,11 @@ def working(worker: SlotWorker) -> Iterator[None]:
     """The worker takes executions until the context ends, and then leaves, within a minute."""
     thread = threading.Thread(target=worker.work_until_left)
     thread.start()
-    yield
-    worker.leave()
-    thread.join(60)
+    try:
+        yield
+    finally:  # also if a test fails, whose process would otherwise never end
+        worker.leave()
+        thread.join(60)
     assert not thread.is_alive()
 
 

@@ -18,11 +18,23 @@ from tests.harness import ROOT, eventually
 MONITORING = {"prometheus", "alertmanager", "redis-exporter", "host-exporter"}
 HARDENED = ("image", "user", "read_only", "cap_drop", "security_opt", "logging")
 PROGRAM = "print(6 * 7)"
+ORDER = {
+    "redis": [], "api": ["redis"], "engine-proxy": ["redis"], "broker": ["redis"], "proxy": ["api"],
+    "worker": ["engine-proxy", "redis"],
+}  # fmt: skip
+HEALTHY = {(name, "service_healthy") for name in ("redis", "api", "engine-proxy")}
 
 
-def printed(version: str, settings: Path, *words: str, files: tuple[str, ...] = (), profile: str = "") -> str:
+def printed(
+    version: str,
+    settings: Path,
+    *words: str,
+    first: str = "compose.yaml",
+    files: tuple[str, ...] = (),
+    profile: str = "",
+) -> str:
     """The output of that version's command ``config``."""
-    named = [part for file in ("compose.yaml", *files) for part in ("-f", f"deploy/{file}")]
+    named = [part for file in (first, *files) for part in ("-f", f"deploy/{file}")]
     named += ["--profile", profile] if profile else []
     command = [compose_of(version), "-p", "test", "--env-file", str(settings), *named, "config", *words]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=CLEAN)
@@ -71,9 +83,24 @@ def test_every_version_gives_each_service_the_same_walls(version: str, settings:
         assert {name for name in found if "out" in found[name]["networks"]} == {"api", "broker"}
         for name, service in found.items():
             check_walls(name, service)
+        waits = {name: found[name].get("depends_on", {}) for name in found}
+        assert {(on, how["condition"]) for one in waits.values() for on, how in one.items()} == HEALTHY
+        assert {name: sorted(on) for name, on in waits.items()} == ORDER
         assert {name for name in found if found[name].get("dns") != ["127.0.0.1"]} == {"api", "broker", "proxy"}
         assert found["api"]["scale"] == 2
         assert {name for name in found if found[name].get("ports")} == {"proxy"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_backup_of_a_stack_joins_its_network_and_blobs(version: str, settings: Path) -> None:
+    text = printed(version, settings, first="compose.backup.yaml", files=("swarm/backup.yaml",))
+    found = yaml.safe_load(text)
+    stack = yaml.safe_load((ROOT / "deploy" / "swarm" / "stack.yaml").read_text())
+    assert found["services"].keys() == {"backup"}
+    network, volume = found["networks"]["back"], found["volumes"]["blobs"]
+    assert (network["external"], network["name"]) == (True, stack["networks"]["back"]["name"])
+    assert (volume["external"], volume["name"]) == (True, "mayfly_blobs")
+    assert found["secrets"].keys() == {"redis-backup", "signing-key", "admin-key"}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -124,7 +151,7 @@ def test_other_users_recreate_redis(version: str, settings: Path) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("version", ["2.26.1"])
+@pytest.mark.parametrize("version", ["2.26.1", pytest.param("2.40.3", marks=pytest.mark.complete)])
 def test_second_version_starts_runs_and_ends_everything(
     version: str, images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

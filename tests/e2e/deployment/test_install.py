@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -14,6 +15,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from orchestrator.backup.encryption import write_identity
 from tests.builders.processes.booted import SYSTEMD, Booted
 from tests.e2e.deployment.releases import make_root, paths
 from tests.harness import bearer, eventually, free_port
@@ -21,6 +23,32 @@ from tests.harness import bearer, eventually, free_port
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.complete]  # they make virtual environments
 INSTALL = "deploy/install.sh"
 SERVICES = ("redis", "api", "engine-proxy", "worker", "broker")
+# Behind the commands of docs/operations/upgrade.md: the layout of the installers before the one with a user for each
+# unit. API and worker are one user, which has all data, and the worker has the engine's socket.
+EARLIER = r"""
+set -eu
+sandboxes=$1
+cd /etc/systemd/system
+systemctl stop 'mayfly-*'
+sed -i -e 's/^SupplementaryGroups=.*/SupplementaryGroups=mayfly-redis/' -e 's/^UMask=.*/UMask=0077/' mayfly-api.service
+sed -i -e 's/^SupplementaryGroups=.*/SupplementaryGroups=mayfly-redis/' -e 's/^UMask=.*/UMask=0022/' \
+  -e 's/^\(User\|Group\)=.*/\1=mayfly/' -e '/^Environment=MAYFLY_ENGINE_PROXY/d' \
+  -e 's/ mayfly-engine-proxy.service//; s/ -\/run\/docker.sock//' mayfly-worker.service
+code=$(sed -n 's/^WorkingDirectory=//p' mayfly-api.service)
+sed -i "s|/opt/mayfly/redis.sh|$code/deploy/service_image/redis.sh|" mayfly-redis.service
+printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix:///run/docker.sock\nSupplementaryGroups=%s\nReadWritePaths=%s\n' \
+  "$(stat -c %G /run/docker.sock)" "$sandboxes" > mayfly-worker.service.d/host.conf
+rm -r mayfly-api.service.d mayfly-broker.service.d mayfly-redis.service.d
+rm -r /etc/mayfly/engine-proxy /opt/mayfly/redis.sh
+chown -R mayfly:mayfly /etc/mayfly/worker
+chmod -R u=rwX,go= /var/lib/mayfly/blobs
+find /var/lib/mayfly/blobs -type d -exec chmod g-s {} +
+userdel mayfly-worker
+userdel mayfly-engine
+groupdel mayfly-blobs
+systemctl daemon-reload
+systemctl start mayfly.target mayfly-redis mayfly-api mayfly-worker mayfly-broker
+"""
 CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
 
 
@@ -55,6 +83,21 @@ class Installed:
 
     def install(self) -> str:
         return self.host(INSTALL, env={"IMAGES": str(self.images)})
+
+    def go_back(self) -> None:
+        """Type the commands of docs/operations/upgrade.md, and take the layout of earlier installers."""
+        sandboxes = str(self.host.shared / "sandboxes")
+        text = Path("docs/operations/upgrade.md").read_text().partition("**With systemd**")[2]
+        text = text.partition("with the directories")[0]
+        typed = "\n".join(re.findall("^    (.+)$", text, re.MULTILINE)).replace("/var/lib/mayfly/sandboxes", sandboxes)
+        self.host("bash", "-euc", typed)
+        self.host("sh", "-c", EARLIER, "sh", sandboxes)
+
+    def backup(self, *words: str) -> str:
+        """Type the command of docs/operations/backup.md, ``create`` or another."""
+        text = Path("docs/operations/backup.md").read_text().partition("## Under systemd")[2]
+        (command,) = re.findall(r"^    (env (?:.*\\\n)*.*)$", text, re.MULTILINE)
+        return self.host("bash", "-c", command.replace(" create", f" {' '.join(words)}"))
 
     def pids(self) -> dict[str, int]:
         show = ("systemctl", "show", "--property=MainPID", "--value")
@@ -255,6 +298,74 @@ def test_later_run_restarts_readers_of_changed_files(installed: Installed) -> No
     pids = installed.pids()
     assert installed.restarted(installed.install(), pids) == {"broker"}
     assert installed.run("print(6 * 7)")["stdout"] == "42\n"
+
+
+def test_layout_with_one_user_is_upgraded_to_a_user_for_each_service(installed: Installed) -> None:
+    """With what the one user has stored, a queued execution, and backups. ``Installed.succeeds`` without walls asks for
+    the files' own rights.
+    """
+    host = installed.host
+    identity = installed.host.shared / "identity.txt"
+    recipients = json.dumps([write_identity(identity)])
+    target = "/var/backups/mayfly"
+    settings = f"MAYFLY_BACKUP_RECIPIENTS={recipients}\nMAYFLY_BACKUP_TARGET={target}"
+    host("sh", "-c", 'printf "%s\n" "$0" >> /etc/mayfly/mayfly.env', settings)
+    installed.go_back()
+    eventually(answering(installed), "the services of before are ready", 120)
+
+    def user(name: str) -> int:
+        return Path(f"/proc/{host.pid}/root/proc/{installed.pids()[name]}").stat().st_uid
+
+    assert user("api") == user("worker"), "the control: one user"
+    blob = installed.client.put("/api/v1/blobs", content=b"earlier").json()["blob"]
+    body = {
+        "environment": "python",
+        "code": "open('/output/out.txt', 'w').write(open('in.txt').read() * 2); print('x' * 300_000)",
+        "files": [{"path": "in.txt", "blob": blob}],
+    }
+    ids = []
+    for running in (True, False):  # the second one is queued by the upgrade
+        host("systemctl", "start" if running else "stop", "mayfly-worker")
+        answer = installed.client.post("/api/v1/executions", json=body)
+        assert answer.status_code == 202, answer.text
+        ids.append(answer.json()["id"])
+        if running:
+            assert installed.ended(ids[0])["state"] == "succeeded"
+    blobs = host.directory / "upper" / "var" / "lib" / "mayfly" / "blobs"
+    stored = {path for path in blobs.rglob("*") if path.is_file()}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in stored} == {0o600}, "the control: no group reads them"
+    installed.backup("create")
+
+    installed.install()
+    assert len({user(name) for name in SERVICES}) == len(SERVICES)
+    assert "confinement" not in installed.client.get("/readyz").json()["details"]
+    for id in ids:
+        assert installed.ended(id)["state"] == "succeeded"
+        place = f"/api/v1/executions/{id}"
+        assert installed.client.get(f"{place}/artifacts/out.txt").content == b"earlierearlier"
+        assert installed.client.get(f"{place}/stdout").content == b"x" * 300_000 + b"\n"
+
+    def readers(path: str) -> set[str]:
+        reading = ("sh", "-c", 'cat "$0" > /dev/null', path)
+        return {name for name in SERVICES if installed.succeeds(name, *reading, walls=False)}
+
+    installed.backup("create")
+    found = host("find", target, "/var/lib/mayfly/redis", "/var/lib/mayfly/state", "-type", "f").splitlines()
+    owners = {target: set(), "/var/lib/mayfly/redis": {"redis"}, "/var/lib/mayfly/state": {"api"}}
+    for place, expected in owners.items():
+        files = [path for path in found if path.startswith(f"{place}/")]
+        assert files, place
+        assert {name for path in files for name in readers(path)} <= expected, place
+    for path in stored:
+        inside = "/" + str(path.relative_to(host.directory / "upper"))
+        assert readers(inside) == {"api", "worker"}, inside
+    for name in SERVICES:
+        for secret in host("find", f"/etc/mayfly/{name}", "-type", "f").splitlines():
+            assert readers(secret) == {name}, secret
+    assert installed.backup("verify", "--identity", str(identity)), "the backup of after"
+    assert installed.client.delete(f"/api/v1/executions/{ids[0]}").status_code in (200, 204)
+    eventually(lambda: not list((blobs / "artifacts").glob(ids[0])), "the API removes what the one user stored", 120)
+    host("rm", "-r", target, str(identity))
 
 
 def test_uninstall_leaves_nothing(installed: Installed) -> None:

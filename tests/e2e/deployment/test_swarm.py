@@ -1,7 +1,10 @@
-"""The stacks of ``deploy/swarm``, by the commands of the document, on two engines; one host is lost under load."""
+"""The stacks of ``deploy/swarm``, by the commands of the document, on two engines; one host is lost under load, and the
+other's data is restored from a backup.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -16,12 +19,14 @@ from typing import Any
 import httpx2
 import pytest
 
+from orchestrator.backup.encryption import write_identity
 from tests.builders.hosts.swarm import SwarmHost, join
 from tests.harness import ROOT, bearer, eventually, free_uids
 
 pytestmark = [pytest.mark.complete, pytest.mark.timeout(1500)]
 TEXT = (ROOT / "docs" / "operations" / "swarm.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (\S.*)$", TEXT, re.MULTILINE)
+KEEPING = "open('/output/kept.txt', 'w').write('an artifact'); print('x' * 100_000)"
 PROGRAM = "print('begun', flush=True)\nprint(input())"
 
 
@@ -29,7 +34,7 @@ class Swarm:
     """Two hosts, and a client of the API on the first."""
 
     def __init__(self, images: Path, home: Path) -> None:
-        self.home, self.images = home, images
+        self.home, self.images, self.identity = home, images, home.with_name("identity.txt")
         name = f"mf{secrets.token_hex(3)}"
         self.first = SwarmHost(f"{name}a", home, home)
         self.second = SwarmHost(f"{name}b", home, home.with_name("second"))
@@ -37,11 +42,12 @@ class Swarm:
         self.typed: list[str] = []
         self.url = f"https://{self.first.address}:8443"
 
-    def type(self, host: SwarmHost, number: int, **env: str) -> str:
-        """Type a command of the document, with this deployment's names and paths."""
-        command = COMMANDS[number]
-        self.typed.append(command)
+    def type(self, host: SwarmHost, *numbers: int, **env: str) -> str:
+        """Type commands of the document in one shell, with this deployment's names and paths."""
+        self.typed += [COMMANDS[number] for number in numbers]
+        command = "\n".join(COMMANDS[number] for number in numbers)
         command = command.replace("/var/lib/mayfly", str(self.home)).replace("mayfly.example.com", self.first.address)
+        command = command.replace("identity.txt", str(self.identity))
         if command.endswith(("deploy/prepare.sh", "deploy/swarm/node.sh")):
             command += f" {host.directory}"
         bin = Path(sys.prefix) / "bin"
@@ -50,9 +56,10 @@ class Swarm:
 
     def configure(self) -> None:
         """The tests' own settings, in the file that an operator edits."""
+        recipients = json.dumps([write_identity(self.identity)])
         own = {"INSTALLATION": self.first.name, "UID_FIRST": free_uids(), "POOL_SIZE": 0, "POOL_SIZES": "{}"}
         own |= {"SLOTS": 1, "SPARE_SLOTS": 0, "LEASE_SECONDS": 3, "RATE_LIMIT": "1000/second", "ACCEPT_WEAKER": "true"}
-        own |= {"RETRY_SECONDS": 0.1}
+        own |= {"RETRY_SECONDS": 0.1, "BACKUP_RECIPIENTS": recipients}
         settings = self.home / "compose.env"
         kept = [line for line in settings.read_text().splitlines() if not line.startswith("MAYFLY_INSTALLATION")]
         settings.write_text("\n".join([*kept, *(f"MAYFLY_{name}={value}" for name, value in own.items())]) + "\n")
@@ -80,6 +87,12 @@ def workers(client: httpx2.Client) -> list[dict[str, Any]]:
     return found
 
 
+def submitted(client: httpx2.Client) -> dict[str, Any]:
+    body = {"environment": "python", "code": KEEPING}
+    shown: dict[str, Any] = client.post("/api/v1/executions", json=body).raise_for_status().json()
+    return shown
+
+
 @pytest.fixture(scope="module")
 def swarm(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Swarm]:
     if os.getuid() != 0 or shutil.which("ip") is None:
@@ -98,17 +111,13 @@ def swarm(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sw
             made.configure()
             for number in (1, 2):
                 made.type(made.first, number)
-            settings, deployed = COMMANDS[3], COMMANDS[4]
-            made.typed += [settings, deployed]
-            prefix = settings.replace("/var/lib/mayfly", str(home))
-            made.first(f"{prefix}\n{deployed}")
+            made.type(made.first, 3, 4)
             with made.client() as client:
                 eventually(lambda: answers(client, "/livez"), "the API answers through the proxy", 400)
             token = (home / "secrets" / "admin-key").read_text().strip()
             access = {"MAYFLY_URL": made.url, "MAYFLY_TOKEN": token, "SSL_CERT_FILE": str(home / "tls" / "ca.crt")}
             made.type(made.first, 5, **access)
-            made.typed.append(COMMANDS[6])
-            made.first(f"{prefix}\n{COMMANDS[6]}")
+            made.type(made.first, 3, 6)
             joined = made.type(made.first, 7).strip()
             made.type(made.second, 8)
             made.type(made.second, 9, JOIN=joined)
@@ -160,6 +169,32 @@ def test_host_lost_under_load_loses_no_execution(swarm: Swarm) -> None:
         return f"{swarm.second.name} Down" in states
 
     eventually(is_down, "the swarm knows that the host is down", 120)
+
+
+def test_data_is_backed_up_beside_the_stack_and_restored(swarm: Swarm) -> None:
+    """Also without the volumes: those of a first host that was lost."""
+    first = swarm.first
+    with swarm.client() as client:
+        eventually(lambda: workers(client), "a worker is alive", 400)
+        place = f"/api/v1/executions/{submitted(client)['id']}"
+
+        def end() -> bool:
+            return bool(client.get(place, params={"wait": 30}).json()["finished_at"])
+
+        eventually(end, "the execution ends", 240)
+        assert " files, " in swarm.type(first, 11)
+        swarm.type(first, 12)
+        later = submitted(client)["id"]
+    keys = {path.name: path.read_bytes() for path in (swarm.home / "secrets").iterdir()}
+    for number in range(13, 18):
+        swarm.type(first, number)
+    assert {path.name: path.read_bytes() for path in (swarm.home / "secrets").iterdir()} == keys
+    swarm.type(first, 3, 4)
+    with swarm.client() as client:
+        eventually(lambda: answers(client, place), "the restored execution is there", 400)
+        assert client.get(f"{place}/artifacts/kept.txt").content == b"an artifact"
+        assert client.get(f"{place}/stdout").content == b"x" * 100_000 + b"\n"
+        assert client.get(f"/api/v1/executions/{later}").status_code == 404
 
 
 def test_each_command_of_the_document_was_typed(swarm: Swarm) -> None:

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestrator.cli import app
+from orchestrator.cli.commands.local.engine import Engine, EngineImage, EngineUnreachable
 from orchestrator.host.rootfs import UNUSED_SECONDS
 from orchestrator.settings import inherited_environment
 from tests.harness import Process
@@ -29,6 +30,10 @@ def tar(name: str) -> bytes:
     with tarfile.open(fileobj=written, mode="w") as archive:
         archive.addfile(tarfile.TarInfo(name))
     return written.getvalue()
+
+
+def away(self: Engine, image: EngineImage) -> bool:
+    raise EngineUnreachable("the engine is away")
 
 
 def test_old_images_are_listed_and_removed(
@@ -53,7 +58,7 @@ def test_old_images_are_listed_and_removed(
         items = json.loads(done.output)["items"]
         return {(one["place"], one["name"]) for one in items if one["old"]}
 
-    client = docker.APIClient(url)
+    client = docker.APIClient(url, timeout=600)  # a slow machine loads an image for minutes
     try:
         for name in ("mayfly/old", "mayfly/used", "mayfly/redis", "mayfly/monitoring", "mayfly/service", "other/thing"):
             client.import_image_from_data(tar(name), repository=name, tag="1")
@@ -74,6 +79,10 @@ def test_old_images_are_listed_and_removed(
         for name in ("redis", "monitoring"):
             id = client.inspect_image(f"mayfly/{name}:1")["Id"]
             (own_images / "services" / f"{name}.json").write_text(json.dumps({"name": name, "image_id": id}))
+        with monkeypatch.context() as patch:
+            patch.setattr(Engine, "remove_image", away)
+            failed = CliRunner().invoke(app, ["images", "prune"])
+        assert (failed.exit_code, "the engine is away" in failed.output) == (1, True)
         assert called("prune") == {("engine", "mayfly/service:1")}, "of an earlier version of the services"
         assert {name for image in client.images() for name in image["RepoTags"]} == left - {"mayfly/service:1"}
     finally:

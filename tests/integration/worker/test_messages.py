@@ -31,7 +31,7 @@ class Runner:
         self.is_taken.release()
 
 
-def test_message_of_a_cancellation_reaches_the_runner(server: RedisServer, store: Store) -> None:
+def test_messages_reach_the_runner_after_malformed_messages(server: RedisServer, store: Store) -> None:
     runner, stopped = Runner(), threading.Event()
     connection = connect_plain(server.url, 2)
     listener = MessageListener(connection, "w", cast(Any, runner))
@@ -39,10 +39,11 @@ def test_message_of_a_cancellation_reaches_the_runner(server: RedisServer, store
     thread.start()
     try:
         fed = keys.stdin_wake("w")
-        eventually(lambda: store.redis.publish(fed, ID) == 1, "the worker is subscribed")
-        eventually(lambda: store.redis.publish(keys.CANCEL, ID) == 1, "to cancellations, too")
+        eventually(lambda: store.redis.publish(fed, b"no id") == 1, "the worker is subscribed")
+        eventually(lambda: store.redis.publish(keys.CANCEL, b"no id") == 1, "to cancellations, too")
         for channel in (fed, keys.CANCEL):
-            store.redis.publish(channel, "no id")
+            for message in (b"\xff" * 32, ID):
+                store.redis.publish(channel, message)
         for _ in range(2):
             assert runner.is_taken.acquire(timeout=60)
     finally:

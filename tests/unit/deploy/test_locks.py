@@ -18,7 +18,7 @@ from tests.harness import ROOT
 
 SETUP = (ROOT / "deploy" / "setup.sh").read_text()
 [INSTALL] = re.findall(r'^\.venv/bin/python -m pip install .*-r "\$lock"$', SETUP, re.MULTILINE)
-[CHECK] = re.findall(r"^\.venv/bin/python -m pip check\b", SETUP, re.MULTILINE)
+[CHECK] = re.findall(r"^\.venv/bin/python -m pip check\b.*$", SETUP, re.MULTILINE)
 LOCKS = re.findall(r"\block=(\S+\.lock)", SETUP)
 
 
@@ -106,8 +106,13 @@ def test_resolving_would_refuse_the_lock_for_its_extra(locked: dict[str, str], p
     assert "measure[colour]" in printed
 
 
-def test_file_with_another_digest_than_locked_is_refused(locked: dict[str, str], python: Path, tmp_path: Path) -> None:
-    (tmp_path / "requirements.lock").write_text(re.sub("sha256:..", "sha256:00", "".join(locked.values())))
+@pytest.mark.parametrize(
+    ("pattern", "digest"), [("sha256:..", "sha256:00"), (r" --hash=\S+", "")], ids=["other", "none"]
+)
+def test_file_with_another_digest_than_locked_is_refused(
+    locked: dict[str, str], python: Path, tmp_path: Path, pattern: str, digest: str
+) -> None:
+    (tmp_path / "requirements.lock").write_text(re.sub(pattern, digest, "".join(locked.values())))
     code, installed, printed = set_up(tmp_path, python, "requirements.lock")
     assert (code != 0, installed) == (True, {})
     assert "HASHES" in printed.upper()

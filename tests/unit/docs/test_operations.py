@@ -20,7 +20,12 @@ WHOLE = {
 }
 # By the beginning of a command: the test, and a piece of that test's text that types the command.
 TYPED = {
-    "backup.md": {"$compose ": ("tests/e2e/operation/test_compose.py", '"backup.md"')},
+    "backup.md": {
+        "$compose ": ("tests/e2e/operation/test_compose.py", '"backup.md"'),
+        **dict.fromkeys(
+            ("env $(", "MAYFLY_", "/usr/local/bin/mayfly backup"), ("tests/e2e/deployment/test_install.py", "backup.md")
+        ),
+    },
     "disaster.md": {
         "deploy/prepare.sh": ("tests/e2e/deployment/test_restore.py", "prepare"),
         "deploy/restore.sh": ("tests/e2e/deployment/test_restore.py", "restore.sh"),
@@ -33,8 +38,16 @@ TYPED = {
         "mayfly images push": ("tests/integration/orchestrator/host/test_moved_images.py", '"push"'),
         "mayfly images pull": ("tests/integration/orchestrator/host/test_moved_images.py", '"pull"'),
         "mayfly host run --user": ("tests/e2e/deployment/test_worker_hosts.py", "--user"),
+        "$compose -f deploy/compose.hosts.yaml": (
+            "tests/e2e/deployment/test_compose_hosts.py",
+            '*made.with_hosts, "up"',
+        ),
         "deploy/setup.sh": (".ci/run", "deploy/setup.sh"),
     },
+    "upgrade.md": dict.fromkeys(
+        ("systemctl stop", "systemctl disable", "rm -r /etc/systemd", "chown -R mayfly:mayfly"),
+        ("tests/e2e/deployment/test_install.py", "upgrade.md"),
+    ),
 }
 # Those that no test here can type, and why.
 NOT_HERE = {
@@ -69,8 +82,6 @@ NOT_HERE = {
     "hardening.md": {"bash docker-bench-security.sh": "A program of others, which CI does not fetch."},
     "hosts.md": {
         "useradd": "Adds a user to the host; the test has the worker run as `nobody`.",
-        "$compose -f deploy/compose.hosts.yaml": "Every version of compose reads the file "
-        "(tests/e2e/deployment/test_compose_versions.py); a second host of its kind is not started.",
     },
     "kubernetes.md": {
         **dict.fromkeys(("kubectl", "--from-file", "kustomize"), "There is no cluster."),
@@ -79,10 +90,6 @@ NOT_HERE = {
         **dict.fromkeys(
             ("SERVICES=", "url_of()", "start()", "stop()", "proxy()"),
             "Hooks for units of systemd; tests/e2e/upgrades/test_roll.py has those of its own processes.",
-        ),
-        **dict.fromkeys(
-            ("systemctl stop", "systemctl disable", "rm -r /etc/systemd", "chown -R mayfly:mayfly"),
-            "No test installs a version whose API and worker had one user.",
         ),
     },
 }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders.agent import Agent, Result
+from tests.builders.agent import AGENT, Agent, Result
 from tests.harness import eventually
 from worker.agent.frames import FromAgent
 
@@ -108,12 +108,6 @@ TROUBLE = {
     ),
     "closed": ("import sys, time\nprint('x')\nsys.stdout.close()\ntime.sleep(0.2)\n", ["x"]),
     "descriptor closed": ("import os, time\nprint('x', flush=True)\nos.close(2)\ntime.sleep(0.2)\n", ["x"]),
-    "threads in turn": (
-        "import threading\nturn, numbers = threading.Lock(), iter(range(40_000))\ndef talk():\n"
-        "    for _ in range(10_000):\n        with turn: print(next(numbers))\n"
-        "ts = [threading.Thread(target=talk) for _ in range(4)]\n[t.start() for t in ts]; [t.join() for t in ts]\n",
-        [str(n) for n in range(40_000)],
-    ),
     "no descriptor left at a slow end": (
         "import os, time\nclass Slow:\n    def __del__(self): time.sleep(0.3)\nslow = Slow(); slow.me = slow\n"
         "print('x')\ntry:\n    while True: os.dup(1)\nexcept OSError: pass\n",
@@ -130,6 +124,31 @@ def test_live_output_does_not_disturb_the_program(agent: Agent, name: str) -> No
     assert (result.code, result.stderr) == (0, b"")
     lines = result.stdout.decode().split("\n")[:-1]
     assert lines == wanted
+
+
+# Flushed all the time, and not twenty times a second: a fault would show in few runs otherwise.
+IN_TURN = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+import live_output
+live_output.PERIOD_SECONDS = 0.0001
+live_output.prepare()
+live_output.begin()
+turn, numbers = threading.Lock(), iter(range(20_000))
+def talk():
+    for _ in range(5_000):
+        with turn: print(next(numbers))
+ts = [threading.Thread(target=talk) for _ in range(4)]
+[t.start() for t in ts]; [t.join() for t in ts]
+live_output.end()
+"""
+
+
+def test_threads_that_print_in_turn_keep_their_order() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IN_TURN, str(AGENT.parent)], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.splitlines(), done.stderr) == ([str(n) for n in range(20_000)], "")
 
 
 # Python documents its text streams as not thread-safe, and no order is promised to threads that print without taking

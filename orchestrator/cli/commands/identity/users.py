@@ -77,7 +77,7 @@ def change(
     generate: Generate = False,
     json: Json = False,
 ) -> None:
-    """Change a user, in force with its next request. A new password ends all its sessions."""
+    """Change a user, in force with its next request. A new password and disabling end all its sessions."""
     if disable and enable:
         raise CommandFailed("--disable and --enable exclude each other", MISTAKE)
     new = new_password(generate) if password or generate else None

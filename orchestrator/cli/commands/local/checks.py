@@ -7,6 +7,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from mayfly import Client, MayflyError
@@ -26,6 +27,7 @@ from orchestrator.host.posture.installation import (
     check_redis_memory,
     check_uids,
 )
+from orchestrator.host.posture.lifetimes import check_node
 from orchestrator.settings import Settings
 from orchestrator.store.connection import connect
 from orchestrator.store.platform.inspection import inspect_redis
@@ -57,6 +59,7 @@ def all_checks(settings: Settings, url: str, token: str) -> Iterator[Check]:
         environments = Environments([])
     yield from _engine(settings) if settings.driver == "docker" else _runtimes(settings)
     yield from _images(settings, environments)
+    yield from map(_check, check_node(environments.values(), datetime.now(UTC).date()))
     yield _uids(settings)
     yield _api(url, token)
 

@@ -18,6 +18,7 @@ import httpx2
 from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 
 ANSWER_SECONDS = 20.0
+REMOVAL_SECONDS = 600.0  # of an image, whose files the engine deletes before it answers
 IMAGES = "mayfly/"  # the beginning of the builder's tags
 SERVICES = frozenset({"mayfly/service", "mayfly/redis", "mayfly/proxy", "mayfly/monitoring"})  # of compose
 
@@ -102,7 +103,7 @@ class Engine:
 
     def remove_image(self, image: EngineImage) -> bool:
         """Remove the builder's tags of an image, and with the last tag the image; ``False`` if it is in use now."""
-        answers = [self._ask("DELETE", f"/images/{tag}") for tag in image.tags]
+        answers = [self._ask("DELETE", f"/images/{tag}", timeout=REMOVAL_SECONDS) for tag in image.tags]
         return all(answer.status_code != HTTPStatus.CONFLICT for answer in answers)
 
     def remove(self, id: str) -> None:

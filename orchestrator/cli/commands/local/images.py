@@ -21,11 +21,14 @@ from orchestrator.cli.console import CommandFailed, Commands, Json, print_json, 
 from orchestrator.cli.verdict import MISTAKE
 from orchestrator.errors import EnvironmentUnavailable
 from orchestrator.host.image_files import digests_of, load_images, save_images
-from orchestrator.host.registry import Registry
+from orchestrator.host.registry import Registry, read_credentials
 from orchestrator.host.rootfs import UNUSED_SECONDS, prune
 from orchestrator.settings import Settings
 
 images = typer.Typer(cls=Commands, no_args_is_help=True, help="List, move, sign and remove images.")
+Private = Annotated[
+    Path | None, typer.Option("--credentials", metavar="FILE", help="A file of mode 600 with USER:PASSWORD.")
+]
 NAMED = re.compile(r"[a-z0-9][a-z0-9-]*=sha256:[0-9a-f]{64}")
 
 
@@ -136,10 +139,11 @@ def load(
 def push(
     repository: Annotated[str, typer.Argument(metavar="URL", help="https://HOST/REPOSITORY of your registry.")],
     names: Annotated[list[str] | None, typer.Argument(metavar="[ENVIRONMENT]...", help="Default: all.")] = None,
+    credentials: Private = None,
     json: Json = False,
 ) -> None:
     """Put built images into a registry, each under its digest, with its list of packages."""
-    with _damage(), closing(Registry(repository)) as place:
+    with _registry(repository, credentials) as place:
         directory = _settings().images_path
         wanted = names or sorted(digests_of(directory))
         _print_digests({name: place.push(directory, name) for name in wanted}, json)
@@ -149,13 +153,14 @@ def push(
 def pull(
     repository: Annotated[str, typer.Argument(metavar="URL", help="https://HOST/REPOSITORY of your registry.")],
     wanted: Annotated[list[str], typer.Argument(metavar="ENVIRONMENT=sha256:DIGEST...", help="As `push` printed it.")],
+    credentials: Private = None,
     json: Json = False,
 ) -> None:
     """Get images from a registry by their digests, and put them beside the built ones."""
     digests = {name: digest for name, _, digest in (one.partition("=") for one in wanted)}
     if wrong := [name for name, digest in digests.items() if not NAMED.fullmatch(f"{name}={digest}")]:
         raise CommandFailed(f"Name each image as ENVIRONMENT=sha256:DIGEST, not {', '.join(wrong)}", MISTAKE)
-    with _damage(), closing(Registry(repository)) as place:
+    with _registry(repository, credentials) as place:
         for name, digest in digests.items():
             place.pull(_settings().images_path, name, digest)
         _print_digests(digests, json)
@@ -167,6 +172,14 @@ def _damage() -> Iterator[None]:
         yield
     except (OSError, tarfile.TarError, EnvironmentUnavailable) as error:
         raise CommandFailed(str(error)) from error
+
+
+@contextmanager
+def _registry(repository: str, credentials: Path | None) -> Iterator[Registry]:
+    with _damage():
+        known = None if credentials is None else read_credentials(credentials)
+        with closing(Registry(repository, known)) as place:
+            yield place
 
 
 def _print_digests(digests: dict[str, str], as_json: bool) -> None:
@@ -203,13 +216,13 @@ def _settings() -> Settings:
     return Stack(located(server_settings())).as_started()
 
 
-def _engine(settings: Settings) -> Engine:
+@contextmanager
+def _engine(settings: Settings) -> Iterator[Engine]:
     try:
-        engine = Engine(settings.docker_url)
-        engine.info()
+        with Engine(settings.docker_url) as engine:
+            yield engine
     except EngineUnreachable as error:
         raise CommandFailed(str(error)) from error
-    return engine
 
 
 def _unpacked(settings: Settings) -> Path:

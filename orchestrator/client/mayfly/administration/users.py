@@ -61,7 +61,7 @@ class Users(Transfers):
         password: str | None = None,
         must_change_password: bool | None = None,
     ) -> Document:
-        """Change the given fields, from the user's next request on. A new password ends all of the user's sessions."""
+        """Change the given fields, from the user's next request on. A new password and disabling end its sessions."""
         given = {
             "roles": roles,
             "disabled": disabled,

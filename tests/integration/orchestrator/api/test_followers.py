@@ -1,4 +1,4 @@
-"""How many live streams a tenant may have, and that they are its own business."""
+"""Live streams and long polls: how many a tenant may have, and which changes of their callers end them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from orchestrator.store import keys
+from tests.builders.people.own_users import USERS, OwnUsers
 from tests.harness import Stack, bearer, eventually
 
 STREAMS = 2
@@ -64,6 +65,28 @@ def test_stream_of_a_revoked_key_ends(api: Stack) -> None:
         assert "event: done" not in list(ended.iter_lines()), "it ends while the execution is queued"
         cancel = address.removesuffix("stream") + "cancel"
         assert api.client.post(cancel, headers=bearer(kept["secret"])).status_code == 202
+        assert "event: done" in list(rest)
+
+
+def test_stream_and_long_poll_of_a_demoted_user_end(api: Stack) -> None:
+    """The control: the stream of another user of the tenant continues to the end."""
+    users = OwnUsers(api)
+    demoted, kept = (users.create("developer", tenant="roles") for _ in range(2))
+    tokens = [users.session(user)["access_token"] for user in (demoted, kept)]
+    address = queued(api, tokens[1])
+    with (
+        ThreadPoolExecutor(1) as threads,
+        api.client.stream("GET", address, headers=bearer(tokens[0])) as ended,
+        api.client.stream("GET", address, headers=bearer(tokens[1])) as whole,
+    ):
+        path, waiting = address.removesuffix("/stream"), {"wait": "60"}
+        poll = threads.submit(api.client.get, path, params=waiting, headers=bearer(tokens[0]), timeout=120)
+        rest = whole.iter_lines()
+        assert next(rest) == "event: state"
+        assert api.client.patch(f"{USERS}/{demoted.id}", json={"roles": ["auditor"]}).status_code == 200
+        assert "event: done" not in list(ended.iter_lines()), "it ends while the execution is queued"
+        assert (poll.result(120).status_code, poll.result().json()["code"]) == (403, "forbidden")
+        assert api.client.post(f"{path}/cancel", headers=bearer(tokens[1])).status_code == 202
         assert "event: done" in list(rest)
 
 

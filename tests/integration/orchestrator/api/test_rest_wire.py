@@ -21,9 +21,10 @@ from typing import Any
 import httpx2
 import pytest
 import requests
+from pydantic import TypeAdapter
 
 from orchestrator.api.middleware import KEEP_ALIVE_SECONDS, SHORT_BYTES
-from orchestrator.api.routes.executions import MAX_WAIT_SECONDS
+from orchestrator.api.routes.executions import MAX_WAIT_SECONDS, Wait
 from tests.harness import Process, Stack, bearer, eventually, free_port
 
 EXECUTIONS = "/api/v1/executions"
@@ -227,6 +228,7 @@ def test_a_long_wait_counts_as_the_longest(api: Stack, wait: str) -> None:
     id = api.client.post(EXECUTIONS, json=OK).json()["id"]
     api.client.post(f"{EXECUTIONS}/{id}/cancel")
     assert api.client.get(f"{EXECUTIONS}/{id}", params={"wait": wait}).status_code == 200
+    assert TypeAdapter(Wait).validate_python(wait) == MAX_WAIT_SECONDS == 60
     prefer = api.client.get("/openapi.json").json()["paths"][f"{EXECUTIONS}/{{id}}"]["get"]["parameters"]
     (described,) = [parameter for parameter in prefer if parameter["name"] == "wait"]
     assert f"{MAX_WAIT_SECONDS:g}" in described["description"]

@@ -19,8 +19,10 @@ from orchestrator.backup.errors import BackupError, Damaged
 from orchestrator.backup.manifest import CONTENTS, SUMMARY, Keys, place
 from orchestrator.backup.restoration.restoring import restore
 from orchestrator.backup.restoration.transfer import copy
+from orchestrator.identity.tenants import Records
 from orchestrator.janitor.janitor import Janitor
 from orchestrator.janitor.purging import finish
+from orchestrator.models.tenants.records import Tenant
 from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect
 from tests.builders.backups.installations import BLOB, Backups, Source, contents_of, ended, prepare, seal_entries
@@ -255,6 +257,19 @@ def test_purge_keeps_the_files_of_a_tenant_that_is_not_being_deleted(source: Sou
     finish(source.store, "default", Writer(source.settings.secret()))
     assert not source.store.redis.sismember(keys.TENANTS_DELETING, "default")
     assert len(list((source.settings.blobs_path / "blobs" / "default").iterdir())) == 1
+
+
+def test_files_of_a_deleted_tenant_wait_for_the_end_of_a_backup(source: Source) -> None:
+    records, writer = Records(source.store), Writer(source.settings.secret())
+    records.put(b"", Tenant(id="gone", state="deleting"), "")
+    source.store.own_blobs.put("gone", [BLOB])
+    files = source.settings.blobs_path / "blobs" / "gone"
+    with BackupLease(source.store.deletions, "one"):
+        finish(source.store, "gone", writer)
+        assert [path.read_bytes() for path in files.iterdir()] == [BLOB]
+        assert records.tenant("gone").record is not None, "the next round finds the tenant again"
+    finish(source.store, "gone", writer)
+    assert not files.exists()
 
 
 def test_janitor_deletes_no_files_after_a_backup_has_begun(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from orchestrator.cli import app
 from orchestrator.errors import EnvironmentUnavailable
 from orchestrator.host.image_files import PARTS, PROVENANCE, load_images, save_images
-from orchestrator.host.registry import Registry
+from orchestrator.host.registry import Credentials, Registry
 from orchestrator.host.rootfs import unpacked
 from sandbox_image.archive import write_image
 from tests.builders.processes.packages import fetched
@@ -231,23 +231,30 @@ def other_host() -> Iterator[tuple[str, list[str | None]]]:
 
 
 @pytest.mark.thorough
-def test_password_goes_to_the_registrys_own_origin_alone(tmp_path: Path) -> None:
+def test_password_goes_to_the_registrys_own_origin_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The registry names where each upload goes by an absolute URL."""
     digest = built(tmp_path / "here", "python", "secret")
     (tmp_path / "passwords").write_text(PASSWORD)
     further = WITH_PASSWORD.format(file=tmp_path / "passwords")
     with other_host() as (elsewhere, seen), running(tmp_path, f', host: "{elsewhere}"', further) as address:
-        named = address.replace("http://", "http://worker:p%40ss@")
-        with closing(Registry(named)) as place, pytest.raises(EnvironmentUnavailable, match="404 to PUT"):
+        with (
+            closing(Registry(address, Credentials("worker", "p@ss"))) as place,
+            pytest.raises(EnvironmentUnavailable, match="404 to PUT"),
+        ):
             place.push(tmp_path / "here", "python")
         assert seen == [None]
     port = free_port()
     with running(tmp_path, f', host: "http://127.0.0.1:{port}"', further, port) as address:
         with closing(Registry(address)) as place, pytest.raises(EnvironmentUnavailable, match="401"):
             place.push(tmp_path / "here", "python")
-        with closing(Registry(address.replace("http://", "http://worker:p%40ss@"))) as place:
-            place.push(tmp_path / "here", "python")
-            place.pull(tmp_path / "there", "python", digest)
+        file = tmp_path / "credentials"
+        file.write_text("worker:p@ss\n")
+        file.chmod(0o600)
+        for directory, words in (("here", ["push"]), ("there", ["pull", f"python={digest}"])):
+            monkeypatch.setenv("MAYFLY_IMAGES_DIR", str(tmp_path / directory))
+            command = ["images", words[0], address, *words[1:], "--credentials", str(file)]
+            done = CliRunner().invoke(app, command)
+            assert done.exit_code == 0, done.output
     assert contents(tmp_path / "there", "python")[1:] == contents(tmp_path / "here", "python")[1:]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -10,7 +14,7 @@ from orchestrator.audit import Writer
 from orchestrator.errors import NotFound, TenantDisabled, Unauthenticated
 from orchestrator.identity import Principal
 from orchestrator.identity.tenants import Records
-from orchestrator.models.tenants.records import Tenant, TenantChange
+from orchestrator.models.tenants.records import ServiceAccount, Tenant, TenantChange
 from orchestrator.service.administration.tenants import TenantCases
 from orchestrator.store import Store, keys
 
@@ -54,6 +58,26 @@ def test_only_administrators_make_tenants_by_naming_them(tenants: TenantCases) -
         tenants.ensure(PERSON.model_copy(update={"scopes": frozenset({"tenant:admin"})}), "u")
     tenants.ensure(ADMIN, "u")
     assert tenants.get(ADMIN, "u").state == "active"
+
+
+def test_pages_have_every_tenant_and_account_once(store: Store) -> None:
+    records, names = Records(store), [f"t{number}" for number in range(5)]
+    for name in names:
+        assert records.put(b"", Tenant(id=name), "")
+        assert records.put(b"", ServiceAccount(name=name, tenant="t0", created_at=datetime.now(UTC)), "")
+
+    def pages(read: Callable[[int, str | None], tuple[list[Any], str | None]]) -> list[list[Any]]:
+        found, cursor = [], None
+        while not found or cursor is not None:
+            items, cursor = read(2, cursor)
+            found.append(items)
+        return found
+
+    assert [[tenant.id for tenant in page] for page in pages(records.tenants)] == [
+        ["default", "t0"], ["t1", "t2"], ["t3", "t4"],
+    ]  # fmt: skip
+    accounts = pages(partial(records.accounts, "t0"))
+    assert [[account.name for account in page] for page in accounts] == [["t0", "t1"], ["t2", "t3"], ["t4"]]
 
 
 def test_malformed_record_is_refused(store: Store, tenants: TenantCases) -> None:

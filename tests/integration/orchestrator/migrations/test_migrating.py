@@ -6,25 +6,26 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from orchestrator.backup.creation.lease import BackupLease
 from orchestrator.backup.errors import BackupError
+from orchestrator.cli import app
 from orchestrator.errors import Unauthenticated
 from orchestrator.identity.api_keys import ApiKeys, NewKey
 from orchestrator.identity.tenants import Records
 from orchestrator.identity.users import NewUser
 from orchestrator.identity.users.records import Users
-from orchestrator.migrations import Migration
+from orchestrator.migrations import Migration, checking, next_stop
 from orchestrator.migrations.applying import MigrationRefused, migrate
 from orchestrator.migrations.checking import check
 from orchestrator.migrations.context import Context
 from orchestrator.migrations.upgrading import upgrade
 from orchestrator.models.tenants.records import Tenant
-from orchestrator.settings import Settings, create_secret_file
+from orchestrator.settings import PREFIX, Settings, create_secret_file
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.platform.schema import NUMBER, Process
@@ -219,13 +220,30 @@ def test_migration_waits_for_concerned_processes(context: Context) -> None:
     assert context.store.schema.announce(API._replace(schema=3)).is_given
 
 
+def test_migration_without_its_lease_stops_before_the_next_step(context: Context) -> None:
+    done: list[str] = []
+    known, redis = [steps_of(done, 3)], context.store.redis
+    context.store.schema.end(2)
+
+    def progress(text: str) -> None:
+        if text.endswith("3a"):
+            redis.set(keys.BACKUP, "another", ex=60)
+
+    with pytest.raises(BackupError, match="lost the backup's lease"):
+        migrate(context, 3, progress, known)
+    assert (done, context.store.schema.state().step) == (["3a"], 1)
+    redis.delete(keys.BACKUP)
+    assert migrate(context, 3, migrations=known) == 1
+    assert done == ["3a", "3b"]
+
+
 def test_backup_and_migration_exclude_each_other(context: Context) -> None:
     with BackupLease(context.store.deletions, "a backup"), pytest.raises(BackupError):
         migrate(context, 1)
     assert check(context).found == NUMBER
 
 
-def test_check_names_each_obstacle(context: Context, tmp_path: Path) -> None:
+def test_check_names_each_obstacle(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     def codes(**changes: Any) -> list[str]:
         return [
             refusal.code
@@ -255,6 +273,19 @@ def test_check_names_each_obstacle(context: Context, tmp_path: Path) -> None:
         other.redis.close()
     redis.hset(keys.SCHEMA, "number", 9)
     assert codes() == ["schema_newer"]
+    redis.hset(keys.SCHEMA, "number", 1)
+    monkeypatch.setattr(checking, "next_stop", lambda found: next_stop(found, [steps_of([], 3)]))
+    assert codes() == ["next_stop"], "a version that begins with schema 2 does not read the data of schema 1"
+
+
+def test_command_exits_with_1_for_an_obstacle(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("STATE_DIR", context.settings.state_dir), ("REDIS_URL", context.settings.redis_url)):
+        monkeypatch.setenv(f"{PREFIX}{name}", str(value))
+    good = CliRunner().invoke(app, ["upgrade", "check"])
+    assert (good.exit_code, "Nothing to migrate." in good.output) == (0, True), good.output
+    context.store.redis.hset(keys.SCHEMA, "number", 9)
+    refused = CliRunner().invoke(app, ["upgrade", "check"])
+    assert (refused.exit_code, "schema_newer: " in refused.output) == (1, True), refused.output
 
 
 def test_key_of_the_first_schema_counts_after_the_migration(context: Context) -> None:

@@ -92,13 +92,18 @@ def lease(proxied: Proxied) -> Iterator[HostDir]:
 ATTACH = "attach?stdin=1&stdout=1&stderr=1&stream=1"
 
 
+def attaching(id: str) -> bytes:
+    """A request for the stream of a container."""
+    head = f"POST /v1.41/containers/{id}/{ATTACH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+    return f"{head}Content-Length: 0\r\n\r\n".encode()
+
+
 def attach(path: Path, id: str) -> socket.socket:
     """The stream of a container. Raises ``AssertionError`` where it is refused."""
     client = socket.socket(socket.AF_UNIX)
     client.settimeout(30)
     client.connect(str(path))
-    head = f"POST /v1.41/containers/{id}/{ATTACH} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
-    client.sendall(f"{head}Content-Length: 0\r\n\r\n".encode())
+    client.sendall(attaching(id))
     received = b""
     while not received.endswith(b"\r\n\r\n"):
         chunk = client.recv(1)
@@ -161,7 +166,7 @@ def test_container_is_attached_and_started_once(proxied: Proxied, lease: HostDir
     """A second start would mount anew. The control is the engine, which attaches as often as it is asked."""
     id = make(proxied, lease)
     with closing(attach(proxied.path, id)), closing(attach(proxied.engine, id)):
-        assert ask(proxied.path, "POST", f"/v1.41/containers/{id}/{ATTACH}").status == 403
+        assert send(proxied.path, attaching(id)).startswith(b"HTTP/1.1 403 ")
         assert ask(proxied.path, "POST", f"/v1.41/containers/{id}/start").status == 204
         for _ in range(2):
             assert ask(proxied.path, "POST", f"/v1.41/containers/{id}/start").status == 403
@@ -191,13 +196,20 @@ def test_attach_without_the_upgrade_is_refused_and_counted(proxied: Proxied, lea
 
 def test_no_byte_enters_a_container_whose_mounts_are_not_verified(proxied: Proxied, lease: HostDir) -> None:
     """Started by the engine itself, behind the proxy's back, the container gets nothing from its stream."""
-    id = make(proxied, lease)
-    with closing(attach(proxied.path, id)) as stream:
-        stream.shutdown(socket.SHUT_WR)  # at the end of its input the agent ends
-        assert ask(proxied.engine, "POST", f"/containers/{id}/start").status == 204
+    id, control = make(proxied, lease), make(proxied, lease)
+
+    def runs(one: str) -> bool:
+        return bool(ask(proxied.engine, "GET", f"/containers/{one}/json").json["State"]["Running"])
+
+    with closing(attach(proxied.path, id)) as stream, closing(attach(proxied.engine, control)) as own:
+        for one, input in ((id, stream), (control, own)):
+            input.shutdown(socket.SHUT_WR)  # at the end of its input the agent ends
+            assert ask(proxied.engine, "POST", f"/containers/{one}/start").status == 204
         assert stream.recv(1), "the agent's first frame comes out"
-        state = ask(proxied.engine, "GET", f"/containers/{id}/json").json["State"]
-        assert state["Running"]
+        rest_of(own)
+        eventually(lambda: not runs(control), "the control, attached by the engine, has ended")
+        assert runs(id)
+        assert ask(proxied.path, "DELETE", f"/v1.41/containers/{control}?force=1").status == 204
         assert ask(proxied.path, "DELETE", f"/v1.41/containers/{id}?force=1").status == 204
         rest_of(stream)
 

@@ -19,6 +19,7 @@ from orchestrator.host.posture import INSTALLATION_LABEL
 from tests.builders.sandboxes.proxied import Proxied, ask, send
 from tests.harness import eventually
 from worker.engine_proxy import containers
+from worker.engine_proxy.serving import MOST_BODY_BYTES
 from worker.host.hostdirs import HostDir
 
 CREATE = "/v1.41/containers/create?name="
@@ -147,6 +148,26 @@ def test_spelling_and_repetition_decide_in_the_engine_alone(proxied: Proxied, le
         assert created(proxied, proxied.path, body) is None
         made = created(proxied, proxied.engine, body)
         assert made is not None and made["HostConfig"]["Privileged"], key
+
+
+def test_engine_gets_the_built_body(proxied: Proxied, lease: HostDir) -> None:
+    """Equal to the client's, and never the client's own text, which the engine may read otherwise."""
+    body = proxied.profile(lease) | {"OpenStdin": 1}  # equal to ``True``, which the engine does not take it for
+    assert created(proxied, proxied.path, body) is not None
+    assert ask(proxied.engine, "POST", CREATE + proxied.name(), body).status in (400, 500)
+
+
+def test_unnamed_containers_and_other_bodies_are_refused(proxied: Proxied, lease: HostDir) -> None:
+    """The engine chooses a name, and reads long bodies. Versions before 1.24 read a configuration at the start."""
+    good, unnamed = proxied.profile(lease), CREATE.partition("?")[0]
+    long = json.dumps(good) + " " * MOST_BODY_BYTES
+    for path, is_made in ((proxied.path, False), (proxied.engine, True)):
+        assert (created(proxied, path, good, unnamed) is not None) is is_made
+        assert (created(proxied, path, long) is not None) is is_made
+    id = ask(proxied.path, "POST", CREATE + proxied.name(), good).json["Id"]
+    calls = [ask(proxied.path, "POST", f"/containers/{id}/{call}", {"Binds": []}) for call in ("start", "wait", "kill")]
+    assert [answer.status for answer in calls] == [403, 403, 403]
+    assert ask(proxied.path, "DELETE", f"/containers/{id}?force=1").status == 204
 
 
 def test_number_of_containers_is_bounded(proxied: Proxied, lease: HostDir, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.api.bodies import MAX_TOKENS, JsonBody, refuse_repeated
+from orchestrator.api.bodies import MAX_TOKENS, SMALL_BYTES, JsonBody, refuse_repeated
+from orchestrator.api.door.uploads import Traffic
 from orchestrator.errors import ValidationFailed
 from orchestrator.models.submission import Submission
+from orchestrator.settings import Settings
 from orchestrator.tools.checking.sizes import FEW_SEPARATORS
 
 SUBMISSION = JsonBody(Submission)
@@ -53,3 +61,43 @@ def test_duplicate_is_found_by_its_meaning_and_named() -> None:
     with pytest.raises(ValidationFailed, match=r"^ab: ") as refused:
         refuse_repeated(rb'{"ab": 1, "a\u0062": 2}')
     assert refused.value.code == "duplicate_field"
+
+
+class Slow(JsonBody[Submission]):
+    """Parses a body when it is released."""
+
+    def __init__(self) -> None:
+        super().__init__(Submission)
+        self.begun, self.released = 0, threading.Event()
+
+    def parse(self, body: bytes) -> Submission:
+        self.begun += 1
+        assert self.released.wait(60)
+        return super().parse(body)
+
+
+async def read_two(traffic: Traffic, sent: bytes) -> int:
+    """Read two bodies at once. Returns how many are being parsed while the first is not released."""
+    slow, app = Slow(), SimpleNamespace(state=SimpleNamespace(parts=SimpleNamespace(traffic=traffic)))
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(sent)).encode())]
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": sent, "more_body": False}
+
+    async def read() -> None:
+        request = Request({"type": "http", "headers": headers, "app": app}, receive)
+        async with slow.read(request, cast(Any, SimpleNamespace(tenant="t"))) as (made, _):
+            assert made.environment == "python"
+
+    reads = [asyncio.create_task(read()) for _ in range(2)]
+    while slow.begun < 2 and not traffic.places._single.statistics().tasks_waiting:  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0)
+    begun = slow.begun
+    slow.released.set()
+    await asyncio.gather(*reads)
+    return begun
+
+
+def test_bodies_that_may_take_long_are_parsed_one_at_a_time(tmp_path: Path) -> None:
+    """The event loop waits for the interpreter's lock, and would wait for all that are parsed at once."""
+    assert asyncio.run(read_two(Traffic(Settings(blob_dir=tmp_path)), body("x" * SMALL_BYTES))) <= 1

@@ -12,7 +12,7 @@ from orchestrator.backup.catalogue import Entry
 from orchestrator.backup.creation.retention import Kept, expired
 from orchestrator.backup.creation.schedule import next_due
 from orchestrator.backup.errors import BackupError
-from orchestrator.backup.files import place_of
+from orchestrator.backup.files import chosen_settings, place_of
 from orchestrator.backup.manifest import Keys, OwnFile, Part, Summary, found_ids, is_signed
 from orchestrator.settings import Settings
 
@@ -88,3 +88,8 @@ def test_own_file_goes_nowhere_else_than_its_setting(tmp_path: Path) -> None:
             place_of(settings, inside.model_copy(update=wrong))
     with pytest.raises(BackupError, match="MAYFLY_ISSUERS_FILE"):
         place_of(settings, OwnFile(role="issuers_file", name="", data=""))
+
+
+def test_chosen_settings_are_named_without_credentials() -> None:
+    settings = Settings(token="mfk_secret", redis_url="redis://mayfly:secret@redis:6379/0", slots=3)
+    assert chosen_settings(settings) == {"MAYFLY_SLOTS": "3"}

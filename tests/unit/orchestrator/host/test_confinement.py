@@ -21,6 +21,7 @@ STATUS = (
         ("NoNewPrivs:\t1\n", "", "no-new-privileges"),  # kernels before 4.10
         ("CapBnd:\t0000000000000000", "CapBnd:\t00000000a80425fb", "an empty set of capabilities (CapBnd a80425fb)"),
         ("CapEff:\t0000000000000000", "CapEff:\t0000000000000400", "an empty set of capabilities (CapEff 400)"),
+        ("CapPrm:\t0000000000000000", "CapPrm:\t0000000000000001", "an empty set of capabilities (CapPrm 1)"),
         ("Uid:\t10001\t10001", "Uid:\t10001\t0", "a user other than root"),
     ],
 )

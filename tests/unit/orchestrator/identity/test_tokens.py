@@ -63,6 +63,11 @@ def test_other_types_never_count(type: str) -> None:
     assert not is_valid(signed(type), plain_tokens=True)
 
 
+def test_token_of_another_issuer_is_refused_though_the_key_is_right() -> None:
+    assert is_valid(signed("at+jwt"))
+    assert not is_valid(signed("at+jwt"), issuer="https://other.example")
+
+
 def test_an_algorithm_that_the_key_is_not_for_is_refused() -> None:
     token = read(signed("at+jwt"))
     with pytest.raises(InvalidToken, match="algorithm_of_another_key"):
@@ -106,6 +111,8 @@ def test_claims_of_another_type_are_refused(changed: dict[str, Any]) -> None:
         ({"scp": ["mcp", "executions:read", "audit:read"]}, "developer", {"mcp", "executions:read"}),
         ({"scope": "executions:read"}, "admin", {"executions:read"}),
         ({"scope": "admin"}, "developer", set()),
+        ({"scope": "worker"}, "admin", set()),
+        ({"scope": "worker mcp"}, "admin", {"mcp"}),
         ({"scope": "audit:read"}, "developer", set()),
         ({"scope": "openid profile"}, "auditor", {"security:read", "audit:read"}),
         ({}, "auditor", {"security:read", "audit:read"}),

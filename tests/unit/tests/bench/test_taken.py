@@ -10,6 +10,7 @@ import pytest
 from tests.bench.taken import measuring as taken
 from tests.bench.taken.abuser import Abuser
 from tests.bench.taken.abuses import ABUSES
+from tests.bench.taken.hostile import Round, figures
 from tests.bench.taken.takings import MIB, Counters, Memory
 from tests.harness import ROOT
 
@@ -51,3 +52,10 @@ def test_publishing_replaces_only_its_section(tmp_path: Path, monkeypatch: pytes
 
 def test_published_section_is_up_to_date() -> None:
     assert f"{taken.HEADING}{taken.INTRODUCTION}" in (ROOT / "SECURITY.md").read_text()
+
+
+def test_one_slow_round_decides_no_figure_of_an_innocent() -> None:
+    usual: Round = {"idle": [0.010] * 99 + [0.5], "output": [0.020] * 99 + [0.5], "queue": [0.030] * 98 + [0.040] * 2}
+    slow: Round = {"idle": [0.010] * 100, "output": [0.9] * 100, "queue": [0.9] * 100}
+    expected = {"innocent_output": pytest.approx(2.0), "innocent_queue": pytest.approx(4.0)}
+    assert expected == figures([usual, slow, usual])

@@ -116,7 +116,7 @@ def test_single_bytes_are_gathered() -> None:
         output.write("stdout", b"x")
         output.flush_if_due()
     output.flush()
-    assert stream.calls < 200
+    assert len(stream.entries) <= stream.calls < 200
     assert len(stream.joined("stdout")) == 10_000
     assert max(len(data) for _, data in stream.entries) <= ENTRY_BYTES
 

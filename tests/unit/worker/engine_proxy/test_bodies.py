@@ -103,6 +103,15 @@ def test_uids_of_others_are_refused(bodies: Bodies, settings: Settings) -> None:
     assert not any(permitted(bodies, config_of(settings, uid=uid)) for uid in (0, 1000, first - 1, last + 1))
 
 
+def test_labels_and_limits_of_no_worker_are_refused(bodies: Bodies, settings: Settings) -> None:
+    """Values that the profile only repeats, so that a comparison with it finds nothing."""
+    good = config_of(settings)
+    for worker in ("", "a b", "w\n", "w" * 201):
+        assert not permitted(bodies, good | {"Labels": good["Labels"] | {WORKER_LABEL: worker}}), worker
+    without_room = PYTHON.defaults.model_copy(update={"processes": 0})
+    assert not permitted(bodies, config_of(settings, limits=without_room))
+
+
 def test_another_value_in_any_place_is_refused(bodies: Bodies, settings: Settings) -> None:
     """Each value of the body in turn, and a further field in each object."""
     good = config_of(settings)
@@ -200,6 +209,7 @@ def test_limits_are_changed_within_the_environments_bounds(bodies: Bodies, setti
     cpus = {"NanoCpus": (os.cpu_count() or 1) * 10**9}
     assert bodies.update(json.dumps(cpus).encode(), creation) == cpus
     refused: list[Any] = [caps | {name: value + 1} for name, value in caps.items()]
+    refused.append(caps | dict.fromkeys(("Memory", "MemorySwap"), most.memory_bytes + 1))
     refused += [caps | {name: bad} for name in caps for bad in (0, -1, True, 1.5, None, "1")]
     refused += [{name: caps[name] for name in caps if name != left} for left in caps]
     refused += [caps | {"RestartPolicy": {"Name": "always"}}, {"NanoCpus": cpus["NanoCpus"] + 1}, {}, [], None]

@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from orchestrator.api.bodies import MAX_MISTAKES
 from orchestrator.api.door.uploads import PLACES
 from orchestrator.api.routes.executions import MAX_BATCH
 from tests.builders.processes.sockets import MIB, resident_bytes
@@ -98,3 +99,13 @@ def test_tools_of_a_batch_are_checked_within_the_steps_of_one_check(api: Stack) 
     assert all("too many steps" in message for message in refused)
     last = {**items[-1], "labels": {"by": "itself"}}
     assert api.client.post("/api/v1/executions", json=last).status_code == 202, "the control: by itself"
+
+
+def test_mistakes_of_a_batch_are_listed_up_to_a_bound_for_all(api: Stack) -> None:
+    """A list of a thousand mistakes in each item would be 50 MB, which the event loop would write as JSON."""
+    count = MAX_MISTAKES // 2
+    item = {"environment": "python", "code": "1", **{f"unknown{number}": 1 for number in range(count)}}
+    answers = api.client.post(BATCH, json={"executions": [item] * MAX_BATCH}, timeout=300).json()
+    assert {(answer["status"], answer["problem"]["code"]) for answer in answers} == {(422, "validation_failed")}
+    assert [len(answer["problem"]["errors"]) for answer in answers] == [count] * 2 + [1] * (MAX_BATCH - 2)
+    assert {answer["problem"]["detail"] for answer in answers[2:]} == {f"body: has {count} mistakes"}

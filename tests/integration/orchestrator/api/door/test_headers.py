@@ -35,6 +35,8 @@ TOO_MUCH = {
     "no method": (b"NOTHING / HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
     "a header that is none": (LINE + b"no colon\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
     "two hosts": (LINE + b"Host: a\r\nhost: b\r\n\r\n", 400, "malformed_request", "one Host header"),
+    "a length with many zeros": (b"POST /livez HTTP/1.1\r\nContent-Length: " + b"0" * 5000 + b"1\r\n\r\nx", 413,
+                                 "payload_too_large", f"{32 * MIB} bytes"),
     "an URL that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
 }  # fmt: skip
 

@@ -31,6 +31,7 @@ def test_log_in_gives_a_token_for_every_route_and_for_agents(api: Stack, users: 
     assert {"exp", "iat", "nbf", "iss", "aud", "sub", "jti"} <= claims.keys()
     assert claims["exp"] - claims["iat"] == session["expires_in"] <= 15 * 60
     assert session["user"] == api.client.get(f"{USERS}/{user.id}").json()
+    assert audited(api, "session.create", f"session/{claims['sid']}")["principal"] == f"user:{user.id}"
     body = {"environment": "python", "code": "1"}
     queued = api.client.post("/api/v1/executions", json=body, headers=bearer(session["access_token"])).json()
     assert (queued["principal"], queued["tenant"], queued["key_id"]) == (f"user:{user.id}", "t-own", None)
@@ -158,6 +159,11 @@ def test_administrators_changes_count_with_the_next_request(api: Stack, users: O
     assert refreshed == (200 if expected == 403 else 401)
     if name == "disabled":
         assert users.log_in(user).json()["code"] == "login_refused"
+        assert api.client.patch(path, json={"disabled": False}).status_code == 200
+        assert users.status(session["access_token"], "/api/v1/workers") == 401, "the session has ended for good"
+        assert users.send(REFRESH, refresh_token=session["refresh_token"]).status_code == 401
+        assert api.client.get(f"{path}/sessions").json()["items"] == []
+        assert users.log_in(user).status_code == 200
 
 
 def test_rotated_key_counts_until_its_last_token_has_ended(api: Stack, users: OwnUsers) -> None:

@@ -42,13 +42,13 @@ class Upload:
 async def _share_places(traffic: Traffic) -> None:
     async def taken(tenant: str, size: int = FEW_BYTES + 1) -> Upload:
         upload = Upload(traffic, tenant, size)
-        await upload.in_memory.wait()
+        await asyncio.wait_for(upload.in_memory.wait(), 60)
         return upload
 
     async def waiting(tenant: str, limiter: CapacityLimiter) -> Upload:
         """A large body that has arrived whole and waits, while a later, smaller one comes into memory."""
         upload = Upload(traffic, tenant, FEW_BYTES + 1)
-        while not limiter.statistics().tasks_waiting:  # noqa: ASYNC110 - a limiter has no event for it
+        while not (limiter.statistics().tasks_waiting or upload.in_memory.is_set()):  # noqa: ASYNC110 - no event
             await asyncio.sleep(0)
         await (await taken("e", FEW_BYTES)).release()
         assert not upload.in_memory.is_set()
@@ -59,10 +59,10 @@ async def _share_places(traffic: Traffic) -> None:
     others = [await taken("b") for _ in range(PLACES - TENANT_PLACES)]
     fifth = await waiting("c", traffic.places._all)
     await first[0].release()
-    await fifth.in_memory.wait()
+    await asyncio.wait_for(fifth.in_memory.wait(), 60)
     assert not third.in_memory.is_set(), "the place goes to the one that came first"
     await others[0].release()
-    await third.in_memory.wait()
+    await asyncio.wait_for(third.in_memory.wait(), 60)
     for upload in (*first[1:], *others[1:], third, fifth):
         await upload.release()
 

@@ -1,14 +1,16 @@
-"""Lists of a server that sends their pages as events: of any size within the bound, and at no pace."""
+"""Lists of a server that sends their pages as events, or on a pipe: of any size within the bound, and at no pace."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
 
 from orchestrator.broker.declared.secrets import Secret
 from orchestrator.broker.links import bounded_http, mcp_link
+from orchestrator.broker.links.bounded_stdio import Command, LastWords, bounded_stdio
 from orchestrator.broker.links.bounds import CATALOGUE_BYTES, Pace
 from orchestrator.broker.links.definitions import tool
 from orchestrator.broker.links.link import LinkFailed
@@ -51,7 +53,7 @@ def listed(definitions: int) -> int:
 
 
 def test_large_page_of_events_is_read_at_no_pace(paced: list[int]) -> None:
-    assert listed(4 * 2**20 // len(DESCRIPTION)) == 4 * 2**20 // len(DESCRIPTION)
+    assert listed(CATALOGUE_BYTES // 2 // len(DESCRIPTION)) == CATALOGUE_BYTES // 2 // len(DESCRIPTION)
     assert sum(paced) < MOST_BYTES
 
 
@@ -78,3 +80,42 @@ def test_other_calls_continue_between_the_definitions_of_a_page(monkeypatch: pyt
     monkeypatch.setattr(mcp_link, "definition_to_tool", noted)
     assert listed(3) == 3
     assert sorted(set(seen)) == seen
+
+
+PIPE = """
+import json, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    answer = {"jsonrpc": "2.0", "id": request.get("id")}
+    if request["method"] == "tools/list":
+        definition = {"name": "t", "description": "x" * %d, "inputSchema": {"type": "object"}}
+        answer["result"] = {"tools": [definition]}
+    elif request["method"] == "initialize":
+        version = request["params"]["protocolVersion"]
+        answer["result"] = {
+            "protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}
+        }
+    else:
+        answer["error"] = {"code": -32601, "message": "no"}
+    if "id" in request:
+        print(json.dumps(dict(reversed(answer.items())) if %r else answer), flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(CATALOGUE_BYTES - 1000, "listed"), (CATALOGUE_BYTES, "refused"), (3 * 2**20, "refused")]
+)
+@pytest.mark.parametrize("id_last", [False, True])
+def test_page_on_a_pipe_has_the_bound_of_a_list(size: int, expected: str, id_last: bool) -> None:
+    words = LastWords()
+
+    async def listed_on_a_pipe() -> str:
+        command = Command((sys.executable, "-I", "-c", PIPE % (size, id_last)), {})
+        transport = bounded_stdio(command, 16 * 2**20, words, lambda: None)
+        try:
+            async with mcp_link.opened(transport, "s", 60, 16 * 2**20, lambda: None) as link:
+                return "listed" if [one.name for one in await link.list_tools()] == ["t"] else "nothing"
+        except LinkFailed as failure:
+            return "refused" if id_last or f"more than {CATALOGUE_BYTES} bytes" in str(failure) else str(failure)
+
+    assert asyncio.run(listed_on_a_pipe()) == expected, str(words)
