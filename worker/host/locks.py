@@ -117,12 +117,13 @@ class LockWatch:
                     self._on_abuse(uid, "many_locks")
 
     def _retake(self, shared: Counter[Lock]) -> None:
-        """Try to take the missing locks if the list has changed, or a moment later: it lacks the locks of other name
-        spaces of pids.
+        """Try to take the missing locks if the list shows no other owner, who may be in another name space of pids, if
+        the owners have changed, or a moment later.
         """
-        if shared != self._seen or time.monotonic() >= self._retake_at:
+        others = Counter({lock: count for lock, count in shared.items() if lock.pid != os.getpid()})
+        if not others or others != self._seen or time.monotonic() >= self._retake_at:
             self._holder.take()
-            self._seen, self._retake_at = shared, time.monotonic() + RETAKE_SECONDS
+            self._seen, self._retake_at = others, time.monotonic() + RETAKE_SECONDS
 
     def _report_shared(self, pids: Collection[int], uids: Collection[int]) -> dict[int, int]:
         """Report the uids of these processes for a lock on a shared inode; returns the uid of each process."""

@@ -107,18 +107,22 @@ def test_held_locks_are_tried_again_when_their_owners_change_and_seldom_otherwis
     path = tmp_path / "locks"
     watch = LockWatch(lambda: (), lambda uid, why: None, path, {(0, 0x0E)})
     watch._holder = holder = CountingHolder(lambda: ())
-    line = f"1: FLOCK  ADVISORY  WRITE {os.getpid()} 00:0e:1045 0 EOF\n"
-    of_another_file = f"2: FLOCK  ADVISORY  WRITE {os.getpid()} fd:00:1045 0 EOF\n"
+    line = "1: FLOCK  ADVISORY  WRITE 1 00:0e:1045 0 EOF\n"
+    of_another_file = "2: FLOCK  ADVISORY  WRITE 1 fd:00:1045 0 EOF\n"
+    own = f"4: FLOCK  ADVISORY  WRITE {os.getpid()} 00:0e:1046 0 EOF\n"
     of_an_open_file = "3: OFDLCK ADVISORY  WRITE -1 00:0e:1045 0 EOF\n"
     found = []
-    for text in (line, line + of_another_file, line + line, line + line, line + of_an_open_file, line, ""):
+    texts = (
+        line, line + of_another_file, line + line, line + line, line + of_an_open_file, line, line + own, own, "", line, line,
+    )  # fmt: skip
+    for text in texts:
         path.write_text(text, encoding="ascii")
         watch.look(())
         found.append(holder.attempts)
-    assert found == [1, 1, 2, 2, 3, 4, 5]
+    assert found == [1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 7]
     watch._retake_at = 0.0
     watch.look(())
-    assert holder.attempts == 6
+    assert holder.attempts == 8
     assert not watch.unattributed, "an open file has no pid"
 
 
