@@ -113,7 +113,8 @@ def test_held_locks_are_tried_again_when_their_owners_change_and_seldom_otherwis
     of_an_open_file = "3: OFDLCK ADVISORY  WRITE -1 00:0e:1045 0 EOF\n"
     found = []
     texts = (
-        line, line + of_another_file, line + line, line + line, line + of_an_open_file, line, line + own, own, "", line, line,
+        line, line + of_another_file, line + line, line + line, line + of_an_open_file, line,
+        line + own, own, "", line, line,
     )  # fmt: skip
     for text in texts:
         path.write_text(text, encoding="ascii")
