@@ -75,11 +75,9 @@ class JsonBody(Generic[Model]):
             mistake = Mistake("body", f"has more than {MAX_TOKENS} values", MAX_TOKENS)
             raise ValidationFailed([mistake], "too_many_values")
         try:
-            made = self._model.model_validate_json(body)
+            return self._model.model_validate(value_of(body))
         except ValidationError as error:
-            raise refusal(error, body) from error
-        refuse_repeated(body)
-        return made
+            raise refusal(error) from error
 
 
 class SmallBody(Generic[Model]):
@@ -103,18 +101,14 @@ def refuse_other_media(request: Request) -> None:
     refuse_encoded(request)
 
 
-def refusal(error: ValidationError, body: bytes = b"") -> MalformedBody | ValidationFailed:
+def refusal(error: ValidationError) -> ValidationFailed:
     """Mayfly's error for pydantic's errors about a body, without the client's values."""
     if error.error_count() > MAX_MISTAKES:
         return ValidationFailed([("body", f"has {error.error_count()} mistakes")])
-    found = error.errors(include_url=False, include_input=False)
-    for item in found:
-        if item["type"] == "json_invalid":
-            return MalformedBody(f"The request body is not valid JSON in UTF-8: {_cause(body, item['ctx']['error'])}.")
     return ValidationFailed(
         [
             Mistake(".".join(map(str, item["loc"]))[:MAX_FIELD] or "body", _message(item), bound_of(item.get("ctx")))
-            for item in found
+            for item in error.errors(include_url=False, include_input=False)
         ]
     )
 
@@ -128,17 +122,18 @@ def refuse_encoded(request: Request) -> None:
         )
 
 
-def refuse_repeated(body: bytes) -> None:
-    """Raise :class:`ValidationFailed` for a duplicate name in an object: parsers differ in the value they use.
-
-    ``body`` is valid JSON. If another release of jiter words its error otherwise, the name is missing in the answer.
+def value_of(body: bytes) -> Any:
+    """The value of a JSON text. Raises :class:`MalformedBody`, and :class:`ValidationFailed` for a duplicate name in an
+    object: parsers differ in the value they use.
     """
     try:
-        jiter.from_json(body, cache_mode="none", catch_duplicate_keys=True, float_mode="lossless-float")
+        return jiter.from_json(body, cache_mode="none", catch_duplicate_keys=True)
     except ValueError as error:
-        found = DUPLICATE.fullmatch(str(error))
-        name, message = found[1] if found else "body", "appears twice in an object; send it once"
-        raise ValidationFailed([(name[:MAX_FIELD], message)], "duplicate_field") from error
+        if found := DUPLICATE.fullmatch(str(error)):
+            duplicate = (found[1][:MAX_FIELD], "appears twice in an object; send it once")
+            raise ValidationFailed([duplicate], "duplicate_field") from error
+        cause = _cause(body, str(error))
+        raise MalformedBody(f"The request body is not valid JSON in UTF-8: {cause}.") from error
 
 
 def _message(item: ErrorDetails) -> str:

@@ -239,9 +239,8 @@ class Service:
         """Move large contents to a blob, so that an execution takes little memory of Redis."""
         if file.content is None or len(file.content) <= INLINE_FILE_BYTES:
             return file
-        content = file.content.encode()
-        if file.encoding == "base64":
-            content = pybase64.b64decode(content, validate=True)
+        is_base64 = file.encoding == "base64"
+        content = pybase64.b64decode(file.content, validate=True) if is_base64 else file.content.encode()
         reference, _ = self._store.own_blobs.put(tenant, [content])
         return file.model_copy(update={"content": None, "encoding": "utf-8", "blob": reference})
 

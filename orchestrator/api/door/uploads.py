@@ -82,13 +82,13 @@ class Traffic:
             return
         with self.uploads.counted(tenant), ExitStack() as cleanup:
             file: IO[bytes] | None = None
-            async for piece in pieces(request, FEW_BYTES):
-                if file is None and len(piece) > FEW_BYTES:
+            async for chunks in pieces(request, FEW_BYTES):
+                if file is None and sum(map(len, chunks)) > FEW_BYTES:
                     file = cleanup.enter_context(await to_thread.run_sync(unnamed_file, self.directory))
                 if file is not None:
-                    await to_thread.run_sync(_write, file, piece)
+                    await to_thread.run_sync(_write, file, chunks)
             if file is None:
-                yield bytes(piece)
+                yield b"".join(chunks)
             else:
                 async with self.places.place(tenant):
                     yield await to_thread.run_sync(_contents, file)
@@ -115,18 +115,17 @@ def is_small(request: Request) -> bool:
     return length.isdigit() and int(length) <= SMALL_BYTES
 
 
-async def pieces(request: Request, size: int) -> AsyncIterator[bytearray]:
-    """The body in pieces of more than ``size`` bytes, and the rest, which may be empty.
-
-    Each piece is overwritten by the next one.
-    """
-    piece = bytearray()
+async def pieces(request: Request, size: int) -> AsyncIterator[list[bytes]]:
+    """The body in pieces of more than ``size`` bytes, and the rest, which may be empty; each as its chunks."""
+    chunks: list[bytes] = []
+    left = size
     async for chunk in request.stream():
-        piece += chunk
-        if len(piece) > size:
-            yield piece
-            piece.clear()
-    yield piece
+        chunks.append(chunk)
+        left -= len(chunk)
+        if left < 0:
+            yield chunks
+            chunks, left = [], size
+    yield chunks
 
 
 def unnamed_file(directory: Path) -> IO[bytes]:
@@ -138,9 +137,9 @@ def unnamed_file(directory: Path) -> IO[bytes]:
         raise BlobsUnavailable() from error
 
 
-def _write(file: IO[bytes], piece: bytearray) -> None:
+def _write(file: IO[bytes], chunks: list[bytes]) -> None:
     try:
-        file.write(piece)
+        file.writelines(chunks)
     except OSError as error:
         raise BlobsUnavailable() from error
 

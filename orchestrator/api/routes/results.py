@@ -113,8 +113,8 @@ async def put_blob(request: Request, parts: PartsIn, caller: Caller) -> Response
     with nullcontext() if is_small(request) else parts.traffic.uploads.counted(caller.tenant):
         writer = await run_in_threadpool(parts.service.blob_writer, caller.tenant)
         try:
-            async for piece in pieces(request, PIECE_BYTES):
-                await run_in_threadpool(writer.write, bytes(piece))
+            async for chunks in pieces(request, PIECE_BYTES):
+                await run_in_threadpool(writer.write, b"".join(chunks))
             reference, size = await run_in_threadpool(writer.commit)
         finally:
             writer.close()

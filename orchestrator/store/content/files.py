@@ -16,48 +16,48 @@ from orchestrator.store.content.beneath import directory, open_file
 
 ZEROS = bytes(2**16)
 HOLE_BYTES = 4096  # a page, the smallest hole of a file system
-CHUNK_BYTES = 2**18
+CHUNK_BYTES = IN_MEMORY_BYTES = 2**18
 
 
 class FileWriter:
     """Writes bytes to a file named by their SHA-256, in the directory ``names`` beneath ``root``.
 
-    Raises :class:`BlobsUnavailable` if the disk fails or is full.
+    A first piece of any size and small contents stay in memory until the end, so they make no file if it is stored
+    already. Raises :class:`BlobsUnavailable` if the disk fails or is full.
     """
 
     def __init__(self, root: Path, *names: str) -> None:
+        self._root, self._names = root, names
         self._digest = hashlib.sha256()
         self.size = 0
+        self._in_memory: list[bytes] = []
+        self._directory: Path | None = None
+        self._file: IO[bytes] | None = None
         self._ends_in_hole = False
-        try:
-            with ExitStack() as stack:
-                self._directory = stack.enter_context(directory(root, *names, made=True))
-                descriptor, self._name = tempfile.mkstemp(dir=self._directory, prefix=".upload-")
-                stack.callback(Path(self._name).unlink, missing_ok=True)
-                os.fchmod(descriptor, mode_in(self._directory))
-                self._closing = stack.pop_all()
-        except OSError as error:
-            raise BlobsUnavailable() from error
-        self._file = os.fdopen(descriptor, "wb")
+        self._cleanup = ExitStack()
 
     def write(self, chunk: bytes) -> None:
         """As :class:`BlobWriter` has it."""
         self._digest.update(chunk)
         self.size += len(chunk)
+        self._in_memory.append(chunk)
+        if self._file is None and (len(self._in_memory) == 1 or self.size <= IN_MEMORY_BYTES):
+            return
         try:
-            self._ends_in_hole = _append(self._file, chunk) if chunk else self._ends_in_hole
+            self._written()
         except OSError as error:
             raise BlobsUnavailable() from error
 
     def commit(self) -> tuple[str, int]:
         """As :class:`BlobWriter` has it."""
         try:
-            if self._ends_in_hole:
-                self._file.truncate(self.size)
-                os.fsync(self._file.fileno())  # a power failure may otherwise leave zeros in a file of the full size
-            self._file.close()
-            target = self._directory / self._digest.hexdigest()
+            target = self._opened() / self._digest.hexdigest()
             if not _renewed(target, self.size):
+                file = self._written()
+                if self._ends_in_hole:
+                    file.truncate(self.size)
+                    os.fsync(file.fileno())  # a power failure may otherwise leave zeros in a file of the full size
+                file.close()
                 Path(self._name).replace(target)
         except OSError as error:
             raise BlobsUnavailable() from error
@@ -65,9 +65,29 @@ class FileWriter:
 
     def close(self) -> None:
         """As :class:`BlobWriter` has it."""
-        with suppress(OSError):  # an uncommitted file has no further use
-            self._file.close()
-        self._closing.close()
+        if self._file is not None:
+            with suppress(OSError):  # an uncommitted file has no further use
+                self._file.close()
+        self._cleanup.close()
+
+    def _opened(self) -> Path:
+        """The directory, open until the end."""
+        if self._directory is None:
+            self._directory = self._cleanup.enter_context(directory(self._root, *self._names, made=True))
+        return self._directory
+
+    def _written(self) -> IO[bytes]:
+        """The file, with all bytes that came."""
+        if self._file is None:
+            parent = self._opened()
+            descriptor, self._name = tempfile.mkstemp(dir=parent, prefix=".upload-")
+            self._file = os.fdopen(descriptor, "wb")
+            self._cleanup.callback(Path(self._name).unlink, missing_ok=True)
+            os.fchmod(descriptor, mode_in(parent))
+        for chunk in self._in_memory:
+            self._ends_in_hole = _append(self._file, chunk) if chunk else self._ends_in_hole
+        self._in_memory.clear()
+        return self._file
 
 
 class FileContent:

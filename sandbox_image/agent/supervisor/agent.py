@@ -183,7 +183,7 @@ def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tu
     pipe = run.channel
     disk_full = execution.full(run.directories)
     wanted = [globs.Glob(pattern) for pattern in start["artifacts"]]
-    left = artifacts.Collection(pipe.send, wanted, start["artifact_bytes"], start["artifact_files"])
+    left = artifacts.Collection(pipe.gather, wanted, start["artifact_bytes"], start["artifact_files"])
     with identity.AsProgram():  # no process of the program is left
         if "results" in start:
             results.send(pipe.send, f"{PATHS['tmp']}/{results.NAME}", start["results"])

@@ -22,6 +22,7 @@ STDOUT, STDERR, COMPILE_STDOUT, COMPILE_STDERR = b"O", b"E", b"c", b"d"
 PREPARE, START, STDIN, STOP, BYE = b"P", b"S", b"I", b"K", b"B"
 HEADER = struct.Struct(">cI")
 MAX_FROM_HOST_BYTES = 64 * 2**20
+GATHERED_BYTES = 60 * 1024  # a host that is woken for each small file takes several times as long for them
 READ_BYTES = 2**16  # more than that the C library would map for each read, and unmap
 
 
@@ -107,9 +108,22 @@ class Channel:
         self._outbox += frame(kind, payload)
         self.write()
 
+    def gather(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
+        """Queue one frame; if many bytes wait, write all of them."""
+        self._outbox += frame(kind, payload)
+        if len(self._outbox) >= GATHERED_BYTES:
+            self._drain()
+
     def send(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
         """Queue one frame and wait until it is written."""
-        self.put(kind, payload)
+        self._outbox += frame(kind, payload)
+        self._drain()
+
+    def _drain(self) -> None:
+        """Wait until all frames are written."""
+        self.write()
+        if not self._outbox:
+            return
         poller = select.poll()
         poller.register(self.source, select.POLLIN)
         poller.register(self.sink, select.POLLOUT)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.policy.base64_text import canonical_base64
+from orchestrator.policy.base64_text import PIECE_CHARACTERS, canonical_base64
 from orchestrator.policy.patterns import normalized_pattern
 from sandbox_image.agent.files.globs import Glob
 
@@ -40,6 +40,9 @@ def test_accepted_base64_is_strict_base64(text: str) -> None:
         ("YW\nJj*A==", "'*' at character 6"),
         ("ü===", "'ü' at character 1"), ("YW_j", "'_' at character 3.*URL-safe"), ("Y", "one digit too few"),
         ("====", "too few"), ("YQ===", "more '='.*character 5"), ("YWJj=", "more '='.*character 5"),
+        # Mistakes at and beyond the end of a piece, which by itself has none.
+        (f"{'A' * (PIECE_CHARACTERS - 1)}=AAAA", f"'=' at character {PIECE_CHARACTERS} ends it"),
+        (f"{'A' * PIECE_CHARACTERS}A%AA", f"'%' at character {PIECE_CHARACTERS + 2}"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_base64_is_named_with_its_place(text: str, reported: str) -> None:

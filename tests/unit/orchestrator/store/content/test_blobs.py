@@ -6,13 +6,14 @@ import hashlib
 import os
 import shutil
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import BlobsFull
 from orchestrator.store.content.directory import DirectoryBlobs
-from orchestrator.store.content.files import HOLE_BYTES
+from orchestrator.store.content.files import HOLE_BYTES, IN_MEMORY_BYTES
 
 MIB = 2**20
 PIECE_BYTES = 60 * 1024  # of an artifact, as the agent reads it
@@ -115,6 +116,23 @@ def test_same_content_keeps_its_file(tmp_path: Path) -> None:
     stored(tmp_path, DATA)
     assert path.read_bytes() == DATA
     assert [other.name for other in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("size", [len(DATA), IN_MEMORY_BYTES + MIB])
+def test_stored_content_costs_no_file(tmp_path: Path, size: int) -> None:
+    """A small content in pieces, and one of any size that comes at once, as inputs do."""
+    content, blobs = os.urandom(size), DirectoryBlobs(tmp_path)
+    directory = tmp_path / "blobs" / "t1"
+    blobs.put("t1", [content])
+    os.utime(directory, (0, 0))  # a name that is made or removed in it sets the time
+    with closing(blobs.writer("t1")) as writer:
+        for piece in [content] if size > IN_MEMORY_BYTES else [content[:1000], content[1000:]]:
+            writer.write(piece)
+        reference, _ = writer.commit()
+    assert directory.stat().st_mtime == 0
+    blobs.put("t1", [b"another"])
+    assert directory.stat().st_mtime > 0
+    assert (directory / reference.removeprefix("sha256:")).read_bytes() == content
 
 
 def test_link_and_another_users_file_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
