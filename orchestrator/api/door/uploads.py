@@ -30,6 +30,7 @@ from orchestrator.settings import Settings
 SMALL_BYTES = 64 * 1024  # a body up to here is not counted
 PIECE_BYTES = 256 * 1024  # of a blob, on the way to disk
 FEW_BYTES = 2**20  # a body up to here waits for no place; of a larger body, a piece on the way to disk
+MOST_CHUNKS = 1024  # of a piece, then joined: a chunk of two bytes takes thirty times as much memory
 PLACES = 4  # for larger bodies and outputs that are in memory
 TENANT_PLACES = PLACES // 2
 T = TypeVar("T")
@@ -122,6 +123,8 @@ async def pieces(request: Request, size: int) -> AsyncIterator[list[bytes]]:
     async for chunk in request.stream():
         chunks.append(chunk)
         left -= len(chunk)
+        if len(chunks) == MOST_CHUNKS:
+            chunks = [b"".join(chunks)]
         if left < 0:
             yield chunks
             chunks, left = [], size

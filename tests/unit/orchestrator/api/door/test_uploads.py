@@ -11,7 +11,7 @@ from typing import Any
 from anyio import CapacityLimiter
 from fastapi import Request
 
-from orchestrator.api.door.uploads import FEW_BYTES, PLACES, TENANT_PLACES, Places, Traffic
+from orchestrator.api.door.uploads import FEW_BYTES, MOST_CHUNKS, PLACES, TENANT_PLACES, Places, Traffic, pieces
 from orchestrator.settings import Settings
 
 
@@ -120,3 +120,18 @@ async def _run_more_than_places(places: Places) -> int:
 
 def test_readings_of_a_tenant_have_few_places() -> None:
     assert asyncio.run(_run_more_than_places(Places())) <= TENANT_PLACES
+
+
+def test_many_small_chunks_are_joined() -> None:
+    left = [b"%05d" % number for number in range(10 * MOST_CHUNKS)]
+    sent = b"".join(left)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    async def read() -> list[list[bytes]]:
+        return [chunks async for chunks in pieces(Request({"type": "http", "headers": []}, receive), FEW_BYTES)]
+
+    (chunks,) = asyncio.run(read())
+    assert b"".join(chunks) == sent
+    assert len(chunks) < MOST_CHUNKS
