@@ -1,4 +1,4 @@
-"""What a warm start costs in the environment for data, in what it costs in `python`."""
+"""Warm starts of the environment for data, compared with those of `python`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from worker.agent import requests
 from worker.agent.frames import FromAgent
 
 PROGRAMS = {"python": "import os", "python-data": "import os, numpy, pandas"}
-# CPU time from the request to the program's end, with numpy and pandas, in that of `python`: what was measured is 2.6 to
-# 3.1. It is 5.6 if matplotlib.pyplot, scipy.stats, sklearn and seaborn are preloaded too.
+# CPU time from the request to the program's end, with numpy and pandas, in that of `python`: measured are 2.6 to 3.1.
+# It is 5.6 if matplotlib.pyplot, scipy.stats, sklearn and seaborn are preloaded too.
 START_TIMES = 3.0
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20
 
