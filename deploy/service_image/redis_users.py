@@ -76,8 +76,9 @@ ROLES: dict[str, Role] = {
         keys="mayfly:backup",
         reads="mayfly:active mayfly:audit:base mayfly:audit:seals mayfly:expiry mayfly:queued",
     ),
-    # The exporter of metrics asks for the last three, too; compose keeps no slow log, which would have others' data.
-    "exporter": Role("hello auth ping info acl|log latency|latest slowlog|get slowlog|len", keys=""),
+    # The exporter of metrics asks for the last four, too, and the histogram has names of commands alone; compose keeps
+    # no slow log, which would have others' data.
+    "exporter": Role("hello auth ping info acl|log latency|latest latency|histogram slowlog|get slowlog|len", keys=""),
 }
 
 

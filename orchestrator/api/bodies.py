@@ -64,7 +64,7 @@ class JsonBody(Generic[Model]):
             if len(body) <= SMALL_BYTES:
                 made = self.parse(body)
             else:  # a mebibyte of empty lists takes half a second, in C code
-                made = await traffic.places.alone(partial(self.parse, body))
+                made = await traffic.places.alone(caller.tenant, partial(self.parse, body))
             request.state.fields = made.model_fields_set
             yield made, body
 

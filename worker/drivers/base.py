@@ -95,7 +95,7 @@ class Sandbox(Protocol):
         """The counts of the cgroup so far; the last read counts once the cgroup is gone."""
 
     def restore_cpu_weight(self) -> None:
-        """Restore the usual share of CPU time of a container that was made with a low CPU weight."""
+        """Restore the usual share of CPU time of a container that was made ahead and is now leased."""
 
     def adjust(self, limits: Limits) -> None:
         """Set other memory, CPU and process limits while the agent waits; of a hardened container the CPU limit alone.

@@ -35,13 +35,15 @@ LOCKS = Path("/proc/locks")
 LOOK_SECONDS = 0.02
 ATTEMPTS_SECONDS = 0.002  # between reading attempts: a program can cause a million a second until it has ended
 PRIORITY = -20  # of the thread, which must read the uid of a process before the process ends
+RETAKE_SECONDS = 1.0  # an attempt to lock wakes every worker of the host
 LOOK_SHARE = 0.05  # of one processor for looks at the list, unless pauses would exceed the longest pause
 LONGEST_PAUSE_SECONDS = 0.1
 MAX_LOCKS = 2000  # of one program; a process can lock 1,024 files whole, and databases lock a dozen ranges
 MAX_LINES = 20_000  # read at a time; the kernel's time for more lines grows with their square
-LINE = re.compile(rb"\d+:(?:\s*->)?\s+\S+\s+\S+\s+\S+\s+(\d+) ([0-9a-f]+):([0-9a-f]+):\d+ ")
+LINE = re.compile(rb"\d+:(?:\s*->)?\s+\S+\s+\S+\s+\S+\s+(-?\d+) ([0-9a-f]+):([0-9a-f]+):\d+ ")
 UID = re.compile(r"^Uid:\t(\d+)", re.MULTILINE)
 GONE = -1
+OPEN_FILE = -1  # in place of a pid: the owner is an open file
 
 log = structlog.get_logger()
 Why = Literal["shared_lock", "many_locks"]
@@ -72,6 +74,8 @@ class LockWatch:
         self._shared = shared_devices() if shared is None else shared
         self._holder = LockHolder()
         self._attempts: LockAttempts | None = None
+        self._seen: Counter[Lock] | None = None  # the locks on shared inodes when the worker last tried to lock them
+        self._retake_at = 0.0
         self.unattributed = False
         self._needed, self._stopped = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
@@ -99,9 +103,11 @@ class LockWatch:
         self._needed.set()
 
     def look(self, uids: Collection[int]) -> None:
-        """Read the list once, and report the uids with forbidden locks."""
+        """Read the list once, take locks that others have released, and report the uids with forbidden locks."""
         locks = list(held(self._path))
-        owners = self._report_shared({lock.pid for lock in locks if lock.device in self._shared}, uids)
+        shared = Counter(lock for lock in locks if lock.device in self._shared)
+        self._retake(shared)
+        owners = self._report_shared({lock.pid for lock in shared if lock.pid != OPEN_FILE}, uids)
         if len(locks) > MAX_LOCKS:
             counts: Counter[int] = Counter()
             for pid, count in Counter(lock.pid for lock in locks).items():
@@ -109,6 +115,15 @@ class LockWatch:
             for uid in uids:
                 if counts[uid] > MAX_LOCKS:
                     self._on_abuse(uid, "many_locks")
+
+    def _retake(self, shared: Counter[Lock]) -> None:
+        """Try to take the missing locks if the list shows no other owner, who may be in another name space of pids, if
+        the owners have changed, or a moment later.
+        """
+        others = Counter({lock: count for lock, count in shared.items() if lock.pid != os.getpid()})
+        if not others or others != self._seen or time.monotonic() >= self._retake_at:
+            self._holder.take()
+            self._seen, self._retake_at = others, time.monotonic() + RETAKE_SECONDS
 
     def _report_shared(self, pids: Collection[int], uids: Collection[int]) -> dict[int, int]:
         """Report the uids of these processes for a lock on a shared inode; returns the uid of each process."""
@@ -135,7 +150,6 @@ class LockWatch:
                 self._stopped.wait(ATTEMPTS_SECONDS)
             if time.monotonic() >= look_at:
                 began = time.thread_time()
-                self._holder.take()
                 self.look(self._followed())
                 look_at = time.monotonic() + pause_after(time.thread_time() - began)
 

@@ -5,9 +5,7 @@ at most the ceiling. All kinds together must fit into the memory budget: floors 
 shrink in proportion. A second is the unit because making the next containers may take a second.
 
 With several tenants, a tenant that takes more than the others does not get the last waiting container: otherwise a
-flood of one tenant would take each new container, and make all other tenants start cold. Containers that such a tenant
-starts cold have a low CPU weight while they start: otherwise these starts, which take most of a flood's CPU time, would
-compete with the others' programs and with the containers made ahead.
+flood of one tenant would take each new container, and make all other tenants start cold.
 """
 
 from __future__ import annotations
@@ -32,16 +30,18 @@ class Kind(NamedTuple):
         return self.environment if self.isolation == "standard" else f"{self.environment}/{self.isolation}"
 
 
-class Takes:
-    """The recently taken containers by tenant. Times are seconds of a single clock."""
+class Demand:
+    """The recently taken containers of one kind, by tenant. Times are seconds of a single clock."""
 
     def __init__(self) -> None:
+        self._second, self._count = 0, 0
+        self._peaks: deque[tuple[int, int]] = deque()  # (second, count): counts fall, seconds rise
         self._recent: deque[tuple[float, str]] = deque()  # the takes within ``SHARED_SECONDS``
         self._taken: Counter[str] = Counter()  # their number by tenant
         self._last: dict[str, float] = {}  # the time of each tenant's last take, the earliest first
 
     def yields(self, now: float, tenant: str) -> bool:
-        """Whether a tenant must yield to the others, since it has just taken more than its share."""
+        """Whether a tenant must leave the last container to others, since it has just taken more than its share."""
         while self._recent and now - self._recent[0][0] >= SHARED_SECONDS:
             self._taken[self._recent.popleft()[1]] -= 1
         while self._last and now - next(iter(self._last.values())) >= REMEMBERED_SECONDS:
@@ -55,18 +55,6 @@ class Takes:
         self._taken[tenant] += 1
         self._last.pop(tenant, None)
         self._last[tenant] = now
-
-
-class Demand(Takes):
-    """The recently taken containers of one kind, by tenant and by second."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._second, self._count = 0, 0
-        self._peaks: deque[tuple[int, int]] = deque()  # (second, count): counts fall, seconds rise
-
-    def note(self, now: float, tenant: str) -> None:
-        super().note(now, tenant)
         if int(now) != self._second:
             while self._peaks and self._peaks[-1][1] <= self._count:
                 self._peaks.pop()

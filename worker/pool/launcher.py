@@ -150,15 +150,13 @@ class Launcher:
         *,
         ahead: bool = False,
         loopback: bool = False,
-        yields: bool = False,
     ) -> Lease:
         """A sandbox whose agent waits for a program; if made ``ahead``, the program's interpreter waits too.
 
-        A sandbox that ``yields`` has a low CPU weight until its agent waits.
         Raises :class:`RuntimeUnavailable` or :class:`EnvironmentUnavailable`; then no container or directory remains.
         """
         try:
-            lease = self._launch(environment, isolation, limits, ahead, loopback, yields)
+            lease = self._launch(environment, isolation, limits, ahead, loopback)
         except RuntimeUnavailable:
             self.breaker.failed(isolation)
             raise
@@ -173,13 +171,7 @@ class Launcher:
             return
 
     def _launch(
-        self,
-        environment: Environment,
-        isolation: Isolation,
-        limits: Limits,
-        ahead: bool,
-        loopback: bool = False,
-        yields: bool = False,
+        self, environment: Environment, isolation: Isolation, limits: Limits, ahead: bool, loopback: bool = False
     ) -> Lease:
         image = self.images.get(environment.name) or self.driver.image(environment)
         runtime = self._runtimes.get(isolation) or self.driver.runtimes().get(isolation)
@@ -203,7 +195,7 @@ class Launcher:
                 binds=host_dir.binds(loopback),
                 name=name,
                 labels={UID_LABEL: str(host_dir.uid)},
-                low_weight=ahead or yields,
+                ahead=ahead,
                 loopback=loopback,
                 agent_uid=host_dir.agent.uid if host_dir.agent else None,
             )
@@ -212,8 +204,6 @@ class Launcher:
             sandbox.start()
             try:
                 _await_ready(lease)
-                if yields:
-                    sandbox.restore_cpu_weight()
                 if starting is not limits:
                     sandbox.adjust(limits)
                 counts_cpu = sandbox.counters().cpu_seconds is not None  # finds the cgroup before an execution needs it

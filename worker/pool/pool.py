@@ -110,14 +110,12 @@ class Pool:
         With ``loopback`` the sandbox is made now, since no waiting container has a loopback.
         """
         lease = None
-        with self._lock:
-            yields = self._targets.note(tenant)
         if not loopback:
             lease = self._take_warm(Kind(environment.name, isolation), environment.defaults, limits, tenant)
         with self._lock:
             self._taken[lease is not None] += 1
         metrics.pool_leases.labels(environment.name, "miss" if lease is None else "hit").inc()
-        return lease or self._launcher.launch(environment, isolation, limits, loopback=loopback, yields=yields)
+        return lease or self._launcher.launch(environment, isolation, limits, loopback=loopback)
 
     def discard(self, lease: Lease) -> None:
         """Destroy a used or unusable container."""

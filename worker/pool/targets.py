@@ -1,4 +1,4 @@
-"""The number of warm containers of each kind, and the tenants that yield, by the rules of ``demand.py``."""
+"""The number of warm containers that should wait of each kind: the rule of ``demand.py`` for this worker's host."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from orchestrator.environments import Environments
 from orchestrator.models.fleet import ENVIRONMENT, ISOLATION, WARM_POOL
 from orchestrator.settings import Settings
-from worker.pool.demand import Demand, Kind, Takes, sizes, wish
+from worker.pool.demand import Demand, Kind, sizes, wish
 from worker.pool.launcher import Launcher
 
 HARDENED_BYTES = 64 * 2**20  # an estimate of gVisor's own memory, until a container has been measured
@@ -23,7 +23,6 @@ class Targets:
     ) -> None:
         self._launcher, self._environments, self._settings, self._is_off = launcher, environments, settings, is_off
         self._demand: defaultdict[Kind, Demand] = defaultdict(Demand)
-        self._all_takes = Takes()
         self._measured_bytes: dict[Kind, int] = {}
 
     def take(self, kind: Kind, tenant: str) -> bool:
@@ -31,13 +30,6 @@ class Targets:
         demand, now = self._demand[kind], time.monotonic()
         yields = demand.yields(now, tenant)
         demand.note(now, tenant)
-        return yields
-
-    def note(self, tenant: str) -> bool:
-        """Record a container of any kind, warm or cold. Returns whether this tenant's cold starts yield to others."""
-        now = time.monotonic()
-        yields = self._all_takes.yields(now, tenant)
-        self._all_takes.note(now, tenant)
         return yields
 
     def measure(self, kind: Kind, size_bytes: int) -> None:

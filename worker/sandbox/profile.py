@@ -77,8 +77,8 @@ class SandboxProfile:
     """The profile of one container. Sizes in bytes; ``binds`` are host paths, mounted read-only.
 
     ``uid`` is the uid of the program's processes, and of the agent unless there is an ``agent_uid`` (always in gVisor,
-    where a shared uid would let the program reach the agent). A container of ``low_weight`` yields CPU time to others
-    until the driver restores the usual weight.
+    where a shared uid would let the program reach the agent). A container made ``ahead`` of its program has a low CPU
+    weight until the driver restores the usual weight.
     """
 
     name: str
@@ -101,7 +101,7 @@ class SandboxProfile:
     labels: dict[str, str]
     sysctls: dict[str, str]
     buffer_bytes: int | None = None  # of TCP and UDP sockets, for drivers to bound with cgroup version 1
-    low_weight: bool = False
+    ahead: bool = False
     loopback: bool = False
     hostname: str = "sandbox"
     agent_uid: int | None = None
@@ -133,7 +133,7 @@ def sandbox_profile(
     binds: dict[str, Path],
     name: str,
     labels: dict[str, str],
-    low_weight: bool = False,
+    ahead: bool = False,
     loopback: bool = False,
     agent_uid: int | None = None,
 ) -> SandboxProfile:
@@ -164,7 +164,7 @@ def sandbox_profile(
         labels=labels,
         sysctls=LOOPBACK_SYSCTLS if loopback and isolation == "standard" else {},
         buffer_bytes=LOOPBACK_BUFFER_BYTES if loopback and isolation == "standard" else None,
-        low_weight=low_weight,
+        ahead=ahead,
         loopback=loopback,
         agent_uid=agent_uid,
     )

@@ -41,6 +41,7 @@ class Places:
     def __init__(self, tenant_places: int = TENANT_PLACES) -> None:
         self._all, self._single = CapacityLimiter(PLACES), CapacityLimiter(1)
         self._tenants: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(tenant_places))
+        self._turns: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(1))
 
     @asynccontextmanager
     async def place(self, tenant: str) -> AsyncIterator[None]:
@@ -53,12 +54,13 @@ class Places:
         async with self.place(tenant):
             return await to_thread.run_sync(call)
 
-    async def alone(self, call: Callable[[], T]) -> T:
-        """Call in a thread, one call at a time: for C code that keeps the interpreter's lock throughout.
+    async def alone(self, tenant: str, call: Callable[[], T]) -> T:
+        """Call in a thread, one call at a time, tenants by turns: for C code that keeps the interpreter's lock.
 
         Concurrent calls would be no faster, and the event loop would wait for all of them instead of a single call.
         """
-        return await to_thread.run_sync(call, limiter=self._single)
+        async with self._turns[tenant]:
+            return await to_thread.run_sync(call, limiter=self._single)
 
 
 class Traffic:

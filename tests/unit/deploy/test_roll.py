@@ -14,7 +14,8 @@ import pytest
 from orchestrator.settings import inherited_environment
 from tests.harness import ROOT
 
-# With version `broken` the smoke test fails; `dead` does not start; `mute` never becomes ready.
+# With version `broken` the smoke test fails, with `late` that of the second API; `dead` does not start; `mute` never
+# becomes ready.
 HOOKS = """
 SERVICES=(worker a b)
 GREEN=(green c d)
@@ -25,7 +26,10 @@ proxy() { echo "$2 $1" >> calls; }
 """
 SMOKE = """#!/bin/sh
 echo "smoke $2" | sed 's|http.*/||' >> calls
-case $2 in */broken) exit 1 ;; esac
+case $2 in
+  */broken) exit 1 ;;
+  */late) [ "$(grep -c 'smoke late' calls)" = 1 ] ;;
+esac
 """
 FIRST = ["stop worker 1", "start worker NEW", "drain a", "stop a 1", "start a NEW"]
 BACK = ["drain a", "stop a NEW", "start a 1", "ready a", "stop worker NEW", "start worker 1"]
@@ -82,8 +86,13 @@ def test_each_api_is_drained_tested_and_served_again(roll: Callable[..., tuple[i
 def test_version_that_does_not_work_is_replaced_by_the_old_one(
     roll: Callable[..., tuple[int, list[str]]], new: str, tested: list[str]
 ) -> None:
-    """All services that were replaced go back, the last one first, and no request reaches the new version."""
     assert roll("hooks", "1", new) == (1, [step.replace("NEW", new) for step in (*FIRST, *tested, *BACK)])
+
+
+def test_all_services_go_back_the_last_one_first(roll: Callable[..., tuple[int, list[str]]]) -> None:
+    second = ["smoke NEW", "ready a", "drain b", "stop b 1", "start b NEW", "smoke NEW"]
+    back = ["drain b", "stop b NEW", "start b 1", "ready b"]
+    assert roll("hooks", "1", "late") == (1, [step.replace("NEW", "late") for step in (*FIRST, *second, *back, *BACK)])
 
 
 def test_worker_that_does_not_start_is_replaced_by_the_old_one(roll: Callable[..., tuple[int, list[str]]]) -> None:

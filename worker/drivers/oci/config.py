@@ -19,7 +19,7 @@ SPECIFICATION = "1.0.2"
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount", "cgroup")
 STARTED_WITH, NEVER_GIVEN = ("bounding", "effective", "permitted"), ("inheritable", "ambient")  # capability sets
 NOTHING = ["nosuid", "noexec", "nodev"]
-LOW_SHARES = 64  # CPU shares of a container that yields to others; the usual number is 1,024
+AHEAD_SHARES = 64  # CPU shares of a container made ahead; the usual number is 1,024
 # The first rule of every container's device list; the runtime adds the six devices that libc needs.
 NO_DEVICES = [{"allow": False, "access": "rwm"}]
 _texts: deque[tuple[dict[str, Any], str]] = deque(maxlen=2)  # seccomp profiles, with and without a loopback
@@ -63,7 +63,7 @@ def oci_config(
                 "cpu": {
                     "quota": caps.cpu_microseconds,
                     "period": PERIOD_MICROSECONDS,
-                    **({"shares": LOW_SHARES} if profile.low_weight else {}),
+                    **({"shares": AHEAD_SHARES} if profile.ahead else {}),
                 },
                 "pids": {"limit": caps.pids},
             },

@@ -75,7 +75,7 @@ def test_stream_and_long_poll_of_a_demoted_user_end(api: Stack) -> None:
     tokens = [users.session(user)["access_token"] for user in (demoted, kept)]
     address = queued(api, tokens[1])
     with (
-        ThreadPoolExecutor(1) as threads,
+        ThreadPoolExecutor(2) as threads,
         api.client.stream("GET", address, headers=bearer(tokens[0])) as ended,
         api.client.stream("GET", address, headers=bearer(tokens[1])) as whole,
     ):
@@ -84,8 +84,9 @@ def test_stream_and_long_poll_of_a_demoted_user_end(api: Stack) -> None:
         rest = whole.iter_lines()
         assert next(rest) == "event: state"
         assert api.client.patch(f"{USERS}/{demoted.id}", json={"roles": ["auditor"]}).status_code == 200
-        assert "event: done" not in list(ended.iter_lines()), "it ends while the execution is queued"
+        lines = threads.submit(list, ended.iter_lines())
         assert (poll.result(120).status_code, poll.result().json()["code"]) == (403, "forbidden")
+        assert "event: done" not in lines.result(120), "it ends while the execution is queued"
         assert api.client.post(f"{path}/cancel", headers=bearer(tokens[1])).status_code == 202
         assert "event: done" in list(rest)
 

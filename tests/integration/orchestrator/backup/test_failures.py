@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrator.audit import Writer
+from orchestrator.backup.creation import lease
 from orchestrator.backup.creation.creating import Creator
 from orchestrator.backup.creation.lease import BackupLease
 from orchestrator.backup.creation.retention import Kept
@@ -26,7 +27,7 @@ from orchestrator.models.tenants.records import Tenant
 from orchestrator.store import keys, open_store
 from orchestrator.store.connection import connect
 from tests.builders.backups.installations import BLOB, Backups, Source, contents_of, ended, prepare, seal_entries
-from tests.harness import RedisServer
+from tests.harness import RedisServer, eventually
 
 
 def numbered(server: RedisServer, database: int) -> RedisServer:
@@ -127,6 +128,14 @@ def test_lost_lease_is_not_taken_again(source: Source) -> None:
         assert not source.store.deletions.are_paused()
         assert source.store.deletions.pause("another", 60)
     assert source.store.deletions.are_paused(), "the end of one backup does not end the other's pause"
+
+
+def test_lease_is_renewed_while_the_backup_is_made(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEWALS", 600)  # one in a tenth of a second
+    redis = source.store.redis
+    with BackupLease(source.store.deletions, "one"):
+        redis.expire(keys.BACKUP, 30)
+        eventually(lambda: redis.ttl(keys.BACKUP) > 30, "the lease has its whole time again")
 
 
 def test_retention_removes_nothing_without_the_lease(

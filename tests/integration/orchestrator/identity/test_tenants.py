@@ -67,7 +67,8 @@ def test_pages_have_every_tenant_and_account_once(store: Store) -> None:
         assert records.put(b"", ServiceAccount(name=name, tenant="t0", created_at=datetime.now(UTC)), "")
 
     def pages(read: Callable[[int, str | None], tuple[list[Any], str | None]]) -> list[list[Any]]:
-        found, cursor = [], None
+        found: list[list[Any]] = []
+        cursor: str | None = None
         while not found or cursor is not None:
             items, cursor = read(2, cursor)
             found.append(items)

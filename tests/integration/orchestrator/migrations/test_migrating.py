@@ -214,7 +214,7 @@ def test_migration_waits_for_concerned_processes(context: Context) -> None:
             assert context.store.schema.announce(worker).is_given, "it does not concern workers"
             context.store.schema.leave(API)
 
-    assert migrate(context, 3, progress, known) == 1
+    assert migrate(context, 3, progress, known, patience_seconds=0) == 1
     assert not context.store.schema.announce(API).is_given, "its version does not know schema 3"
     assert context.store.schema.announce(worker).is_given, "the data declares that workers may continue"
     assert context.store.schema.announce(API._replace(schema=3)).is_given

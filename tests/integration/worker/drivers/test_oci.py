@@ -33,7 +33,6 @@ from worker.drivers.oci import sandbox as sandbox_module
 from worker.drivers.oci.config import oci_config
 from worker.drivers.oci.driver import OciDriver
 from worker.drivers.oci.sandbox import OciSandbox
-from worker.pool import launcher as launcher_module
 from worker.pool.launcher import Lease
 
 PYTHON = load_environments([ROOT / "sandbox_image" / "environments"])["python"]
@@ -251,35 +250,6 @@ def test_the_runtime_tidies_up_when_the_container_is_destroyed(bench: Bench) -> 
     assert _cgroups_of(lease.name)
     bench.launcher.destroy(lease)
     assert traces(bench, lease.name) == []
-
-
-def _weight(name: str) -> float:
-    """The CPU weight of a container, in relation to the kernel's usual weight."""
-    for path, usual in ((f"cpu/mayfly/{name}/cpu.shares", 1024), (f"mayfly/{name}/cpu.weight", 100)):
-        if (CGROUPS / path).exists():
-            return int((CGROUPS / path).read_text()) / usual
-    raise AssertionError(f"{name} has no CPU weight")
-
-
-@pytest.mark.parametrize("bench", ["oci-crun"], indirect=True)
-def test_yielding_start_has_usual_cpu_weight_once_its_agent_waits(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before: list[float] = []
-    await_ready = launcher_module._await_ready
-
-    def look(lease: Lease) -> None:
-        before.append(_weight(lease.name))
-        await_ready(lease)
-
-    monkeypatch.setattr(launcher_module, "_await_ready", look)
-    after = []
-    for yields in (False, True):
-        lease = bench.launcher.launch(PYTHON, "standard", PYTHON.defaults, yields=yields)
-        after.append(_weight(lease.name))
-        bench.launcher.destroy(lease)
-    assert [weight < 0.1 for weight in before] == [False, True]
-    assert after == [1, 1]
 
 
 def test_a_killed_sandbox_is_not_out_of_memory(bench: Bench) -> None:

@@ -84,12 +84,12 @@ async def read_two(traffic: Traffic, sent: bytes) -> int:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": sent, "more_body": False}
 
-    async def read() -> None:
+    async def read(tenant: str) -> None:
         request = Request({"type": "http", "headers": headers, "app": app}, receive)
-        async with slow.read(request, cast(Any, SimpleNamespace(tenant="t"))) as (made, _):
+        async with slow.read(request, cast(Any, SimpleNamespace(tenant=tenant))) as (made, _):
             assert made.environment == "python"
 
-    reads = [asyncio.create_task(read()) for _ in range(2)]
+    reads = [asyncio.create_task(read(tenant)) for tenant in ("a", "b")]
     while slow.begun < 2 and not traffic.places._single.statistics().tasks_waiting:  # noqa: ASYNC110 - no event
         await asyncio.sleep(0)
     begun = slow.begun

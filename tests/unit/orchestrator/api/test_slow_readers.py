@@ -37,8 +37,8 @@ class Reader:
         self._released.set()
 
 
-async def answered(path: Path, *, slow: bool) -> tuple[bool, Reader]:
-    """Send :data:`BODY`. Returns whether the disk has a part of it when its route has ended, and the reader."""
+async def answered(path: Path, *, slow: bool, sent: bytes = BODY) -> tuple[bool, Reader]:
+    """Send an answer. Returns whether the disk has a part of it when its route has ended, and the reader."""
     settings, reader = Settings(blob_dir=path), Reader(slow=slow)
 
     async def receive() -> Message:
@@ -48,7 +48,7 @@ async def answered(path: Path, *, slow: bool) -> tuple[bool, Reader]:
     body = middleware._Bounded(receive, scope, settings)
     answer = middleware._Answer(reader.send, body, {}, scope, Traffic(settings), headers_only=False)
     await answer.send({"type": "http.response.start", "status": 200, "headers": []})
-    await asyncio.wait_for(answer.send({"type": "http.response.body", "body": BODY}), 60)  # the route ends
+    await asyncio.wait_for(answer.send({"type": "http.response.body", "body": sent}), 60)  # the route ends
     is_stored = answer._file is not None
     assert reader.ended != is_stored
     reader.release()
@@ -76,3 +76,10 @@ def test_answer_to_a_fast_reader_is_sent_from_memory(
     is_stored, reader = run(False)
     assert not is_stored
     assert (reader.taken, reader.ended) == (BODY, True)
+
+
+def test_large_answer_is_stored_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "SLOW_SECONDS", 600)
+    is_stored, reader = asyncio.run(answered(tmp_path, slow=True, sent=BODY + b"x"))
+    assert is_stored
+    assert (reader.taken, reader.ended) == (BODY + b"x", True)

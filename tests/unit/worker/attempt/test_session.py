@@ -129,6 +129,16 @@ def test_a_flood_of_small_frames_ends_the_sandbox(
     assert kind.name in session.conversation.violation or "small frames" in session.conversation.violation
 
 
+def test_program_that_must_end_for_an_event_is_stopped(
+    session_of: Callable[..., tuple[Session, Scripted]],
+) -> None:
+    session, sandbox = session_of("standard", RUNNING, counted=rising(), wall_seconds=20)
+    session._incidents.end()
+    session.run()
+    assert sandbox.killed
+    assert verdict(session, KILLED).killed == "denials"
+
+
 @pytest.mark.parametrize("forged", [(FromAgent.CALL_DATA, b"x"), (FromAgent.ANSWER_TAKEN, b'{"bytes": 1}')])
 def test_a_sandbox_without_tools_has_no_line(
     session_of: Callable[..., tuple[Session, Scripted]], forged: tuple[FromAgent, bytes]

@@ -67,8 +67,8 @@ def test_configuration_has_the_profiles_limits() -> None:
     resources = config()["linux"]["resources"]
     assert resources["memory"] == {"limit": 512 * 2**20, "swap": 512 * 2**20}
     assert resources["cpu"] == {"quota": 100_000, "period": 100_000}
-    low = oci_config(replace(profile_of(), low_weight=True), Path("/bundle/root"), IMAGE)["linux"]["resources"]
-    assert low == {**resources, "cpu": {**resources["cpu"], "shares": 64}}
+    ahead = oci_config(replace(profile_of(), ahead=True), Path("/bundle/root"), IMAGE)["linux"]["resources"]
+    assert ahead == {**resources, "cpu": {**resources["cpu"], "shares": 64}}
     assert resources["pids"] == {"limit": profile_of().pids}
 
 

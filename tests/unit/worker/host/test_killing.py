@@ -66,3 +66,15 @@ def test_freezer_is_always_thawed(tmp_path: Path) -> None:
     root = laid_out(tmp_path, V1)
     killing.kill_all(root, "x")
     assert (root / "freezer/docker/x/freezer.state").read_text() == "THAWED"
+
+
+def test_processes_are_frozen_while_they_are_listed_and_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that none of them forks a process that is missing in the list."""
+    root = laid_out(tmp_path, V1)
+    state = root / "freezer/docker/x/freezer.state"
+    states: list[str] = []
+    monkeypatch.setattr(killing, "_send", lambda _: states.append(state.read_text()))
+    assert not killing.kill_all(root, "x")
+    assert states == ["FROZEN"]

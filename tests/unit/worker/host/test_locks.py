@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from orchestrator.models.security import Refusal
 from tests.harness import eventually
 from worker.attempt.incidents import Incidents
 from worker.attempt.security_events import Watch
+from worker.host.lock_holder import LockHolder
 from worker.host.locks import GONE, LOCKS, MAX_LOCKS, Lock, LockWatch, held, pause_after, shared_devices, uid_of
 
 UID = 1_999_999_999 if os.geteuid() == 0 else os.geteuid()  # as root, a uid without other processes
@@ -84,8 +86,45 @@ def listed(pid: int) -> int:
 def test_the_kernels_list_is_read(tmp_path: Path) -> None:
     (tmp_path / "locks").write_text(LIST)
     assert list(held(tmp_path / "locks")) == [
-        Lock(3568, (0xFD, 0)), Lock(12, (0, 14)), Lock(13, (0, 14)), Lock(14, (8, 1)),
+        Lock(3568, (0xFD, 0)), Lock(12, (0, 14)), Lock(13, (0, 14)), Lock(-1, (8, 1)), Lock(14, (8, 1)),
     ]  # fmt: skip
+
+
+class CountingHolder(LockHolder):
+    """Counts the attempts to take locks."""
+
+    attempts = 0
+
+    def take(self) -> bool:
+        self.attempts += 1
+        return super().take()
+
+
+def test_held_locks_are_tried_again_when_their_owners_change_and_seldom_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.host.locks.RETAKE_SECONDS", math.inf)
+    path = tmp_path / "locks"
+    watch = LockWatch(lambda: (), lambda uid, why: None, path, {(0, 0x0E)})
+    watch._holder = holder = CountingHolder(lambda: ())
+    line = "1: FLOCK  ADVISORY  WRITE 1 00:0e:1045 0 EOF\n"
+    of_another_file = "2: FLOCK  ADVISORY  WRITE 1 fd:00:1045 0 EOF\n"
+    own = f"4: FLOCK  ADVISORY  WRITE {os.getpid()} 00:0e:1046 0 EOF\n"
+    of_an_open_file = "3: OFDLCK ADVISORY  WRITE -1 00:0e:1045 0 EOF\n"
+    found = []
+    texts = (
+        line, line + of_another_file, line + line, line + line, line + of_an_open_file, line,
+        line + own, own, "", line, line,
+    )  # fmt: skip
+    for text in texts:
+        path.write_text(text, encoding="ascii")
+        watch.look(())
+        found.append(holder.attempts)
+    assert found == [1, 1, 2, 2, 3, 4, 4, 5, 6, 7, 7]
+    watch._retake_at = 0.0
+    watch.look(())
+    assert holder.attempts == 8
+    assert not watch.unattributed, "an open file has no pid"
 
 
 @pytest.mark.parametrize(("cpu_seconds", "pause"), [(0.0, 0.02), (0.002, 0.04), (0.06, 0.1), (9.0, 0.1)])

@@ -231,7 +231,7 @@ def test_answers_cover_refused_calls_that_are_not_logged() -> None:
     for name in named:
         assert any(number_of(name, one) is not None for one in ARCHITECTURES), name
     assert max(n for n in range(1000) for one in ARCHITECTURES if name_of(n, one)) == answers.HIGHEST_NUMBER
-    known = {name for one in ARCHITECTURES for n in range(1000) if (name := name_of(n, one))}
+    known = {found for one in ARCHITECTURES for n in range(1000) if (found := name_of(n, one))}
     by_arguments = {call for architecture in ARCHITECTURES for one in classes(architecture) for call in one.calls}
     judged = allowed | by_arguments | seccomp.TELLING.keys() | seccomp.NO_EFFECT.keys() | {*seccomp.HIDDEN_ARGUMENTS}
     assert known - judged - answers.OTHER_ARGUMENTS.keys() - set(named) == set(WITHOUT_ANSWER.split())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,26 +73,50 @@ def test_large_bodies_wait_on_disk_for_few_places(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-async def _parse_two(places: Places) -> None:
-    begun, release, other = threading.Event(), threading.Event(), threading.Event()
+async def _parse_three(places: Places) -> list[str]:
+    """Two bodies of one tenant and then one of another, in the order in which they are parsed."""
+    order: list[str] = []
+    begun, release = threading.Event(), threading.Event()
 
     def first() -> None:
+        order.append("a1")
         begun.set()
-        release.wait()
+        assert release.wait(60)
 
-    parsing = asyncio.create_task(places.alone(first))
+    parsing = [asyncio.create_task(places.alone("a", first))]
     await asyncio.to_thread(begun.wait)
-    second = asyncio.create_task(places.alone(other.set))
+    parsing += [asyncio.create_task(places.alone(name[0], partial(order.append, name))) for name in ("a2", "b1")]
     try:
         for _ in range(3):
             await places.run("t", lambda: None)  # threads for other work are there
-        assert not other.is_set()
+        assert order == ["a1"]
     finally:
         release.set()
-    await parsing
-    await second
-    assert other.is_set()
+    await asyncio.gather(*parsing)
+    return order
 
 
-def test_large_bodies_are_parsed_one_at_a_time() -> None:
-    asyncio.run(_parse_two(Places()))
+def test_bodies_are_parsed_one_at_a_time_and_tenants_take_turns() -> None:
+    assert asyncio.run(_parse_three(Places())) == ["a1", "b1", "a2"]
+
+
+async def _run_more_than_places(places: Places) -> int:
+    """The number of a tenant's calls that have begun while one more of them waits, or begins."""
+    begun, release = [], threading.Event()
+
+    def call() -> None:
+        begun.append(1)
+        assert release.wait(60)
+
+    calls = [asyncio.create_task(places.run("a", call)) for _ in range(TENANT_PLACES + 1)]
+    limiter = places._tenants["a"]
+    while not (limiter.statistics().tasks_waiting or len(begun) > TENANT_PLACES):  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0)
+    count = len(begun)
+    release.set()
+    await asyncio.gather(*calls)
+    return count
+
+
+def test_readings_of_a_tenant_have_few_places() -> None:
+    assert asyncio.run(_run_more_than_places(Places())) <= TENANT_PLACES
