@@ -107,7 +107,7 @@ def test_uploads_of_all_tenants_are_bounded(api: Stack) -> None:
     with ExitStack() as stack:
         left = UPLOADS
         for key in tenants:
-            begun = head("PUT", BLOBS, key, MIB) + b"x"
+            begun = head("PUT", BLOBS, key, 2 * MIB) + b"x" * MIB  # the first bytes are in no file yet
             stack.enter_context(connections(api.port, min(left, TENANT_UPLOADS), begun))
             left -= min(left, TENANT_UPLOADS)
         # Another upload that came before the last of these would have its place.
