@@ -62,7 +62,8 @@ for i = first, #ARGV, 3 do
   end
 end
 if to == '' then
-  write_record(record, found, fields, all)
+  charge_step(found, fields, all)
+  redis.call('HSET', record, unpack(fields))
   if all > 0 and (found[6] or '') ~= '' then redis.call('HINCRBY', key_counters_key(found[6]), 'bytes', all) end
   redis.call('PUBLISH', WAKE .. id, 'output')
 elseif to ~= 'running' then

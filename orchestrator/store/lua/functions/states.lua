@@ -35,17 +35,16 @@ local function strip(id, record, found)
   return freed
 end
 
--- Writes fields, and charges `bytes` to the record and its tenant.
-local function write_record(record, found, fields, bytes)
-  if bytes ~= 0 then
-    fields[#fields + 1], fields[#fields + 2] = 'bytes', (tonumber(found[13]) or 0) + bytes
-    redis.call('HINCRBY', tenant_room_key(found[3]), 'bytes', bytes)
-  end
-  redis.call('HSET', record, unpack(fields))
+-- Charges `bytes` to the tenant, and to the record among the fields that are written next.
+local function charge_step(found, fields, bytes)
+  if bytes == 0 then return end
+  fields[#fields + 1], fields[#fields + 2] = 'bytes', (tonumber(found[13]) or 0) + bytes
+  redis.call('HINCRBY', tenant_room_key(found[3]), 'bytes', bytes)
 end
 
--- `fields` are new, `bytes` those that the step has added. Of an end: `retention`, the seconds for which it is kept, and
--- the `amounts` that it used, in the order of `USAGE`. `key_counters` are those of its API key, if the caller knows them.
+-- `fields` are new, `bytes` those that the step has added. Of an end: `retention`, the seconds for which it is kept,
+-- and the `amounts` that it used, in the order of `USAGE`. `key_counters` are those of its API key, if the caller has
+-- read them.
 local function advance(id, found, to, counts_as, fields, bytes, retention, amounts, key_counters)
   local now, record, stream = clock(), execution_key(id), stream_key(id)
   local before, after, key = CLASSES[found[1]], CLASSES[to], found[6] or ''
@@ -53,7 +52,6 @@ local function advance(id, found, to, counts_as, fields, bytes, retention, amoun
     found[2] = string.format('%.0f', found[2] + 1)
     fields[#fields + 1], fields[#fields + 2] = 'attempt', found[2]
   end
-  fields[#fields + 1], fields[#fields + 2] = 'state', to
   append_state(stream, to, found[2])
   local files = 0
   if not after then  -- it is neither queued nor run again
@@ -68,7 +66,8 @@ local function advance(id, found, to, counts_as, fields, bytes, retention, amoun
     redis.call('ZADD', EXPIRY, now + tonumber(retention), id)
     add_usage(found[3], day_of(now), key, found[4], amounts)
   end
-  write_record(record, found, fields, bytes)
+  charge_step(found, fields, bytes)
+  redis.call('HSET', record, 'state', to, unpack(fields))
   if files > 0 then charge_files(record, found[3], key, files) end
   if before ~= after then
     local reserved, used = tonumber(found[7]) or 0, amounts and amounts[3] or 0
