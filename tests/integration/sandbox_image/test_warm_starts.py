@@ -1,4 +1,4 @@
-"""What a warm start costs in the environment for data, in what it costs in `python`."""
+"""The cost of a warm start in the environment for data, as a ratio to that of `python`."""
 
 from __future__ import annotations
 
