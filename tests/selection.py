@@ -140,6 +140,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     ),
     "integration/orchestrator/api/test_followers.py": (
         "test_stream_of_a_revoked_key_ends",
+        "test_stream_and_long_poll_of_a_demoted_user_end",
         "test_long_poll_of_a_revoked_key_ends",
     ),
     "integration/orchestrator/api/test_rest_wire.py": (

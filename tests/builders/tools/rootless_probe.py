@@ -60,9 +60,10 @@ def answers(kind: str, probe: str, expressions: list[str]) -> list[str]:
     process.kill()
     process.wait()
     command.clean()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while left := probes(probe):
         assert time.monotonic() < deadline, left
+        time.sleep(0.05)
     assert list(launcher.bundles.iterdir()) == []
     return found
 

@@ -20,8 +20,8 @@ from worker.agent.frames import FromAgent
 
 PROGRAMS = {"python": "import os", "python-data": "import os, numpy, pandas"}
 # CPU time from the request to the program's end, with numpy and pandas, in that of `python`: measured are 2.6 to 3.1.
-# It is 5.6 if matplotlib.pyplot, scipy.stats, sklearn and seaborn are preloaded too.
-START_TIMES = 3.0
+# It is 5.6 if matplotlib.pyplot, scipy.stats, sklearn and seaborn are preloaded too; the bound lies between.
+MOST_TIMES = 4.2
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20
 
 
@@ -81,6 +81,6 @@ def test_environment_for_data_starts_about_as_fast_as_python(bench: Bench) -> No
     for turn in range(MOST_ROUNDS):
         for name in PROGRAMS:
             least[name] = min(least[name], cpu_seconds(bench, name))
-        if turn + 1 >= LEAST_ROUNDS and least["python-data"] <= 1.2 * START_TIMES * least["python"]:
+        if turn + 1 >= LEAST_ROUNDS and least["python-data"] <= MOST_TIMES * least["python"]:
             return
     pytest.fail(f"a start takes {least['python-data']:.4f} s, and one of python {least['python']:.4f} s")

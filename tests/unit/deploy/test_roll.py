@@ -20,7 +20,10 @@ HOOKS = """
 SERVICES=(worker a b)
 GREEN=(green c d)
 url_of() { case $1 in worker|green) ;; *) echo "$URL/$(cat "$1")" ;; esac; }
-start() { echo "start $1 $2" >> calls; echo "$2" > "$1"; [[ $2 != dead ]]; }
+start() {
+  ROLL_SECONDS=600; [[ $2 != mute ]] || ROLL_SECONDS=0
+  echo "start $1 $2" >> calls; echo "$2" > "$1"; [[ $2 != dead ]]
+}
 stop() { echo "stop $1 $2" >> calls; }
 proxy() { echo "$2 $1" >> calls; }
 """
@@ -62,7 +65,6 @@ def roll(tmp_path: Path) -> Iterator[Callable[..., tuple[int, list[str]]]]:
 
         def rolled(*words: str) -> tuple[int, list[str]]:
             (tmp_path / "calls").write_text("")
-            env["ROLL_SECONDS"] = "0" if "mute" in words else "600"
             command = [str(ROOT / "deploy" / "roll.sh"), *words]
             done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
             return done.returncode, (tmp_path / "calls").read_text().splitlines()

@@ -23,7 +23,14 @@ TYPED = {
     "backup.md": {
         "$compose ": ("tests/e2e/operation/test_compose.py", '"backup.md"'),
         **dict.fromkeys(
-            ("env $(", "MAYFLY_", "/usr/local/bin/mayfly backup"), ("tests/e2e/deployment/test_install.py", "backup.md")
+            (
+                "env $(",
+                "MAYFLY_REDIS_PASSWORD_FILE=",
+                "MAYFLY_ADMIN_KEY_FILE=",
+                "MAYFLY_TOOL_SERVERS_DIR=",
+                "/usr/local/bin/mayfly backup",
+            ),
+            ("tests/e2e/deployment/test_install.py", 'partition("## Under systemd")'),
         ),
     },
     "disaster.md": {

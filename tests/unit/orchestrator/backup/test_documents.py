@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -90,6 +91,8 @@ def test_own_file_goes_nowhere_else_than_its_setting(tmp_path: Path) -> None:
         place_of(settings, OwnFile(role="issuers_file", name="", data=""))
 
 
-def test_chosen_settings_are_named_without_credentials() -> None:
+def test_chosen_settings_are_named_without_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("MAYFLY_")]:
+        monkeypatch.delenv(name)
     settings = Settings(token="mfk_secret", redis_url="redis://mayfly:secret@redis:6379/0", slots=3)
     assert chosen_settings(settings) == {"MAYFLY_SLOTS": "3"}

@@ -29,7 +29,7 @@ from tests.builders.records import loud_execution
 from tests.harness import Stack, eventually
 
 UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 10, 4, 8
-BODY_SECONDS, STALL_SECONDS = 15, 16
+BODY_SECONDS, STALL_SECONDS = 30, 31
 OUTPUT_BYTES = 16 * MIB
 SENT_BYTES = 12 * MIB  # of a stalled body: within its time also on a slow machine, and thrice what it may take
 BLOBS = "/api/v1/blobs"
