@@ -188,6 +188,7 @@ def finish(run: execution.Execution, start: dict[str, Any], before: dict[str, tu
         if "results" in start:
             results.send(pipe.send, f"{PATHS['tmp']}/{results.NAME}", start["results"])
         left.add(PATHS["output"])
+        pipe.drain()  # a long search of the working directory must not cost these files
         left.add(PATHS["work"], lambda path, about: working_directory.is_no_result(before, path, about))
     facts = {
         "exit_code": run.exit_code,

@@ -96,6 +96,7 @@ class Channel:
     def __init__(self, source: int = 0, sink: int = 1) -> None:
         self.source, self.sink = source, sink
         self._inbox, self._outbox = bytearray(), bytearray()
+        self._gathers = False
         os.set_blocking(sink, False)
 
     @property
@@ -109,17 +110,20 @@ class Channel:
         self.write()
 
     def gather(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
-        """Queue one frame; if many bytes wait, write all of them."""
+        """Queue one frame; write all of them if it is the first, which tells the host of the program's end, or if many
+        bytes wait.
+        """
         self._outbox += frame(kind, payload)
-        if len(self._outbox) >= GATHERED_BYTES:
-            self._drain()
+        if not self._gathers or len(self._outbox) >= GATHERED_BYTES:
+            self.drain()
+        self._gathers = True
 
     def send(self, kind: bytes, payload: bytes | dict[str, Any]) -> None:
         """Queue one frame and wait until it is written."""
         self._outbox += frame(kind, payload)
-        self._drain()
+        self.drain()
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Wait until all frames are written."""
         self.write()
         if not self._outbox:

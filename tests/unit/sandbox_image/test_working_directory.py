@@ -19,7 +19,7 @@ from sandbox_image.agent.files import working_directory
 from sandbox_image.agent.files.artifacts import Collection
 from sandbox_image.agent.files.globs import Glob
 from sandbox_image.agent.supervisor.channel import EXIT, GATHERED_BYTES, Channel
-from tests.builders.agent import Agent, Result
+from tests.builders.agent import AGENT, Agent, Result
 from tests.harness import ROOT
 from worker.agent.frames import Decoder, FromAgent
 
@@ -40,6 +40,22 @@ def send(kind, value):
         rejected[value["path"]] = value["why"]
 Collection(send, [Glob("**")], 1000, 10).add(sys.argv[1])
 print(json.dumps([sent, rejected]))
+"""
+
+FINISH = """
+import json, socket, sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+import agent, channel
+agent.PATHS = {name: f"{sys.argv[2]}/{name}" for name in ("output", "work")}
+host, ours = socket.socketpair()
+pipe, waiting = channel.Channel(ours.fileno(), ours.fileno()), []
+class Before(dict):
+    def get(self, path):
+        waiting.append(pipe.busy)
+run = SimpleNamespace(channel=pipe, directories=(), exit_code=0, signal=None, stopped=None)
+agent.finish(run, {"artifacts": ["**"], "artifact_bytes": 100, "artifact_files": 9}, Before())
+print(json.dumps(waiting))
 """
 
 
@@ -261,7 +277,18 @@ def test_small_files_leave_together(tmp_path: Path) -> None:
     kinds = [frame.kind for frame in frames]
     assert kinds == [FromAgent.FILE, FromAgent.FILE_DATA] * FILES + [FromAgent.EXIT]
     assert [frame.json()["path"] for frame in frames[:-1:2]] == [f"{number:03}" for number in range(FILES)]
-    assert len(writes) == 1 + sum(map(len, writes)) // GATHERED_BYTES
+    assert [frame.kind for frame in Decoder().feed(writes[0])] == [FromAgent.FILE], "it says that the program has ended"
+    assert len(writes) == 2 + sum(map(len, writes)) // GATHERED_BYTES
+
+
+def test_output_leaves_before_the_working_directory_is_searched(tmp_path: Path) -> None:
+    for directory in (tmp_path / "output", tmp_path / "work"):
+        directory.mkdir()
+        for name in ("0", "1"):
+            (directory / name).write_text("x")
+    command = [sys.executable, "-c", FINISH, str(AGENT.parent), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(done.stdout) == [False, False], "whether frames wait, at each file of the working directory"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the agent's system calls")
