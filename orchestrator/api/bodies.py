@@ -38,6 +38,7 @@ MAX_MISTAKES = 1000
 MAX_FIELD = 200
 JSON, BINARY = "application/json", "application/octet-stream"
 DUPLICATE = re.compile(r'Detected duplicate key "(.*)" at line \d+ column \d+', re.DOTALL)
+OBJECT_EXPECTED = ("model_attributes_type", "model_type", "dict_type")  # of pydantic's types of mistakes
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -142,8 +143,10 @@ def _message(item: ErrorDetails) -> str:
     if item["type"] == "too_long":
         found = bounds["actual_length"]
         return f"has {found or 'more'} items; at most {bounds['max_length']} are accepted"
-    if item["type"] == "model_attributes_type" or (item["type"] == "model_type" and not item["loc"]):
+    if item["type"] in OBJECT_EXPECTED:
         return "must be a JSON object"
+    if item["type"] in ("tuple_type", "list_type"):
+        return "must be a JSON array"
     return item["msg"]
 
 

@@ -72,8 +72,8 @@ def recheck(parts: Parts, caller: Principal, authorization: str | None) -> None:
     found = _identified(parts, authorization)
     if parts.issuers.names_tenant(found):
         parts.tenants.admit(found, may_create=False)
-    if found.scopes != caller.scopes:
-        raise Forbidden("The caller's roles changed while this request waited; send the request again.")
+    if (found.tenant, found.scopes) != (caller.tenant, caller.scopes):
+        raise Forbidden("The caller's roles changed while this request waited. The work that it began continues.")
 
 
 class Rechecks:

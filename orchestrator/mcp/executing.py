@@ -115,7 +115,7 @@ def submission_of(parts: Parts, arguments: ExecuteCode) -> Submission:
 
 
 async def ended(parts: Parts, caller: Caller, id: str, deadline: float, listener: Listener) -> Execution:
-    """The execution at its end or at the deadline. Raises :class:`Unauthenticated` for a revoked key."""
+    """The execution at its end or at the deadline. Raises as the caller's ``recheck`` does."""
     began = time.monotonic()
     while True:
         left = deadline - time.monotonic()

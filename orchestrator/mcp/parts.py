@@ -71,7 +71,8 @@ class Afterwards:
 
 @dataclass(frozen=True)
 class Caller:
-    """The caller of one request. ``recheck`` raises :class:`Unauthenticated` once the key is revoked.
+    """The caller of one request. ``recheck`` raises :class:`Unauthenticated` once the key is revoked, and
+    :class:`Forbidden` once its roles have changed.
 
     ``carrier`` is the part of a tool's result that the client gives to its model; ``filters`` replaces personal data.
     ``call`` names the call for a later cancellation; ``None`` without a session.

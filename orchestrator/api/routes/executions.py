@@ -162,7 +162,7 @@ def accepted(
         except MayflyError as error:
             if isinstance(error, ValidationFailed):
                 left -= len(error.errors)
-                error = error if left >= 0 else error.counted()
+                error = error if left >= 0 or len(error.errors) == 1 else error.counted()
             answers.append({"status": error.status, "problem": problem_of(error, request_id)})
     return answers
 

@@ -105,7 +105,10 @@ def test_mistakes_of_a_batch_are_listed_up_to_a_bound_for_all(api: Stack) -> Non
     """A list of a thousand mistakes in each item would be 50 MB, which the event loop would write as JSON."""
     count = MAX_MISTAKES // 2
     item = {"environment": "python", "code": "1", **{f"unknown{number}": 1 for number in range(count)}}
-    answers = api.client.post(BATCH, json={"executions": [item] * MAX_BATCH}, timeout=300).json()
+    single = {"environment": "python", "code": "1", "unknown": 1}
+    items = [*[item] * (MAX_BATCH - 1), single]
+    *answers, last = api.client.post(BATCH, json={"executions": items}, timeout=300).json()
     assert {(answer["status"], answer["problem"]["code"]) for answer in answers} == {(422, "validation_failed")}
-    assert [len(answer["problem"]["errors"]) for answer in answers] == [count] * 2 + [1] * (MAX_BATCH - 2)
+    assert [len(answer["problem"]["errors"]) for answer in answers] == [count] * 2 + [1] * (MAX_BATCH - 3)
     assert {answer["problem"]["detail"] for answer in answers[2:]} == {f"body: has {count} mistakes"}
+    assert [error["field"] for error in last["problem"]["errors"]] == ["unknown"]
