@@ -132,8 +132,8 @@ async def _next(stream: asyncio.StreamReader, pace: Pace, lists: set[types.Reque
         line = await stream.readuntil(b"\n")
     except asyncio.LimitOverrunError:
         return await _skipped(stream)
-    if len(line) > CATALOGUE_BYTES and lists and _id(line) in {None, *lists}:
-        return _too_large(line)
+    if len(line) > CATALOGUE_BYTES and _id(line) in lists:
+        return _too_large(_id(line))
     began, is_long = time.monotonic(), len(line) > LONG_MESSAGE
     try:
         message = types.jsonrpc_message_adapter.validate_json(line, by_name=False)
@@ -143,6 +143,8 @@ async def _next(stream: asyncio.StreamReader, pace: Pace, lists: set[types.Reque
         if is_long:
             pace.rest(REST * (time.monotonic() - began))
     if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
+        if len(line) > CATALOGUE_BYTES and message.id in lists:  # which does not begin with its id
+            return _too_large(message.id)
         lists.discard(message.id)
     elif is_long:
         pace.rest(len(line) / UNASKED_BYTES)
@@ -161,12 +163,11 @@ async def _skipped(stream: asyncio.StreamReader) -> SessionMessage:
         head, skipped = head or piece[:LONGEST_WORDS], skipped + len(piece)
         if skipped > MOST_SKIPPED:
             raise EOFError
-    return _too_large(head)
+    return _too_large(_id(head))
 
 
-def _too_large(line: bytes) -> SessionMessage:
-    """The error for the caller whom a line answers. Raises ``EOFError`` if the line does not begin with an id."""
-    id = _id(line)
+def _too_large(id: types.RequestId | None) -> SessionMessage:
+    """The error for the caller of a request. Raises ``EOFError`` if the request is unknown."""
     if id is None:
         raise EOFError
     error = types.ErrorData(code=TOO_LARGE, message="The answer is too large.")
@@ -174,6 +175,7 @@ def _too_large(line: bytes) -> SessionMessage:
 
 
 def _id(line: bytes) -> int | None:
+    """The id with which a line begins, of the request that it answers."""
     found = ID.match(line[:LONGEST_WORDS])
     return int(found[1]) if found else None
 

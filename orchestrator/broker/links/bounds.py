@@ -12,7 +12,7 @@ from contextvars import ContextVar
 
 import anyio
 
-CATALOGUE_BYTES = 2 * 2**20  # of all pages of a list; of each page on a pipe
+CATALOGUE_BYTES = 2 * 2**20  # of all pages of a list; on a pipe, of each page
 
 MOST_MESSAGES = 5000  # of one server in a second, and as many lines of its standard error
 UNASKED_BYTES = 256 * 1024  # in a second, of an event stream that stays open, and of long unasked messages of a pipe

@@ -12,9 +12,9 @@ since the configuration has the server's secrets. The command is a chain of prog
 
 A broker that is not root starts rootless containers if the operator permits them: crun creates a user namespace, and a
 container has no caps of its own. The container survives crun, and ``leftovers`` ends the container. Here ``unshare``
-gives crun a user namespace, without rights in it: crun 1.21 sets the container's bound of processes on itself before it
-makes the container, and in the broker's namespace the kernel compares that bound with all threads of the broker's uid
-on the host.
+gives crun a user namespace, without rights in it. The reason: crun 1.21 sets the container's bound of processes on
+itself before it makes the container. In the broker's namespace the kernel would compare that bound with all threads of
+the broker's uid on the host.
 """
 
 from __future__ import annotations
