@@ -22,22 +22,26 @@ CHUNK_BYTES = IN_MEMORY_BYTES = 2**18
 class FileWriter:
     """Writes bytes to a file named by their SHA-256, in the directory ``names`` beneath ``root``.
 
-    A first piece of any size and small contents stay in memory until the end, so they make no file if it is stored
-    already. Raises :class:`BlobsUnavailable` if the disk fails or is full.
+    A first piece of any size and small contents stay in memory until the end, so contents that are stored already make
+    no file. Raises :class:`BlobsUnavailable` if the disk fails or is full.
     """
 
     def __init__(self, root: Path, *names: str) -> None:
-        self._root, self._names = root, names
         self._digest = hashlib.sha256()
         self.size = 0
         self._in_memory: list[bytes] = []
-        self._directory: Path | None = None
         self._file: IO[bytes] | None = None
         self._ends_in_hole = False
         self._cleanup = ExitStack()
+        try:
+            self._directory = self._cleanup.enter_context(directory(root, *names, made=True))
+        except OSError as error:
+            raise BlobsUnavailable() from error
 
     def write(self, chunk: bytes) -> None:
         """As :class:`BlobWriter` has it."""
+        if not chunk:
+            return
         self._digest.update(chunk)
         self.size += len(chunk)
         self._in_memory.append(chunk)
@@ -51,7 +55,7 @@ class FileWriter:
     def commit(self) -> tuple[str, int]:
         """As :class:`BlobWriter` has it."""
         try:
-            target = self._opened() / self._digest.hexdigest()
+            target = self._directory / self._digest.hexdigest()
             if not _renewed(target, self.size):
                 file = self._written()
                 if self._ends_in_hole:
@@ -70,22 +74,15 @@ class FileWriter:
                 self._file.close()
         self._cleanup.close()
 
-    def _opened(self) -> Path:
-        """The directory, open until the end."""
-        if self._directory is None:
-            self._directory = self._cleanup.enter_context(directory(self._root, *self._names, made=True))
-        return self._directory
-
     def _written(self) -> IO[bytes]:
         """The file, with all bytes that came."""
         if self._file is None:
-            parent = self._opened()
-            descriptor, self._name = tempfile.mkstemp(dir=parent, prefix=".upload-")
+            descriptor, self._name = tempfile.mkstemp(dir=self._directory, prefix=".upload-")
             self._file = os.fdopen(descriptor, "wb")
             self._cleanup.callback(Path(self._name).unlink, missing_ok=True)
-            os.fchmod(descriptor, mode_in(parent))
+            os.fchmod(descriptor, mode_in(self._directory))
         for chunk in self._in_memory:
-            self._ends_in_hole = _append(self._file, chunk) if chunk else self._ends_in_hole
+            self._ends_in_hole = _append(self._file, chunk)
         self._in_memory.clear()
         return self._file
 

@@ -1,6 +1,6 @@
 -- requires: classes, tally, clock, lines, shown, charge, counters, shrink
--- The fields read by a step, the check of its transition, and the step itself. Each command costs more than its work,
--- so a step reads a record and each hash of counters once, and writes each once.
+-- The fields read by a step, the check of its transition, and the step itself. Calling a command from Lua
+-- costs more than most commands, so a step reads a record and each hash of counters once, and writes each once.
 -- `sources` are the states it may be taken from, separated by commas, or '' for any.
 local READ = {
   'state', 'attempt', 'tenant', 'environment', 'worker', 'key', 'reserved', 'created_at', 'started_at', 'step',
@@ -42,9 +42,9 @@ local function charge_step(found, fields, bytes)
   redis.call('HINCRBY', tenant_room_key(found[3]), 'bytes', bytes)
 end
 
--- `fields` are new, `bytes` those that the step has added. Of an end: `retention`, the seconds for which it is kept,
--- and the `amounts` that it used, in the order of `USAGE`. `key_counters` are those of its API key, if the caller has
--- read them.
+-- `fields`: those of the record that change. `bytes`: what the step has added to the record's size. `retention`, in
+-- seconds, and `amounts` used, in the order of `USAGE`: of an end alone. `key_counters`: the API key's, if the caller
+-- has read them.
 local function advance(id, found, to, counts_as, fields, bytes, retention, amounts, key_counters)
   local now, record, stream = clock(), execution_key(id), stream_key(id)
   local before, after, key = CLASSES[found[1]], CLASSES[to], found[6] or ''

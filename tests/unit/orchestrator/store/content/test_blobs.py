@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import BlobsFull
+from orchestrator.errors import BlobsFull, BlobsUnavailable
 from orchestrator.store.content.directory import DirectoryBlobs
 from orchestrator.store.content.files import HOLE_BYTES, IN_MEMORY_BYTES
 
@@ -126,13 +126,23 @@ def test_stored_content_costs_no_file(tmp_path: Path, size: int) -> None:
     blobs.put("t1", [content])
     os.utime(directory, (0, 0))  # a name that is made or removed in it sets the time
     with closing(blobs.writer("t1")) as writer:
-        for piece in [content] if size > IN_MEMORY_BYTES else [content[:1000], content[1000:]]:
+        for piece in [content, b""] if size > IN_MEMORY_BYTES else [content[:1000], content[1000:]]:
             writer.write(piece)
         reference, _ = writer.commit()
     assert directory.stat().st_mtime == 0
     blobs.put("t1", [b"another"])
     assert directory.stat().st_mtime > 0
     assert (directory / reference.removeprefix("sha256:")).read_bytes() == content
+
+
+def test_upload_makes_no_directory_of_a_tenant_that_is_deleted_meanwhile(tmp_path: Path) -> None:
+    blobs = DirectoryBlobs(tmp_path)
+    with closing(blobs.writer("t1")) as writer:
+        writer.write(DATA)
+        blobs.delete_tenant("t1")
+        with pytest.raises(BlobsUnavailable):
+            writer.commit()
+    assert not (tmp_path / "blobs" / "t1").exists()
 
 
 def test_link_and_another_users_file_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
