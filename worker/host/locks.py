@@ -117,8 +117,8 @@ class LockWatch:
                     self._on_abuse(uid, "many_locks")
 
     def _retake(self, shared: Counter[Lock]) -> None:
-        """Try to take the missing locks if the list shows no other owner, who may be in another name space of pids, if
-        the owners have changed, or a moment later.
+        """Try to take the missing locks if the list has no other owner (one in another pid namespace is not listed), if
+        its owners have changed, or after :data:`RETAKE_SECONDS`.
         """
         others = Counter({lock: count for lock, count in shared.items() if lock.pid != os.getpid()})
         if not others or others != self._seen or time.monotonic() >= self._retake_at:

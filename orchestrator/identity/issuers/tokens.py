@@ -154,7 +154,9 @@ def _delegated(claims: dict[str, Any], scopes: frozenset[str]) -> frozenset[str]
     named = [claims[claim] for claim in SCOPE_CLAIMS if claim in claims]
     words = [word for value in named for word in (value.split() if isinstance(value, str) else _texts(value, "scope"))]
     wanted = frozenset(words) & frozenset(SCOPES)
-    return scopes if not wanted else wanted - {WORKER} if "admin" in scopes else wanted & scopes
+    if not wanted:
+        return scopes
+    return wanted - {WORKER} if "admin" in scopes else wanted & scopes
 
 
 def _names(claims: dict[str, Any], claim: str, table: dict[str, Any]) -> list[str]:

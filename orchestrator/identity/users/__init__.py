@@ -29,7 +29,7 @@ class NewUser(Frozen):
 
 
 class UserChange(Frozen):
-    """Changes of a user; omitted fields do not change. A new password and `disabled` end all sessions."""
+    """Changes of a user; omitted fields do not change. A new password, and disabling the user, end all sessions."""
 
     roles: tuple[Role, ...] | None = Field(None, min_length=1, max_length=4)
     disabled: bool | None = None
