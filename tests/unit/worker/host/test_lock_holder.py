@@ -126,7 +126,7 @@ def test_event_descriptors_and_name_spaces_are_held() -> None:
     """By this holder, or by another worker of this host."""
     holder = LockHolder()
     with suppress(AssertionError):  # a test of another lane has them for a moment, a worker of this host for long
-        eventually(holder.take, "the locks are this holder's")
+        eventually(holder.take, "the locks are this holder's", 10)
     event = os.eventfd(0)
     assert in_a_child(lambda: os.eventfd(0), *EVERY) == [False] * 4
     for name in NAMESPACES:
