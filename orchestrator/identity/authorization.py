@@ -162,11 +162,12 @@ def authorize(principal: Principal, action: str, tenant: str | None = None, reso
         return "whole"
     if _has(principal, rule.every):
         return "metadata" if rule.metadata else "whole"
-    if tenant not in (None, principal.tenant) and resource is not None:
-        raise NotFound(f"There is no {resource}.", owner=tenant)
-    ways = (rule.own, rule.every) if tenant in (None, principal.tenant) else (rule.every,)
+    other = None if tenant == principal.tenant else tenant
+    if other is not None and resource is not None:
+        raise NotFound(f"There is no {resource}.", owner=other)
+    ways = (rule.own, rule.every) if other is None else (rule.every,)
     needed = " | ".join(filter(None, ways)).replace("&", "and").replace("|", "or")
-    raise Forbidden(f"This call needs the scope {needed}; the caller does not have it.")
+    raise Forbidden(f"This call needs the scope {needed}; the caller does not have it.", owner=other)
 
 
 def reach(principal: Principal, action: str) -> str | None:
