@@ -40,6 +40,10 @@ class Records:
         found = _read(self._redis.hget(keys.TENANTS, id), Tenant)
         return Stored(b"", Tenant(id=id)) if id == DEFAULT_TENANT and found.record is None else found
 
+    def was_deleted(self, id: str) -> bool:
+        """Whether usage and entries of a deleted tenant of that name may still be kept."""
+        return self._redis.zscore(keys.TENANTS_DELETED, id) is not None
+
     def tenants(self, limit: int, cursor: str | None) -> tuple[list[Tenant], str | None]:
         """Tenants by name, and the cursor of the next. Raises :class:`ValidationFailed`."""
         raw: dict[bytes, bytes] = {DEFAULT_TENANT.encode(): b""} | self._redis.hgetall(keys.TENANTS)

@@ -99,6 +99,7 @@ class BlockedHasher(PasswordHasher):
         return True
 
     def _compute(self) -> None:
+        assert threading.current_thread() is not threading.main_thread(), "the event loop has other requests"
         with self.lock:
             self.now, self.begun = self.now + 1, self.begun + 1
             self.most = max(self.most, self.now)
@@ -117,8 +118,10 @@ async def _meet_crowd(hasher: BlockedHasher) -> list[bool | str]:
             call = passwords.matches(None, "x") if number % 2 else passwords.hash("x7 q!zt4 mp2w9k")
             crowd.append(asyncio.create_task(call))
         async with asyncio.timeout(60):
-            while hasher.begun < MOST_HASHES or limiter.statistics().tasks_waiting < MOST_WAITING:  # noqa: ASYNC110
+            while hasher.begun + limiter.statistics().tasks_waiting < len(crowd):
+                assert not any(task.done() for task in crowd)
                 await asyncio.sleep(0.001)
+        assert hasher.begun == MOST_HASHES
         with pytest.raises(LoginSlowed):
             await passwords.matches(None, "x")
         with pytest.raises(LoginSlowed):
