@@ -119,9 +119,13 @@ def _default(name: bytes) -> Tenant | None:
     return Tenant(id=DEFAULT_TENANT) if name == DEFAULT_TENANT.encode() else None
 
 
+def _encoded(name: str) -> bytes:
+    return str(name).encode()
+
+
 def _page(raw: dict[bytes, bytes], what: str, limit: int, cursor: str | None) -> tuple[list[bytes], str | None]:
     list_id = cursors.list_id(what)
-    after = "" if cursor is None else cursors.opened(cursor, list_id, str)
-    rest = [name for name in sorted(raw) if name > after.encode()]
+    after = b"" if cursor is None else cursors.opened(cursor, list_id, _encoded)
+    rest = [name for name in sorted(raw) if name > after]
     names = rest[:limit]
     return names, cursors.closed(list_id, names[-1].decode(errors="replace")) if len(rest) > limit else None

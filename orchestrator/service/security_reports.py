@@ -96,7 +96,7 @@ class SecurityReports:
                     self._audit.writer.entry(principal, action, None, outcome="refused", code=code, count=count)
                 )
             if owner is not None:
-                self._foreign_name(caller, "resources", owner, 403)
+                self._foreign_name("foreign_tenant_named", caller, "resources", owner, 403)
 
     def cross_tenant_access(self, caller: Principal, owner: str, id: str, action: str = "execution.read") -> None:
         """Count a key's request for another tenant's execution or API key, and write an event at milestones.
@@ -106,7 +106,7 @@ class SecurityReports:
         with _logged("cross_tenant_access", caller, owner, id):
             is_key = action.startswith("key.")
             noun, resource = ("an API key", f"api-key/{id}") if is_key else ("an execution", f"execution/{id}")
-            found = self._foreign_name(caller, noun, owner, 404, None if is_key else id)
+            found = self._foreign_name("cross_tenant_access", caller, noun, owner, 404, None if is_key else id)
             if found is not None:
                 subject, count = found
                 entry = self._audit.writer.entry(
@@ -121,12 +121,12 @@ class SecurityReports:
                 self._audit.append(entry)
 
     def _foreign_name(
-        self, caller: Principal, noun: str, owner: str, status: int, execution: str | None = None
+        self, counter: str, caller: Principal, noun: str, owner: str, status: int, execution: str | None = None
     ) -> tuple[str, int] | None:
         """Count a request that names another tenant or its resource; at milestones write an event, and give back the
         count and its subject.
         """
-        subject, count = self._security.count("cross_tenant_access", caller.name)
+        subject, count = self._security.count(counter, caller.name)
         if not milestone(count):
             return None
         detail = (

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from orchestrator.audit import Writer
-from orchestrator.errors import AlreadyExists, NotFound, TenantDisabled, Unauthenticated
+from orchestrator.errors import AlreadyExists, NotFound, TenantDisabled, Unauthenticated, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.tenants import Records
 from orchestrator.models.tenants.records import NewTenant, ServiceAccount, Tenant, TenantChange
+from orchestrator.queries import cursors
 from orchestrator.service.administration.tenants import TenantCases
 from orchestrator.store import Store, keys, scripts
 
@@ -96,6 +97,13 @@ def test_pages_have_every_tenant_and_account_once(store: Store) -> None:
     ]  # fmt: skip
     accounts = pages(partial(records.accounts, "t0"))
     assert [[account.name for account in page] for page in accounts] == [["t0", "t1"], ["t2", "t3"], ["t4"]]
+
+
+def test_forged_cursors_are_refused(store: Store) -> None:
+    records = Records(store)
+    for read, about in ((records.tenants, "tenants"), (partial(records.accounts, "t0"), "accounts t0")):
+        with pytest.raises(ValidationFailed):
+            read(2, cursors.closed(cursors.list_id(about), "half of a pair: \ud800"))
 
 
 def test_malformed_record_is_refused(store: Store, tenants: TenantCases) -> None:
