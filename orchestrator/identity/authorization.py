@@ -158,7 +158,7 @@ def authorize(principal: Principal, action: str, tenant: str | None = None, reso
     Raises :class:`Forbidden`; for a resource of another tenant :class:`NotFound`, as for an absent resource.
     """
     rule = ACTIONS[action]
-    if tenant in (None, principal.tenant) and _has(principal, rule.own):
+    if tenant in (None, principal.tenant) and permits(principal, action):
         return "whole"
     if _has(principal, rule.every):
         return "metadata" if rule.metadata else "whole"
@@ -176,6 +176,11 @@ def reach(principal: Principal, action: str) -> str | None:
     :func:`authorize` then decides about each resource, and how much of it is shown.
     """
     return None if _has(principal, ACTIONS[action].every) else principal.tenant
+
+
+def permits(principal: Principal, action: str) -> bool:
+    """Whether the principal may do the action to resources of its own tenant."""
+    return _has(principal, ACTIONS[action].own)
 
 
 def scopes_of(roles: frozenset[str]) -> frozenset[str]:

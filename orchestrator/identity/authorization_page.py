@@ -23,6 +23,8 @@ scopes of its key or of its roles. `admin` has every scope but `worker`, which i
 - No scope, not even `admin`, gives access to another tenant's code or output. An administrator who needs access creates
   a key of that tenant.
 - Tools of agents also need the scope `mcp`.
+- A submission that waits (`Prefer: wait`) needs `executions:read`, too; a repeated submission of a caller without that
+  scope shows metadata.
 - `transfer.…`: a worker without the blob directory reads blobs of every tenant by their digests, and writes files of
   running attempts (`docs/operations/hosts.md`). Such a key has no rate limit.
 """
