@@ -17,7 +17,7 @@ from orchestrator.api.door.accepted import AcceptedCredentials
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
-from orchestrator.errors import Forbidden, ValidationFailed
+from orchestrator.errors import Forbidden, Unauthenticated, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.api_keys import token_of
 from orchestrator.identity.authorization import ROUTES, authorize
@@ -123,8 +123,8 @@ async def operation(parts: PartsIn) -> Operation:
 async def principal(request: Request, parts: PartsIn) -> Principal:
     """The authenticated principal of a request, permitted to call the route for resources of at least one tenant.
 
-    Raises :class:`Unauthenticated`, also for repeated headers, :class:`RateLimited`, :class:`Forbidden`, and :class:`ValidationFailed` for a
-    repeated query parameter.
+    Raises :class:`Unauthenticated`, also for repeated headers, :class:`RateLimited`, :class:`Forbidden`, and
+    :class:`ValidationFailed` for a repeated query parameter.
     """
     authorizations, headers = request.headers.getlist("authorization"), request.state.answer_headers
     if len(authorizations) > 1:  # a proxy may have checked another than the first
