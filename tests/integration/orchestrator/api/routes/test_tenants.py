@@ -191,11 +191,14 @@ def test_tenants_administrator_reaches_its_own_tenant_alone(api: Stack, tenant: 
     assert send("PUT", f"{key}/quotas", headers=headers, json={"queued": 3}).status_code == 200
     assert send("POST", f"{TENANTS}/-/service-accounts", headers=headers, json={"name": "ci"}).status_code == 201
     foreign = f"{KEYS}/{other['id']}"
+    fleet = f"{KEYS}/{api.new_key('fleet:read', tenant=tenant)['id']}"
     refusals: list[tuple[str, str, Any, int]] = [
         ("POST", KEYS, {"name": "n", "tenant": f"{tenant}-other", "scopes": ["mcp"]}, 403),
         ("POST", KEYS, {"name": "n", "tenant": f"{tenant}-new", "scopes": ["mcp"]}, 403),
         ("POST", KEYS, {"name": "n", "scopes": ["admin"]}, 403),
         ("POST", KEYS, {"name": "n", "scopes": ["mcp", "fleet:read"]}, 403),
+        ("DELETE", fleet, None, 403),
+        ("PUT", f"{fleet}/quotas", {"queued": 1}, 403),
         ("DELETE", foreign, None, 404),
         ("GET", f"{foreign}/quotas", None, 404),
         ("PUT", f"{foreign}/quotas", {}, 404),
