@@ -60,9 +60,9 @@ def discover(issuer: str) -> Endpoints:
             f"{issuer} describes itself as {document.get('issuer')!r}: give exactly this name.", MISTAKE
         )
     names = ("token", "device_authorization", "authorization", "revocation")
-    endpoints = (str(document.get(f"{name}_endpoint") or "") for name in names)
+    token, device, authorization, revocation = (str(document.get(f"{name}_endpoint") or "") for name in names)
     names_itself = document.get("authorization_response_iss_parameter_supported") is True
-    return Endpoints(*endpoints, names_itself)
+    return Endpoints(token, device, authorization, revocation, names_itself)
 
 
 def ask(url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:

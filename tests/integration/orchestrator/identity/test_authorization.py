@@ -174,7 +174,7 @@ def test_submitting_alone_shows_no_output(api: Stack, records: Store) -> None:
     tenant, body = f"t-{secrets.token_hex(6)}", {"environment": "python", "code": "1"}
     again = {"Idempotency-Key": "k"}
     writer, reader = (api.headers_of(tenant, "executions:write", *more) | again for more in ((), ("executions:read",)))
-    refused = api.client.post("/api/v1/executions", json=body, headers={**writer, "Prefer": "wait=0.1"})
+    refused = api.client.post("/api/v1/executions", json=body, headers={**writer, "Prefer": "wait=1"})
     assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
     assert "executions:write and executions:read" in refused.json()["detail"]
     id = end(records, api.client.post("/api/v1/executions", json=body, headers=writer).json()["id"])

@@ -19,7 +19,8 @@ def test_pages_have_each_issuer_once_and_no_more_than_their_bound(store: Store) 
     declared = DeclaredIssuers(store, b"secret", [issuer("c"), issuer("f")])
     for name in "edabg":
         declared.put(issuer(name), "")
-    pages, cursor = [], None
+    pages: list[list[str]] = []
+    cursor: str | None = None
     while not pages or cursor is not None:
         items, cursor = declared.page(3, cursor)
         pages.append([one.issuer for one in items])

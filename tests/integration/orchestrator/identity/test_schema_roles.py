@@ -136,7 +136,7 @@ def try_operations(
         action = ROUTES.get(route)
         allowed = action is None or caller.may(action, "own") or caller.may(action, "every")
         drawn, many = (good | bad, 4) if allowed else (good, 2)
-        plan = [(drawn, many, None)]
+        plan: list[tuple[st.SearchStrategy[Any], int, Resources | None]] = [(drawn, many, None)]
         if "{id}" in operation.path and operation.method.upper() != "DELETE":  # each of these ids, whatever is drawn
             plan = [(good, 1, other), (good, 1, own), (drawn, many // 2, None)]
 
