@@ -21,7 +21,7 @@ def test_pages_have_each_issuer_once_and_no_more_than_their_bound(store: Store) 
         declared.put(issuer(name), "")
     pages: list[list[str]] = []
     cursor: str | None = None
-    while not pages or cursor is not None:
+    while not pages or (cursor is not None and len(pages) < 9):
         items, cursor = declared.page(3, cursor)
         pages.append([one.issuer for one in items])
     assert pages == [[f"https://{name}.example" for name in names] for names in ("abc", "def", "g")]

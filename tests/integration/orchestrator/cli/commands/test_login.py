@@ -54,7 +54,7 @@ def test_log_in_status_use_and_log_out(terminal: Terminal, users: OwnUsers) -> N
     assert terminal.call("ls").returncode == 2
 
 
-def test_log_in_is_kept_until_it_has_ended(terminal: Terminal, users: OwnUsers) -> None:
+def test_log_out_forgets_a_log_in_only_after_its_end(terminal: Terminal, users: OwnUsers) -> None:
     user = users.create("developer")
     terminal.log_in(user)
     url, token = terminal.env["MAYFLY_URL"], terminal.login()["access_token"]
