@@ -17,7 +17,7 @@ from orchestrator.api.door.accepted import AcceptedCredentials
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
 from orchestrator.api.door.uploads import Traffic
-from orchestrator.errors import Forbidden, ValidationFailed
+from orchestrator.errors import Forbidden, Unauthenticated, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.api_keys import token_of
 from orchestrator.identity.authorization import ROUTES, authorize
@@ -123,10 +123,13 @@ async def operation(parts: PartsIn) -> Operation:
 async def principal(request: Request, parts: PartsIn) -> Principal:
     """The authenticated principal of a request, permitted to call the route for resources of at least one tenant.
 
-    Raises :class:`Unauthenticated`, :class:`RateLimited`, :class:`Forbidden`, and :class:`ValidationFailed` for a
-    repeated query parameter.
+    Raises :class:`Unauthenticated`, also for repeated headers, :class:`RateLimited`, :class:`Forbidden`, and
+    :class:`ValidationFailed` for a repeated query parameter.
     """
-    authorization, headers = request.headers.get("authorization"), request.state.answer_headers
+    authorizations, headers = request.headers.getlist("authorization"), request.state.answer_headers
+    if len(authorizations) > 1:  # a proxy may have checked another than the first
+        raise Unauthenticated("The request has several credentials: send one Authorization header.")
+    authorization = authorizations[0] if authorizations else None
     found = None if parts.rate_limiter.counts else parts.api_keys.admin(authorization)
     if found is None:
         if parts.issuers.takes(token := token_of(authorization)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -146,12 +147,18 @@ def answer(
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, RateLimited):
         all_headers["Retry-After"] = str(error.retry_after_seconds)
-    if isinstance(error, Unauthenticated):
-        all_headers["WWW-Authenticate"] = getattr(request.state, "challenge", "Bearer")
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        all_headers["WWW-Authenticate"] = _challenge(request, isinstance(error, Unauthenticated) and error.wrong_key)
     if isinstance(error, UnsupportedContentEncoding):
         all_headers["Accept-Encoding"] = "identity"
     problem = {**problem_of(error, request.state.request_id), **(extensions or {})}
     return JSONResponse(problem, error.status, all_headers, MEDIA_TYPE)
+
+
+def _challenge(request: Request, had_token: bool) -> str:
+    """The challenge to a client without a valid credential (RFC 6750, 3.1; RFC 9068, 4)."""
+    found: str = getattr(request.state, "challenge", "Bearer")
+    return f'{found}{"," if "=" in found else ""} error="invalid_token"' if had_token else found
 
 
 def from_validation(error: RequestValidationError) -> ValidationFailed:

@@ -12,6 +12,7 @@ from orchestrator.api.dependencies import parts_of
 from orchestrator.api.door.addresses import network
 from orchestrator.api.door.floods import FloodSource
 from orchestrator.errors import (
+    Forbidden,
     LoginRefused,
     MayflyError,
     NotFound,
@@ -40,7 +41,8 @@ def reporting_task(request: Request, error: MayflyError) -> BackgroundTask | Non
         report = parts_of(request).reports.cross_tenant_access
         return BackgroundTask(report, request.state.principal, error.owner, named, asked)
     if isinstance(error, AUDITED) and (action := action_of(request)) is not None:
-        return BackgroundTask(parts_of(request).reports.forbidden, request.state.principal, action, error.code)
+        owner = error.owner if isinstance(error, Forbidden) else None
+        return BackgroundTask(parts_of(request).reports.forbidden, request.state.principal, action, error.code, owner)
     if isinstance(error, TooManyUploads | TooManyAnswers | TooManyStreams):
         return BackgroundTask(parts_of(request).floods.note_soon, source_of(request), error.code)
     return None

@@ -48,6 +48,7 @@ class Endpoints(NamedTuple):
     token: str
     device: str
     authorization: str
+    revocation: str = ""
     names_itself: bool = False
 
 
@@ -58,14 +59,14 @@ def discover(issuer: str) -> Endpoints:
         raise CommandFailed(
             f"{issuer} describes itself as {document.get('issuer')!r}: give exactly this name.", MISTAKE
         )
-    names = ("token_endpoint", "device_authorization_endpoint", "authorization_endpoint")
-    token, device, authorization = (str(document.get(name) or "") for name in names)
+    names = ("token", "device_authorization", "authorization", "revocation")
+    token, device, authorization, revocation = (str(document.get(f"{name}_endpoint") or "") for name in names)
     names_itself = document.get("authorization_response_iss_parameter_supported") is True
-    return Endpoints(token, device, authorization, names_itself)
+    return Endpoints(token, device, authorization, revocation, names_itself)
 
 
 def ask(url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The JSON object in the answer to a request: GET, or POST of a form.
+    """The JSON object in the answer to a request: GET, or POST of a form. An empty answer is an empty object.
 
     Raises :class:`Refused` for an OAuth error, and :class:`CommandFailed`.
     """
@@ -82,7 +83,7 @@ def ask(url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
     except (ConnectionLost, InvalidConfiguration) as error:
         raise CommandFailed(f"{url} does not answer ({error}).") from error
     try:
-        found = json.loads(content)
+        found = json.loads(content or b"{}")
     except ValueError:
         found = None
     if isinstance(found, dict) and isinstance(found.get("error"), str):

@@ -92,6 +92,11 @@ class Forbidden(RequestError):
     code = "forbidden"
     status = 403
 
+    def __init__(self, message: str | None = None, *, owner: str | None = None) -> None:
+        """``owner``: the other tenant that the request names, which may not exist; for the security log only."""
+        self.owner = owner
+        super().__init__(message)
+
 
 class NotFound(RequestError):
     """No resource of this tenant has that name."""

@@ -158,15 +158,16 @@ def authorize(principal: Principal, action: str, tenant: str | None = None, reso
     Raises :class:`Forbidden`; for a resource of another tenant :class:`NotFound`, as for an absent resource.
     """
     rule = ACTIONS[action]
-    if tenant in (None, principal.tenant) and _has(principal, rule.own):
+    if tenant in (None, principal.tenant) and permits(principal, action):
         return "whole"
     if _has(principal, rule.every):
         return "metadata" if rule.metadata else "whole"
-    if tenant not in (None, principal.tenant) and resource is not None:
-        raise NotFound(f"There is no {resource}.", owner=tenant)
-    ways = (rule.own, rule.every) if tenant in (None, principal.tenant) else (rule.every,)
+    other = None if tenant == principal.tenant else tenant
+    if other is not None and resource is not None:
+        raise NotFound(f"There is no {resource}.", owner=other)
+    ways = (rule.own, rule.every) if other is None else (rule.every,)
     needed = " | ".join(filter(None, ways)).replace("&", "and").replace("|", "or")
-    raise Forbidden(f"This call needs the scope {needed}; the caller does not have it.")
+    raise Forbidden(f"This call needs the scope {needed}; the caller does not have it.", owner=other)
 
 
 def reach(principal: Principal, action: str) -> str | None:
@@ -175,6 +176,11 @@ def reach(principal: Principal, action: str) -> str | None:
     :func:`authorize` then decides about each resource, and how much of it is shown.
     """
     return None if _has(principal, ACTIONS[action].every) else principal.tenant
+
+
+def permits(principal: Principal, action: str) -> bool:
+    """Whether the principal may do the action to resources of its own tenant."""
+    return _has(principal, ACTIONS[action].own)
 
 
 def scopes_of(roles: frozenset[str]) -> frozenset[str]:

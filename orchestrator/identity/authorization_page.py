@@ -17,11 +17,14 @@ scopes of its key or of its roles. `admin` has every scope but `worker`, which i
 - **own**: for resources of the principal's own tenant. **every**: for resources of all tenants, and of the
   installation.
 - *metadata*: state, reason, times, limits, usage and labels of an execution; no code, output, results or files.
-- The answer for another tenant's resource is exactly the answer for an absent resource (404). The request is recorded
-  as a `cross_tenant_access` security event, which neither tenant sees.
+- The answer for another tenant's resource is exactly the answer for an absent resource (404), and the answer to a
+  request that names another tenant, such as one for its usage, the answer for an absent tenant (403). The request is
+  recorded as a `cross_tenant_access` security event, which neither tenant sees.
 - No scope, not even `admin`, gives access to another tenant's code or output. An administrator who needs access creates
   a key of that tenant.
 - Tools of agents also need the scope `mcp`.
+- A submission that waits (`Prefer: wait`) needs `executions:read`, too; a repeated submission of a caller without that
+  scope shows metadata.
 - `transfer.…`: a worker without the blob directory reads blobs of every tenant by their digests, and writes files of
   running attempts (`docs/operations/hosts.md`). Such a key has no rate limit.
 """

@@ -40,6 +40,10 @@ class Records:
         found = _read(self._redis.hget(keys.TENANTS, id), Tenant)
         return Stored(b"", Tenant(id=id)) if id == DEFAULT_TENANT and found.record is None else found
 
+    def was_deleted(self, id: str) -> bool:
+        """Whether usage and entries of a deleted tenant of that name may still be kept."""
+        return self._redis.zscore(keys.TENANTS_DELETED, id) is not None
+
     def tenants(self, limit: int, cursor: str | None) -> tuple[list[Tenant], str | None]:
         """Tenants by name, and the cursor of the next. Raises :class:`ValidationFailed`."""
         raw: dict[bytes, bytes] = {DEFAULT_TENANT.encode(): b""} | self._redis.hgetall(keys.TENANTS)
@@ -115,9 +119,13 @@ def _default(name: bytes) -> Tenant | None:
     return Tenant(id=DEFAULT_TENANT) if name == DEFAULT_TENANT.encode() else None
 
 
+def _encoded(name: str) -> bytes:
+    return str(name).encode()
+
+
 def _page(raw: dict[bytes, bytes], what: str, limit: int, cursor: str | None) -> tuple[list[bytes], str | None]:
     list_id = cursors.list_id(what)
-    after = "" if cursor is None else cursors.opened(cursor, list_id, str)
-    rest = [name for name in sorted(raw) if name > after.encode()]
+    after = b"" if cursor is None else cursors.opened(cursor, list_id, _encoded)
+    rest = [name for name in sorted(raw) if name > after]
     names = rest[:limit]
     return names, cursors.closed(list_id, names[-1].decode(errors="replace")) if len(rest) > limit else None

@@ -36,6 +36,7 @@ BATCH = 50  # ids of one script, which looks for them through a long queue in le
 # The type of each key that the whole installation needs; a key of another type was not written by Mayfly.
 KINDS: dict[str, bytes] = {
     **dict.fromkeys((keys.QUEUED, keys.ACTIVE, keys.RETRYING, keys.EXPIRY, *map(keys.line, LANES)), b"zset"),
+    keys.TENANTS_DELETED: b"zset",
     **dict.fromkeys((keys.TURNS, keys.ALARMS, keys.API_KEYS, keys.API_KEY_DIGESTS, keys.AUDIT_BASE), b"hash"),
     **dict.fromkeys((keys.TENANTS, keys.QUOTAS, keys.SWITCHES, keys.ISSUERS), b"hash"),
     **dict.fromkeys((keys.TURN, keys.RATES_SINCE, keys.ROOM_LEFT, keys.BACKUP, keys.RESTORING), b"string"),

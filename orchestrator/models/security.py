@@ -68,7 +68,7 @@ class WrongKeys:
 
 @dataclass(frozen=True)
 class ForeignExecution:
-    """An API key that requested another tenant's execution."""
+    """A caller that named another tenant, or its execution or API key."""
 
     key: str
     asked_by: str

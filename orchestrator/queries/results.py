@@ -10,7 +10,7 @@ from orchestrator.characters import character_at
 from orchestrator.environments import Environments
 from orchestrator.errors import NotFound
 from orchestrator.identity import Principal
-from orchestrator.identity.authorization import authorize, reach
+from orchestrator.identity.authorization import authorize, permits, reach
 from orchestrator.models import Artifact, CloudEvent, Execution
 from orchestrator.models.results import Content, ResultBundle
 from orchestrator.models.stream import Entry
@@ -37,6 +37,11 @@ class Results:
     def get(self, principal: Principal, id: str) -> Execution:
         """One execution with its output as text. Raises :class:`NotFound`."""
         return self._with_output(*self._store.records.read(id, principal.tenant))
+
+    def repeated(self, principal: Principal, id: str) -> Execution:
+        """One execution, for a repeated submission: complete if the principal may read it, else only its metadata."""
+        found = self.get(principal, id)
+        return found if permits(principal, "execution.read") else metadata_of(found)
 
     def view(self, principal: Principal, id: str) -> Execution:
         """One execution, complete or only its metadata, as the principal's rights permit. Raises :class:`NotFound`."""

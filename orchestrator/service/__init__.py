@@ -160,7 +160,7 @@ class Service:
             entry,
         )
         if created_at is None:
-            return self._results.get(principal, accepted)
+            return self._results.repeated(principal, accepted)
         metrics.submitted.labels(specification.environment, specification.priority).inc()
         queued = Execution.queued(specification.model_copy(update={"created_at": created_at}))
         return queued.model_copy(update=submitter)

@@ -83,8 +83,11 @@ class SecurityReports:
             event = SecurityEvent("auth_failure", detail, evidence=WrongKeys(address), count=1)
             self._security.add(event, tenant=None, source="api")
 
-    def forbidden(self, caller: Principal, action: str, code: str) -> None:
-        """Count a principal's refused action, and append to the audit log at milestones."""
+    def forbidden(self, caller: Principal, action: str, code: str, owner: str | None = None) -> None:
+        """Count a principal's refused action, and append to the audit log at milestones.
+
+        ``owner``: the other tenant that the request named, of which there is an event, too.
+        """
         with _logged("forbidden", caller, action):
             subject, count = self._security.count("forbidden", f"{caller.id} {action}")
             if milestone(count):
@@ -92,6 +95,8 @@ class SecurityReports:
                 self._audit.append(
                     self._audit.writer.entry(principal, action, None, outcome="refused", code=code, count=count)
                 )
+            if owner is not None:
+                self._foreign_name("foreign_tenant_named", caller, "resources", owner, 403)
 
     def cross_tenant_access(self, caller: Principal, owner: str, id: str, action: str = "execution.read") -> None:
         """Count a key's request for another tenant's execution or API key, and write an event at milestones.
@@ -99,18 +104,11 @@ class SecurityReports:
         Neither tenant sees the event: it would reveal the id's existence to the caller, and the caller to the owner.
         """
         with _logged("cross_tenant_access", caller, owner, id):
-            subject, count = self._security.count("cross_tenant_access", caller.name)
-            if milestone(count):
-                is_key = action.startswith("key.")
-                noun, resource = ("an API key", f"api-key/{id}") if is_key else ("an execution", f"execution/{id}")
-                detail = (
-                    f"Key {caller.name} of tenant {caller.tenant} asked for {noun} of tenant {owner} and got "
-                    f"404: {count} times within a minute{'' if subject else ' together with other keys'}. "
-                    "Find out how it learned the id."
-                )
-                evidence = ForeignExecution(key=caller.name, asked_by=caller.tenant, owned_by=owner)
-                event = SecurityEvent("cross_tenant_access", detail, evidence=evidence, count=count)
-                self._security.add(event, tenant=None, source="api", execution=None if is_key else id)
+            is_key = action.startswith("key.")
+            noun, resource = ("an API key", f"api-key/{id}") if is_key else ("an execution", f"execution/{id}")
+            found = self._foreign_name("cross_tenant_access", caller, noun, owner, 404, None if is_key else id)
+            if found is not None:
+                subject, count = found
                 entry = self._audit.writer.entry(
                     caller if subject else None,
                     action,
@@ -121,6 +119,25 @@ class SecurityReports:
                     count=count,
                 )
                 self._audit.append(entry)
+
+    def _foreign_name(
+        self, counter: str, caller: Principal, noun: str, owner: str, status: int, execution: str | None = None
+    ) -> tuple[str, int] | None:
+        """Count a request that names another tenant or its resource; at milestones write an event, and give back the
+        count and its subject.
+        """
+        subject, count = self._security.count(counter, caller.name)
+        if not milestone(count):
+            return None
+        detail = (
+            f"Key {caller.name} of tenant {caller.tenant} asked for {noun} of tenant {owner} and got "
+            f"{status}: {count} times within a minute{'' if subject else ' together with other keys'}. "
+            "Find out how it learned the name."
+        )
+        evidence = ForeignExecution(key=caller.name, asked_by=caller.tenant, owned_by=owner)
+        event = SecurityEvent("cross_tenant_access", detail, evidence=evidence, count=count)
+        self._security.add(event, tenant=None, source="api", execution=execution)
+        return subject, count
 
     def request_flood(
         self, refusals: Mapping[str, int], *, address: str | None, key: str | None, tenant: str | None

@@ -14,6 +14,7 @@ API_KEY_DIGESTS = "mayfly:api-key-digests"  # hash: key id to the SHA-256 of its
 API_KEY_USES = "mayfly:api-key-uses"  # hash: key id to the time of its last use, in whole seconds
 TENANTS = "mayfly:tenants"  # hash: tenant to the letter of its state and its JSON
 TENANTS_DELETING = "mayfly:tenants:deleting"  # set: tenants whose deletion is not complete
+TENANTS_DELETED = "mayfly:tenants:deleted"  # zset: deleted tenants by the end of what is kept under their names
 HOLDING = "mayfly:holding"  # set: ids of API keys with held executions
 ISSUERS = "mayfly:issuers"  # hash: id of a declared OIDC issuer to its sealed JSON
 USERS = "mayfly:users"  # hash: user id to its sealed JSON

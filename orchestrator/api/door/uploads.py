@@ -7,11 +7,11 @@ memory is free: parsing takes several times its size. A body of unknown length c
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import IO, TypeVar
+from weakref import WeakValueDictionary
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import Request
@@ -36,13 +36,26 @@ TENANT_PLACES = PLACES // 2
 T = TypeVar("T")
 
 
+class TenantLimiters:
+    """A limiter for each tenant with calls that run or wait: further tenants take no memory."""
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._limiters: WeakValueDictionary[str, CapacityLimiter] = WeakValueDictionary()
+
+    def __getitem__(self, tenant: str) -> CapacityLimiter:
+        return self._limiters.setdefault(tenant, CapacityLimiter(self._places))
+
+    def __len__(self) -> int:
+        return len(self._limiters)
+
+
 class Places:
     """A few places for memory-intensive work, by default at most half of them for one tenant."""
 
     def __init__(self, tenant_places: int = TENANT_PLACES) -> None:
         self._all, self._single = CapacityLimiter(PLACES), CapacityLimiter(1)
-        self._tenants: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(tenant_places))
-        self._turns: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(1))
+        self._tenants, self._turns = TenantLimiters(tenant_places), TenantLimiters(1)
 
     @asynccontextmanager
     async def place(self, tenant: str) -> AsyncIterator[None]:

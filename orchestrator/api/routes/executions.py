@@ -18,6 +18,7 @@ from orchestrator.api.dependencies import KEY_SECONDS, Caller, Parts, PartsIn, R
 from orchestrator.api.problems import problem_of
 from orchestrator.errors import MayflyError, Mistake, ValidationFailed
 from orchestrator.identity import Principal
+from orchestrator.identity.authorization import authorize
 from orchestrator.models import Execution, Frozen
 from orchestrator.models.submission import Submission
 from orchestrator.queries.results import Results
@@ -90,6 +91,8 @@ async def submit(request: Request) -> Response:
     parts, given = parts_of(request), request.headers
     caller = await principal(request, parts)
     id, wait = new_id(), preferred_wait(given.get("prefer"))
+    if wait is not None:
+        authorize(caller, "execution.submit_and_read", caller.tenant)
     with parts.wakeups.ends(id) as listener:  # before any process can end the execution
         async with SUBMISSION.read(request, caller) as (submission, body):
             idempotency_key, traceparent = given.get("idempotency-key"), given.get("traceparent")

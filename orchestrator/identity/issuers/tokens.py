@@ -121,6 +121,8 @@ def verified(unverified: Unverified, key: Key, accepted: Accepted) -> dict[str, 
         str(claims.get("typ", "")).lower() in OTHER_KINDS or any(name in claims for name in ID_MARKS)
     ):
         raise InvalidToken("not_an_access_token")
+    if "cnf" in claims:  # whose proof of possession (RFC 7800) is not checked here, so a thief could send it
+        raise InvalidToken("bound_to_a_key")
     return claims
 
 

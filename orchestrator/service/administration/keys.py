@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 
 from orchestrator.audit import Writer
 from orchestrator.errors import Forbidden, NotFound, ValidationFailed
@@ -29,8 +30,7 @@ class KeyCases:
         authorize(principal, "key.change", tenant)
         if unknown := [scope for scope in new.scopes if scope not in SCOPES]:
             raise ValidationFailed([("scopes", f"{unknown[0]!r} is none of {', '.join(SCOPES)}")], "unknown_scope")
-        if reach(principal, "key.change") is not None and (beyond := set(new.scopes) - TENANT_SCOPES):
-            raise Forbidden(f"A tenant's administrator cannot give the scope {min(beyond)}, valid beyond the tenant.")
+        _check_scopes(principal, new.scopes)
         self._tenants.ensure(principal, tenant)
         request = None
         if idempotency_key is not None:
@@ -54,7 +54,16 @@ class KeyCases:
             raise NotFound(f"There is no API key {id!r}.")
 
     def owner(self, principal: Principal, action: str, id: str) -> str:
-        """The tenant of a key that the principal may name. Raises :class:`NotFound`."""
-        tenant = self._keys.get(id).tenant
-        authorize(principal, action, tenant, f"API key {id!r}")
-        return tenant
+        """The tenant of a key that the principal may name. Raises :class:`NotFound` and :class:`Forbidden`."""
+        key = self._keys.get(id)
+        authorize(principal, action, key.tenant, f"API key {id!r}")
+        if action == "key.change":
+            _check_scopes(principal, key.scopes)
+        return key.tenant
+
+
+def _check_scopes(principal: Principal, scopes: Iterable[str]) -> None:
+    """Raise :class:`Forbidden` for a tenant's administrator who makes or changes a key of the whole installation."""
+    if reach(principal, "key.change") is not None and (beyond := set(scopes) - TENANT_SCOPES):
+        message = f"A tenant's administrator has no keys with the scope {min(beyond)}, valid beyond the tenant."
+        raise Forbidden(message)

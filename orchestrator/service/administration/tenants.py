@@ -42,9 +42,17 @@ class TenantCases:
         return found
 
     def ensure(self, principal: Principal, id: str) -> None:
-        """Create an absent tenant that an administrator names. Raises :class:`NotFound` for other principals."""
+        """Create an absent tenant that an administrator names.
+
+        Raises :class:`NotFound` for other principals, and :class:`AlreadyExists` for the name of a deleted tenant.
+        """
         if self._records.tenant(id).record is None:
             authorize(principal, "tenant.change", id, f"tenant {id!r}")
+            if self._records.was_deleted(id):
+                raise AlreadyExists(
+                    f"Tenant {id!r} was deleted, and its usage and audit log are kept: choose another name, or create "
+                    "the tenant itself, which continues them."
+                )
             self._create(principal, NewTenant(id=id))
 
     def change(self, principal: Principal, id: str, change: TenantChange) -> Tenant:
@@ -60,12 +68,13 @@ class TenantCases:
         return self._changed(principal, id, "tenant.delete", {"state": "deleting"})
 
     def admit(self, principal: Principal, may_create: bool) -> None:
-        """Admit the principal of a valid token; ``may_create``: its issuer may name absent tenants.
+        """Admit the principal of a valid token; ``may_create``: its issuer may name absent tenants, which no deleted
+        tenant is.
 
         Raises :class:`Unauthenticated` for an unknown tenant, and :class:`TenantDisabled`.
         """
         found = self._records.tenant(principal.tenant)
-        if found.record is None and may_create and not found.raw:
+        if found.record is None and may_create and not found.raw and not self._records.was_deleted(principal.tenant):
             self._create(principal, NewTenant(id=principal.tenant))
             return
         check_state(b"" if found.record is None else LETTERS[found.record.state])

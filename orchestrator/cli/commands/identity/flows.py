@@ -31,10 +31,15 @@ def by_code(client: Client, endpoints: Endpoints) -> Mapping[str, Any]:
     if not endpoints.device:
         raise CommandFailed(f"{client.issuer} has no log-in by code; try --browser.", MISTAKE)
     begun = ask(endpoints.device, client.form(scope=client.scopes))
-    place = str(begun.get("verification_uri_complete") or begun["verification_uri"])
-    typer.echo(printable(f"Open {place} and confirm the code {begun['user_code']}."), err=True)
-    pause, deadline = float(begun.get("interval") or 5), time.monotonic() + float(begun.get("expires_in") or 600)
-    form = client.form(grant_type=DEVICE_GRANT, device_code=str(begun["device_code"]))
+    try:
+        place = str(begun.get("verification_uri_complete") or begun["verification_uri"])
+        user_code, device_code = str(begun["user_code"]), str(begun["device_code"])
+        pause, seconds = max(1.0, float(begun.get("interval") or 5)), float(begun.get("expires_in") or 600)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CommandFailed(f"{client.issuer} gave no usable code.") from error
+    typer.echo(printable(f"Open {place} and confirm the code {user_code}."), err=True)
+    deadline = time.monotonic() + seconds
+    form = client.form(grant_type=DEVICE_GRANT, device_code=device_code)
     while time.monotonic() < deadline:
         time.sleep(pause)
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from getpass import getpass
 from typing import Annotated, Any
 
 import typer
 
-from mayfly import Client, MayflyError, NotFound
+from mayfly import Client, MayflyError, NotFound, Unauthenticated
 from orchestrator.cli import oauth
 from orchestrator.cli.connection import Configuration, api_of, logins_file
 from orchestrator.cli.console import CommandFailed, Json, print_json
@@ -43,18 +44,40 @@ def login(
     return _print(url, made, json)
 
 
-def logout() -> None:
-    """End the log-in at the API, and forget its tokens."""
+def logout(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget the tokens even if the log-in does not end.")
+    ] = False,
+) -> None:
+    """End the log-in, and then forget its tokens: at the API, or by revoking the tokens at the issuer (RFC 7009)."""
     url, _ = api_of(Configuration.from_environment())
     logins = Logins(logins_file())
     found = logins.get(url)
     if found is None:
         raise CommandFailed(f"There is no log-in at {url}.", FAILED_HERE)
+    try:
+        ended = _end(url, found)
+    except (MayflyError, CommandFailed, oauth.Refused) as error:
+        if not forget:
+            advice = "Try again, or forget only its tokens: mayfly logout --forget"
+            raise CommandFailed(f"The log-in at {url} may not have ended, and is kept. {error} {advice}") from error
+        ended = False
     logins.remove(url)
-    if not found.issuer:
-        with Client(url, "") as client:
-            client.log_out(found.refresh_token)
-    typer.echo(f"Logged out at {url}." + (f" The session at {found.issuer} continues." if found.issuer else ""))
+    place = found.issuer or url
+    typer.echo(f"Logged out at {url}." + ("" if ended else f" The session at {place} continues."))
+
+
+def _end(url: str, found: Login) -> bool:
+    """End a log-in; ``False`` at an issuer that cannot revoke tokens. Raises as its requests do."""
+    if found.issuer:
+        endpoint = oauth.discover(found.issuer).revocation
+        form = {"client_id": found.client_id, "token": found.refresh_token, "token_type_hint": "refresh_token"}
+        if endpoint and found.refresh_token:
+            oauth.ask(endpoint, form)
+        return bool(endpoint and found.refresh_token)
+    with Client(url, "") as client, suppress(Unauthenticated):  # a refresh token that is invalid has no session
+        client.log_out(found.refresh_token)
+    return True
 
 
 def read_password(prompt: str = "Password: ") -> str:

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- requires: audit, tenants, api_keys, users
+-- requires: audit, tenants, api_keys, users, clock
 -- ARGV: tenant, entry of the audit log
 -- Removes the keys, service accounts and own users of a tenant that is being deleted, and the tenant itself once it
 -- has no executions, and no backup is being made, since its files are deleted next. Its entries in the audit log, its
@@ -26,5 +26,7 @@ redis.call('HDEL', TURNS, tenant)
 redis.call('HDEL', QUOTAS, 't' .. tenant)
 redis.call('HDEL', TENANTS, tenant)
 redis.call('SREM', TENANTS_DELETING, tenant)
+redis.call('ZREMRANGEBYSCORE', TENANTS_DELETED, '-inf', clock())
+redis.call('ZADD', TENANTS_DELETED, clock() + USAGE_SECONDS, tenant)
 audit(entry)
 return 1

@@ -69,7 +69,18 @@ def test_invalid_api_key_is_refused(api: Stack, authorization: str | bytes | Non
     headers: Any = {} if authorization is None else {"Authorization": authorization}
     answer = httpx2.get(f"{api.env['MAYFLY_URL']}/api/v1/executions", headers=headers, timeout=60)
     problem(answer, 401, "unauthenticated")
-    assert answer.headers["www-authenticate"] == "Bearer"
+    has_token = str(authorization).startswith(("Bearer ", "b'Bearer "))
+    assert answer.headers["www-authenticate"] == ('Bearer error="invalid_token"' if has_token else "Bearer")
+
+
+def test_request_with_two_credentials_is_refused(api: Stack) -> None:
+    """A proxy before the API may have checked another than the API uses."""
+    valid = f"Bearer {api.key}"
+    for both in ((valid, valid), (valid, "Bearer mfk_unknown"), ("", valid)):
+        headers = [("Authorization", one) for one in both]
+        answer = httpx2.get(f"{api.env['MAYFLY_URL']}/api/v1/executions", headers=headers, timeout=60)
+        problem(answer, 401, "unauthenticated")
+        assert "several credentials" in answer.json()["detail"]
 
 
 def test_a_revoked_key_stops_working_at_once(api: Stack) -> None:

@@ -46,7 +46,10 @@ def records(api: Stack) -> Iterator[Store]:
 
 def ended(store: Store, tenant: str) -> str:
     """An execution that has ended, with output and a file."""
-    id = submit(store, tenant=tenant)
+    return end(store, submit(store, tenant=tenant))
+
+
+def end(store: Store, id: str) -> str:
     claim = claimed(store, id)
     store.records.start(claim, store.now(), [("stdout", MARKER.encode(), False)])
     writer = store.blobs.artifact_writer(id, claim.attempt)
@@ -164,6 +167,24 @@ def check_execution(
     assert answer.status_code in (200, 204, 409), (route, answer.text)
     if route in (f"GET {ID}", f"GET {ID}/stdout", f"GET {ID}/artifacts/{{path}}"):
         assert (MARKER in answer.text) == has(scopes, action.own), route
+
+
+def test_submitting_alone_shows_no_output(api: Stack, records: Store) -> None:
+    """Neither to a caller that waits nor to one that repeats its submission."""
+    tenant, body = f"t-{secrets.token_hex(6)}", {"environment": "python", "code": "1"}
+    again = {"Idempotency-Key": "k"}
+    writer, reader = (api.headers_of(tenant, "executions:write", *more) | again for more in ((), ("executions:read",)))
+    refused = api.client.post("/api/v1/executions", json=body, headers={**writer, "Prefer": "wait=1"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "forbidden")
+    assert "executions:write and executions:read" in refused.json()["detail"]
+    id = end(records, api.client.post("/api/v1/executions", json=body, headers=writer).json()["id"])
+    shown = [api.client.post("/api/v1/executions", json=body, headers=headers) for headers in (writer, reader)]
+    assert [(answer.status_code, answer.json()["id"], MARKER in answer.text) for answer in shown] == [
+        (202, id, False), (202, id, True),
+    ]  # fmt: skip
+    assert [answer.json()["state"] for answer in shown] == ["succeeded"] * 2
+    waited = api.client.post("/api/v1/executions", json=body, headers={**reader, "Prefer": "wait=1"})
+    assert (waited.status_code, waited.json()["stdout"]) == (200, MARKER)
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from orchestrator.audit import Writer
-from orchestrator.errors import NotFound, TenantDisabled, Unauthenticated
+from orchestrator.errors import AlreadyExists, NotFound, TenantDisabled, Unauthenticated, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.tenants import Records
-from orchestrator.models.tenants.records import ServiceAccount, Tenant, TenantChange
+from orchestrator.models.tenants.records import NewTenant, ServiceAccount, Tenant, TenantChange
+from orchestrator.queries import cursors
 from orchestrator.service.administration.tenants import TenantCases
-from orchestrator.store import Store, keys
+from orchestrator.store import Store, keys, scripts
 
 ADMIN = Principal(id="key:admin", tenant="default", scopes=frozenset({"admin"}))
 PERSON = Principal(id="oidc:https://issuer#p", tenant="t", scopes=frozenset({"executions:read"}))
@@ -53,6 +54,23 @@ def test_token_of_a_disabled_or_deleted_tenant_is_refused_with_the_next_request(
     assert tenants.change(ADMIN, "t", TenantChange(state="active")).state == "deleting", "it does not come back"
 
 
+def test_deleted_tenant_comes_back_only_on_purpose(store: Store, tenants: TenantCases) -> None:
+    tenants.admit(PERSON, may_create=True)
+    tenants.delete(ADMIN, "t")
+    assert store.redis.script(scripts.PURGE)(args=["t", ""]) == 1
+    with pytest.raises(Unauthenticated):
+        tenants.admit(PERSON, may_create=True)
+    with pytest.raises(AlreadyExists, match="was deleted"):
+        tenants.ensure(ADMIN, "t")
+    assert store.redis.hlen(keys.TENANTS) == 0
+    store.redis.zadd(keys.TENANTS_DELETED, {"long-ago": store.now() - 1})
+    tenants.create(ADMIN, NewTenant(id="t"))
+    tenants.admit(PERSON, may_create=False)
+    tenants.delete(ADMIN, "t")
+    assert store.redis.script(scripts.PURGE)(args=["t", ""]) == 1
+    assert store.redis.zrange(keys.TENANTS_DELETED, 0, -1) == [b"t"], "those without usage are forgotten"
+
+
 def test_only_administrators_make_tenants_by_naming_them(tenants: TenantCases) -> None:
     with pytest.raises(NotFound):
         tenants.ensure(PERSON.model_copy(update={"scopes": frozenset({"tenant:admin"})}), "u")
@@ -79,6 +97,13 @@ def test_pages_have_every_tenant_and_account_once(store: Store) -> None:
     ]  # fmt: skip
     accounts = pages(partial(records.accounts, "t0"))
     assert [[account.name for account in page] for page in accounts] == [["t0", "t1"], ["t2", "t3"], ["t4"]]
+
+
+def test_forged_cursors_are_refused(store: Store) -> None:
+    records = Records(store)
+    for read, about in ((records.tenants, "tenants"), (partial(records.accounts, "t0"), "accounts t0")):
+        with pytest.raises(ValidationFailed):
+            read(2, cursors.closed(cursors.list_id(about), "half of a pair: \ud800"))
 
 
 def test_malformed_record_is_refused(store: Store, tenants: TenantCases) -> None:

@@ -47,6 +47,8 @@ def test_refused_client_finds_the_issuers(with_issuers: httpx2.Client) -> None:
     named = refused.headers["www-authenticate"]
     assert refused.status_code == 401
     assert named == f'Bearer resource_metadata="{with_issuers.base_url}/.well-known/oauth-protected-resource/mcp"'
+    wrong = with_issuers.post("/mcp", json={}, headers={"Authorization": "Bearer mfk_wrong"})
+    assert wrong.headers["www-authenticate"] == f'{named}, error="invalid_token"'
     for place in PLACES:
         found = metadata(with_issuers, place)
         assert found.status_code == 200

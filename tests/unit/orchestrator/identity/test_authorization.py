@@ -83,10 +83,13 @@ def test_another_tenants_resource_is_answered_as_a_missing_one_and_names_its_own
         authorize(principal("executions:read"), "execution.read", "other", "execution 'x'")
     assert refused.value.message == "There is no execution 'x'."
     assert refused.value.owner == "other"
-    with pytest.raises(Forbidden, match="needs the scope fleet:read;"):
+    with pytest.raises(Forbidden, match="needs the scope fleet:read;") as named:
         authorize(principal("executions:read"), "execution.list", "other")
-    with pytest.raises(Forbidden, match="needs the scope executions:read or fleet:read;"):
-        authorize(principal("mcp"), "execution.list")
+    assert named.value.owner == "other"
+    for tenant in (None, "own"):
+        with pytest.raises(Forbidden, match="needs the scope executions:read or fleet:read;") as plain:
+            authorize(principal("mcp"), "execution.list", tenant)
+        assert plain.value.owner is None
 
 
 def test_look_ups_reach_other_tenants_only_where_the_action_does() -> None:

@@ -63,6 +63,12 @@ def test_other_types_never_count(type: str) -> None:
     assert not is_valid(signed(type), plain_tokens=True)
 
 
+@pytest.mark.parametrize("member", ["jkt", "x5t#S256"])
+def test_token_that_is_bound_to_a_key_does_not_count_without_a_proof(member: str) -> None:
+    """DPoP (RFC 9449) and mutual TLS (RFC 8705)."""
+    assert not is_valid(signed("at+jwt", cnf={member: "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}))
+
+
 def test_token_of_another_issuer_is_refused_though_the_key_is_right() -> None:
     assert is_valid(signed("at+jwt"))
     assert not is_valid(signed("at+jwt"), issuer="https://other.example")

@@ -97,16 +97,15 @@ def test_deleted_tenant_is_refused_at_once_and_leaves_no_data(api: Stack, tenant
     assert (answer.status_code, answer.json()["state"]) == (202, "deleting")
     assert status(api, headers) == (401, "unauthenticated")
     again = api.client.post(KEYS, json={"name": "n", "tenant": tenant, "scopes": ["mcp"]})
-    assert again.status_code in (201, 404), "a tenant in deletion takes no keys; once it is gone, it may be made anew"
-    if again.status_code == 404:
-        eventually(lambda: api.client.get(f"{TENANTS}/{tenant}").status_code == 404, "the tenant is gone")
-        with closing(api.redis.client()) as redis:
-            left = {key.decode() for key in redis.scan_iter(f"*{tenant}*", 1000)}
-            fields = [redis.hexists(name, field) for name, field in (
-                (keys.QUOTAS, f"t{tenant}"), (keys.TURNS, tenant), (keys.API_KEYS, key["id"]), (keys.TENANTS, tenant),
-            )]  # fmt: skip
-        assert {name.split(":")[1] for name in left} <= {"usage"}, left
-        assert fields == [False] * 4
+    assert again.status_code in (404, 409), "a tenant takes no keys in deletion, and none is made for a deleted one"
+    eventually(lambda: api.client.get(f"{TENANTS}/{tenant}").status_code == 404, "the tenant is gone")
+    with closing(api.redis.client()) as redis:
+        left = {key.decode() for key in redis.scan_iter(f"*{tenant}*", 1000)}
+        fields = [redis.hexists(name, field) for name, field in (
+            (keys.QUOTAS, f"t{tenant}"), (keys.TURNS, tenant), (keys.API_KEYS, key["id"]), (keys.TENANTS, tenant),
+        )]  # fmt: skip
+    assert {name.split(":")[1] for name in left} <= {"usage"}, left
+    assert fields == [False] * 4
     eventually(lambda: api.client.get(f"{USERS}/{user.id}").status_code == 404, "the tenant's user is gone")
     assert [api.client.get(f"{SUBMIT}/{id}").status_code for id in ids] == [404] * 5
     assert not list((api.directory / "state" / "blobs" / "blobs").glob(f"{tenant}/*"))
@@ -114,6 +113,11 @@ def test_deleted_tenant_is_refused_at_once_and_leaves_no_data(api: Stack, tenant
     begun = actions.index(("tenant.delete", f"tenant/{tenant}"))
     assert actions[begun + 1] == ("tenant.purge", f"tenant/{tenant}"), "its completion is on the record"
     assert actions.count(actions[begun + 1]) == 1
+    key_body = {"name": "n", "tenant": tenant, "scopes": ["mcp"]}
+    user_body = {"name": tenant, "tenant": tenant, "roles": ["auditor"], "password": "quite a long password"}
+    for path, body in ((KEYS, key_body), (USERS, user_body)):
+        refused = api.client.post(path, json=body)
+        assert (refused.status_code, refused.json()["code"]) == (409, "already_exists"), "only on purpose"
     assert create(api, tenant)["state"] == "active"
     assert status(api, headers) == (401, "unauthenticated"), "a new tenant of that name has none of the old keys"
 
@@ -187,11 +191,14 @@ def test_tenants_administrator_reaches_its_own_tenant_alone(api: Stack, tenant: 
     assert send("PUT", f"{key}/quotas", headers=headers, json={"queued": 3}).status_code == 200
     assert send("POST", f"{TENANTS}/-/service-accounts", headers=headers, json={"name": "ci"}).status_code == 201
     foreign = f"{KEYS}/{other['id']}"
+    fleet = f"{KEYS}/{api.new_key('fleet:read', tenant=tenant)['id']}"
     refusals: list[tuple[str, str, Any, int]] = [
         ("POST", KEYS, {"name": "n", "tenant": f"{tenant}-other", "scopes": ["mcp"]}, 403),
         ("POST", KEYS, {"name": "n", "tenant": f"{tenant}-new", "scopes": ["mcp"]}, 403),
         ("POST", KEYS, {"name": "n", "scopes": ["admin"]}, 403),
         ("POST", KEYS, {"name": "n", "scopes": ["mcp", "fleet:read"]}, 403),
+        ("DELETE", fleet, None, 403),
+        ("PUT", f"{fleet}/quotas", {"queued": 1}, 403),
         ("DELETE", foreign, None, 404),
         ("GET", f"{foreign}/quotas", None, 404),
         ("PUT", f"{foreign}/quotas", {}, 404),

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import mayfly
 from orchestrator.cli import app
-from tests.harness import Stack
+from tests.harness import Stack, bearer, eventually
 
 SCOPES = ("executions:read", "executions:write")
 
@@ -22,6 +22,11 @@ def cancelled(api: Stack, headers: dict[str, str], count: int, environment: str 
     for _ in range(count):
         id = api.submit(headers=headers, environment=environment, code="print(1)").json()["id"]
         assert api.client.post(f"/api/v1/executions/{id}/cancel", headers=headers).json()["state"] == "cancelled"
+
+
+def same(answer: Any) -> tuple[dict[str, Any], list[str]]:
+    """An answer without what always differs."""
+    return {**answer.json(), "request_id": ""}, sorted(answer.headers)
 
 
 def read(api: Stack, headers: dict[str, str], tenant: str = "-", **params: str) -> Any:
@@ -48,13 +53,23 @@ def test_usage_is_of_own_tenant_and_any_for_admins(api: Stack) -> None:
     assert read(api, admin, tenant).json() == found
 
 
-def test_usage_of_another_tenant_is_refused_as_of_an_unknown_one(api: Stack) -> None:
-    owner, other = (api.headers_of(f"t-{secrets.token_hex(4)}", *SCOPES) for _ in range(2))
+def test_usage_of_another_tenant_is_refused_as_of_an_unknown_one_and_is_an_event(api: Stack) -> None:
+    owner, key = api.headers_of(f"t-{secrets.token_hex(4)}", *SCOPES), api.new_key(*SCOPES, tenant="t-other")
+    other = bearer(key["secret"])
     cancelled(api, owner, 1)
     tenant = read(api, owner).json()["tenant"]
-    answers = [read(api, other, name) for name in (tenant, "t-unknown")]
-    assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(403, "forbidden")] * 2
-    assert answers[0].json()["detail"] == answers[1].json()["detail"]
+    first, again, *unknown = [read(api, other, name) for name in (tenant, tenant, "t-unknown")]
+    for answer in (first, again, *unknown):
+        assert (answer.status_code, answer.json()["code"]) == (403, "forbidden")
+        assert same(answer) == same(first)
+    assert read(api, other, "t-other").status_code == 200
+
+    def events() -> list[tuple[str, str]]:
+        found = api.client.get("/api/v1/security-events", params={"type": "cross_tenant_access", "limit": 200})
+        rows = (item["data"] for item in found.json()["items"])
+        return [(row["asked_by"], row["owned_by"]) for row in rows if row["key"] == key["id"]]
+
+    eventually(lambda: ("t-other", tenant) in events(), "an event names both tenants")
     assert read(api, api.headers_of("t-w", "executions:write")).status_code == 403
 
 

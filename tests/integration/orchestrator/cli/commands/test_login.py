@@ -19,7 +19,7 @@ import pytest
 from orchestrator.cli.logins import Logins
 from tests.builders.people.own_users import OwnUser, OwnUsers
 from tests.builders.people.terminals import Terminal
-from tests.harness import Stack
+from tests.harness import Stack, free_port
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,30 @@ def test_log_in_status_use_and_log_out(terminal: Terminal, users: OwnUsers) -> N
     assert users.status(token) == 401
     assert json.loads(terminal.file.read_text()) == {}
     assert terminal.call("ls").returncode == 2
+
+
+def test_log_out_forgets_a_log_in_only_after_its_end(terminal: Terminal, users: OwnUsers) -> None:
+    user = users.create("developer")
+    terminal.log_in(user)
+    url, token = terminal.env["MAYFLY_URL"], terminal.login()["access_token"]
+    away = f"http://127.0.0.1:{free_port()}"
+    terminal.file.write_text(json.dumps({url: terminal.login(), away: terminal.login()}))
+    terminal.env["MAYFLY_URL"] = away
+    kept = terminal.call("logout")
+    assert (kept.returncode, kept.stderr.count("\n")) == (1, 1), kept.stderr
+    assert "is kept" in kept.stderr
+    assert set(json.loads(terminal.file.read_text())) == {url, away}
+    forgotten = terminal.call("logout", "--forget")
+    assert (forgotten.returncode, forgotten.stdout.count("continues")) == (0, 1), forgotten.stderr
+    assert set(json.loads(terminal.file.read_text())) == {url}
+    assert users.status(token) == 200, "it has not ended"
+    terminal.env["MAYFLY_URL"] = url
+    assert terminal.call("logout").returncode == 0
+    assert users.status(token) == 401
+    terminal.log_in(user)
+    terminal.file.write_text(json.dumps({url: {**terminal.login(), "refresh_token": "mfr_not_of_this_installation"}}))
+    assert terminal.call("logout").returncode == 0, "there is no session to end"
+    assert json.loads(terminal.file.read_text()) == {}
 
 
 def test_token_that_ends_is_refreshed_once_by_users_of_the_file_at_the_same_time(

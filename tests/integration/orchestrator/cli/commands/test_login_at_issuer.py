@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,19 @@ def test_code_alone_is_worth_nothing_without_the_verifier(terminal: Terminal, is
     }  # fmt: skip
     assert httpx2.post(f"{issuer.url}/token", data=form, timeout=60).status_code == 400
     child.communicate(timeout=60)
+
+
+def test_log_out_revokes_the_refresh_token_at_the_issuer(terminal: Terminal, issuer: RealIssuer) -> None:
+    child, line = terminal.begin("login")
+    Browser().visit(address_in(line))
+    child.communicate(timeout=60)
+    token = terminal.login()["refresh_token"]
+    form = {"grant_type": "refresh_token", "client_id": "mayfly-cli", "refresh_token": token}
+    done = terminal.call("logout")
+    assert (done.returncode, "continues" in done.stdout) == (0, False), done.stderr
+    answer = httpx2.post(f"{issuer.url}/token", data=form, timeout=60)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+    assert json.loads(terminal.file.read_text()) == {}
 
 
 def test_issuer_that_ended_the_grant_ends_the_log_in(terminal: Terminal, issuer: RealIssuer) -> None:

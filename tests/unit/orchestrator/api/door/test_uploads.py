@@ -118,6 +118,30 @@ async def _run_more_than_places(places: Places) -> int:
     return count
 
 
+async def _kept_for(places: Places, tenant: str) -> tuple[int, int]:
+    """The numbers of tenants with a limiter: while a call of one runs, and after it."""
+    begun, release = threading.Event(), threading.Event()
+
+    def call() -> None:
+        begun.set()
+        assert release.wait(60)
+
+    calls = [asyncio.create_task(places.run(tenant, call)), asyncio.create_task(places.alone(tenant, call))]
+    await asyncio.to_thread(begun.wait)
+    while not len(places._turns):  # noqa: ASYNC110 - no event
+        await asyncio.sleep(0)
+    during = len(places._tenants) + len(places._turns)
+    release.set()
+    await asyncio.gather(*calls)
+    del calls
+    return during, len(places._tenants) + len(places._turns)
+
+
+def test_tenants_without_calls_take_no_memory() -> None:
+    places = Places()
+    assert [asyncio.run(_kept_for(places, tenant)) for tenant in "abc"] == [(2, 0)] * 3
+
+
 def test_readings_of_a_tenant_have_few_places() -> None:
     assert asyncio.run(_run_more_than_places(Places())) <= TENANT_PLACES
 

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-import pytest
-from argon2 import extract_parameters
+import asyncio
+import threading
+from typing import Literal
 
-from orchestrator.errors import ValidationFailed
-from orchestrator.identity.users.passwords import MOST_HASHES, NO_HASH, Passwords, check, is_common, normalised
+import pytest
+from anyio import to_thread
+from argon2 import PasswordHasher, extract_parameters
+
+from orchestrator.errors import LoginSlowed, ValidationFailed
+from orchestrator.identity.users.passwords import (
+    MOST_HASHES,
+    MOST_WAITING,
+    NO_HASH,
+    Passwords,
+    check,
+    is_common,
+    normalised,
+)
 
 
 def code_of(password: str) -> str | None:
@@ -68,3 +81,61 @@ async def test_hash_of_no_password_has_the_parameters_of_every_hash(anyio_backen
     assert not await passwords.matches(None, "x7 q!zt4 mp2w9k")
     assert not await passwords.matches("no hash at all", "x7 q!zt4 mp2w9k")
     assert MOST_HASHES == 2
+
+
+class BlockedHasher(PasswordHasher):
+    """Computes no hash before it may; ``most``: computed at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end, self.lock = threading.Event(), threading.Lock()
+        self.now = self.most = self.begun = 0
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        self._compute()
+        return NO_HASH
+
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:
+        self._compute()
+        return True
+
+    def _compute(self) -> None:
+        assert threading.current_thread() is not threading.main_thread(), "the event loop has other requests"
+        with self.lock:
+            self.now, self.begun = self.now + 1, self.begun + 1
+            self.most = max(self.most, self.now)
+        assert self.may_end.wait(60)
+        with self.lock:
+            self.now -= 1
+
+
+async def _meet_crowd(hasher: BlockedHasher) -> list[bool | str]:
+    """The answers to as many as may hash and wait; meanwhile another is refused, and other requests have threads."""
+    passwords = Passwords()
+    passwords._hasher, limiter = hasher, passwords._limiter
+    crowd: list[asyncio.Task[bool | str]] = []
+    try:
+        for number in range(MOST_HASHES + MOST_WAITING):
+            call = passwords.matches(None, "x") if number % 2 else passwords.hash("x7 q!zt4 mp2w9k")
+            crowd.append(asyncio.create_task(call))
+        async with asyncio.timeout(60):
+            while hasher.begun + limiter.statistics().tasks_waiting < len(crowd):
+                assert not any(task.done() for task in crowd)
+                await asyncio.sleep(0.001)
+        assert hasher.begun == MOST_HASHES
+        for call in (passwords.matches(None, "x"), passwords.hash("x7 q!zt4 mp2w9k")):
+            with pytest.raises(LoginSlowed):
+                await asyncio.wait_for(call, 20)
+        others = threading.Barrier(30)  # of the forty threads for all requests
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(to_thread.run_sync(others.wait) for _ in range(others.parties)))
+        assert (hasher.begun, hasher.most) == (MOST_HASHES, MOST_HASHES)
+    finally:
+        hasher.may_end.set()
+    return await asyncio.gather(*crowd)
+
+
+def test_crowd_of_hashes_takes_two_threads_and_others_requests_go_on() -> None:
+    hasher = BlockedHasher()
+    assert set(asyncio.run(_meet_crowd(hasher))) == {True, NO_HASH}
+    assert (hasher.begun, hasher.most) == (MOST_HASHES + MOST_WAITING, MOST_HASHES)
