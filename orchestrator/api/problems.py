@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from orchestrator import metrics
 from orchestrator.api.security_reporting import reporting_task
@@ -152,6 +155,22 @@ def answer(
         all_headers["Accept-Encoding"] = "identity"
     problem = {**problem_of(error, request.state.request_id), **(extensions or {})}
     return JSONResponse(problem, error.status, all_headers, MEDIA_TYPE)
+
+
+def closing_answer(error: MayflyError) -> bytes:
+    """The complete HTTP answer for an error, after which the connection is closed."""
+    request_id = secrets.token_hex(8)
+    body = json.dumps(problem_of(error, request_id)).encode()
+    headers = {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "X-Request-Id": request_id,
+        "Connection": "close",
+    }
+    if isinstance(error, RateLimited | Unavailable):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return STATUS_LINE[error.status] + head.encode() + b"\r\n" + body
 
 
 def from_validation(error: RequestValidationError) -> ValidationFailed:

@@ -35,6 +35,12 @@ class ApiSettings(SharedSettings):
     stall_seconds: float = Field(
         30.0, gt=0, description="Longest pause in a client's reading of an answer; then the answer is cut off."
     )
+    answer_rate: float = Field(
+        16384,
+        gt=0,
+        description="Least rate at which a client must read an answer that waits for it, in bytes a second, beyond "
+        "`stall_seconds`; then the answer is cut off.",
+    )
     body_seconds: float = Field(
         20.0, gt=0, description="Longest wait for a request's body, beyond the time by `body_rate`; then 408."
     )

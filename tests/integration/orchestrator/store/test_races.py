@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from orchestrator import queue
+from orchestrator.errors import StaleAttempt
 from orchestrator.models import ISOLATIONS, Artifact
 from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
@@ -61,14 +62,17 @@ def run(store: Store, claim: Claim) -> None:
         sink.commit(result().model_copy(update={"stdout_bytes": len(OUT), "artifacts": (artifact,)}))
 
 
-def work(store: Store, name: str, over: threading.Event) -> None:
+def work(store: Store, name: str, over: threading.Event, stale: list[str]) -> None:
     deliveries, done = queue.Deliveries(store.redis, store.redis, name), None
     while not over.is_set():
         done = deliveries.take(ISOLATIONS, done)
         if done is None:
             over.wait(0.002)
             continue
-        run(store, done.claim)  # raises StaleAttempt if another client has deleted the running execution
+        try:
+            run(store, done.claim)
+        except StaleAttempt:
+            stale.append(done.claim.id)
 
 
 class Client:
@@ -129,8 +133,9 @@ def test_deletion_races_leave_no_partial_record(api: Stack, store: Store) -> Non
     statuses: Counter[tuple[str, int]] = Counter()
     client = Client(api, statuses)
     over, ids = threading.Event(), []
+    stale: list[str] = []
     with ThreadPoolExecutor(4) as workers, ThreadPoolExecutor(10) as threads:
-        working = [workers.submit(work, store, f"w{number}", over) for number in range(4)]
+        working = [workers.submit(work, store, f"w{number}", over, stale) for number in range(4)]
         try:
             asked = []
             for number in range(EXECUTIONS):
@@ -146,6 +151,7 @@ def test_deletion_races_leave_no_partial_record(api: Stack, store: Store) -> Non
             over.set()
         for one in working:
             one.result(60)
+    assert stale == [], "no execution is deleted while it runs"
     assert statuses["DELETE ", 204] == EXECUTIONS  # each is deleted once, by one of the clients
     left_behind(api, store, ids)
 

@@ -7,7 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ def api_settings() -> dict[str, Any]:
         "body_seconds": BODY_SECONDS,
         "body_rate": 8 * MIB,
         "stall_seconds": STALL_SECONDS,
+        "answer_rate": 8 * MIB,
         "mcp_hosts": ["x"],
     }
 
@@ -168,7 +169,19 @@ def test_slow_readers_of_output_take_no_memory_and_are_cut_off(api: Stack, pid: 
         bound = OUTPUT_BYTES * TENANT_ANSWERS / 2  # two at a time are in memory until they lie on disk
         eventually(lambda: resident_bytes(pid) - before < bound, "unread output takes no memory")
         assert open_connections(api) >= TENANT_ANSWERS, "while all are still there"
-        eventually(lambda: open_connections(api) == 1, "all slow readers are cut off", 60)
+        dripping = slow[:2]
+        for connection in slow[2:4]:
+            connection.sendall(b"\0")  # no request: the connection is refused, and the answer's rest still waits
+        for connection in slow[4:6]:
+            connection.shutdown(socket.SHUT_WR)
+
+        def are_cut_off() -> bool:
+            for connection in dripping:
+                with suppress(ConnectionResetError):
+                    connection.recv(1024)
+            return open_connections(api) == 1
+
+        eventually(are_cut_off, "all slow readers are cut off", 60)
         assert api.client.get(path).status_code == 200, "they count no more"
         for connection in slow:
             assert rest_of(connection) < OUTPUT_BYTES
