@@ -28,7 +28,7 @@ from tests.builders.processes.sockets import (
 from tests.builders.records import loud_execution
 from tests.harness import Stack, eventually
 
-UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 10, 4, 8
+UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 16, 4, 8
 BODY_SECONDS, STALL_SECONDS = 30, 31
 OUTPUT_BYTES = 16 * MIB
 SENT_BYTES = 12 * MIB  # of a stalled body: within its time also on a slow machine, and thrice what it may take
@@ -103,18 +103,22 @@ def test_stalled_bodies_take_no_memory_and_few_places(api: Stack, pid: int) -> N
 
 
 def test_uploads_of_all_tenants_are_bounded(api: Stack) -> None:
-    *tenants, last = (key_of(api, tenant) for tenant in ("one", "two", "three", "four"))
+    """Three tenants may have their full number, and further tenants find as many places as others leave."""
+    counts = [TENANT_UPLOADS] * 3 + [2, 1, 1]
+    *tenants, last = (key_of(api, f"tenant-{number}") for number in range(len(counts) + 1))
     eventually(lambda: not temporary(api), "no other upload is in flight")
     with ExitStack() as stack:
-        left = UPLOADS
-        for key in tenants:
+        most = 0
+        for key, count in zip(tenants, counts, strict=True):
             begun = head("PUT", BLOBS, key, 2 * MIB) + b"x" * MIB  # the first bytes are in no file yet
-            stack.enter_context(connections(api.port, min(left, TENANT_UPLOADS), begun))
-            left -= min(left, TENANT_UPLOADS)
-        # Another upload that came before the last of these would have its place.
-        eventually(lambda: len(temporary(api)) == UPLOADS, "as many uploads as allowed are in flight", BODY_SECONDS)
-        refused = exchange(api.port, head("PUT", BLOBS, last, MIB, Connection="close") + b"x" * MIB)
-        assert (refused.status, refused.problem["code"]) == (503, "uploads_full")
+            stack.enter_context(connections(api.port, count, begun))
+            most += count
+            # Another upload that came before the last of these would have its place.
+            eventually(lambda most=most: len(temporary(api)) == most, "the uploads are in flight", BODY_SECONDS)  # type: ignore[misc]
+        assert most == UPLOADS
+        for key, status, code in ((tenants[-1], 429, "too_many_uploads"), (last, 503, "uploads_full")):
+            refused = exchange(api.port, head("PUT", BLOBS, key, MIB, Connection="close") + b"x" * MIB)
+            assert (refused.status, refused.problem["code"]) == (status, code)
 
 
 def test_slow_body_is_refused(api: Stack) -> None:
