@@ -116,7 +116,7 @@ def recorded() -> Iterator[Counter[str]]:
         yield work.calls
     finally:
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type] # as its documentation has it
+        threading.setprofile(None)
         gc.enable()
 
 

@@ -14,7 +14,7 @@ from orchestrator import queue
 from orchestrator.api.door.uploads import TENANT_PLACES
 from orchestrator.api.middleware import Edge
 from orchestrator.queries import results
-from orchestrator.queries.listing import SCAN_IDS, SCAN_PAGES, Page
+from orchestrator.queries.listing import SCAN_IDS, SCAN_PAGES, Page, page_of
 from orchestrator.settings import Settings
 from orchestrator.store import Store, open_store
 from orchestrator.store.executions.records import QueueBounds
@@ -84,7 +84,7 @@ class Halt:
     """Halts the lists of some tenants, each in its thread, until they may go on."""
 
     def __init__(self, tenants: set[str]) -> None:
-        self._tenants, self._page_of = tenants, results.page_of
+        self._tenants = tenants
         self.begun, self.over = threading.Semaphore(0), threading.Event()
 
     def page_of(self, store: Store, tenant: str, *given: Any) -> Page:
@@ -93,7 +93,7 @@ class Halt:
             if not self.over.wait(60):
                 self.over.set()  # nor do the others wait
                 raise AssertionError("the test did not go on")
-        return self._page_of(store, tenant, *given)
+        return page_of(store, tenant, *given)
 
 
 async def lists(app: Edge, admin: dict[str, str], halt: Halt) -> None:

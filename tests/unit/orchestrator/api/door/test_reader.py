@@ -18,7 +18,8 @@ class Client:
     """The loop, the transport and the socket of a reader, whose clock and whose acknowledgements the test moves."""
 
     def __init__(self) -> None:
-        self.now, self.acknowledged, self.cuts = 0.0, 5_000_000, 0
+        self.now, self.acknowledged = 0.0, 5_000_000
+        self.cuts: list[float] = []
         self._call: tuple[float, Callable[[], None]] | None = None
         bounds = Bounds(1, 1, stall_seconds=STALL, answer_rate=RATE)
         self.reader = Reader(cast(asyncio.AbstractEventLoop, self), cast(asyncio.Transport, self), bounds, self._cut)
@@ -40,7 +41,7 @@ class Client:
         return ACKNOWLEDGED.pack(self.acknowledged)
 
     def _cut(self) -> None:
-        self.cuts += 1
+        self.cuts.append(self.now)
         self.reader.stop()
 
     def go_on(self, seconds: float) -> None:
@@ -74,7 +75,7 @@ def test_reader_that_stalls_is_cut(client: Client) -> None:
     client.go_on(STALL - 1)
     assert not client.cuts
     client.go_on(2)
-    assert client.cuts == 1
+    assert len(client.cuts) == 1
 
 
 def test_reader_that_stalls_later_is_cut_as_soon(client: Client) -> None:
@@ -82,14 +83,14 @@ def test_reader_that_stalls_later_is_cut_as_soon(client: Client) -> None:
     client.read(1, 1000 * RATE, 60)
     client.reader.wait()
     client.go_on(STALL + 1)
-    assert client.cuts == 1
+    assert len(client.cuts) == 1
 
 
 @pytest.mark.parametrize("pause", [0.1, 7.0, STALL - 1, 10 * STALL])
 def test_reader_below_the_least_rate_is_cut(client: Client, pause: float) -> None:
     client.read(pause, RATE / 2, 3600)
-    assert client.cuts == 1
-    assert client.now < 2 * STALL + 2 * pause  # after which it has read as much as half of the time allows
+    assert len(client.cuts) == 1
+    assert client.cuts[0] <= 2 * STALL + 2 * pause  # after which it has read as much as half of the time allows
 
 
 @pytest.mark.parametrize("pause", [0.1, 7.0, STALL - 1])
@@ -118,9 +119,9 @@ def test_each_answer_has_a_time_of_its_own(client: Client) -> None:
     client.read(1, 1000 * RATE, 60)
     client.reader.begin()
     client.read(1, RATE / 2, 3600)
-    assert client.cuts == 1
+    assert len(client.cuts) == 1
     assert client.now < 60 + 2 * STALL + 2, "the answer before has given it no time"
     client.reader.begin()
-    client.cuts = 0
+    client.cuts.clear()
     client.read(1, RATE / 2, STALL)
     assert not client.cuts, "nor taken any"
