@@ -115,13 +115,11 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._progress = False
         try:
-            self.parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             self._refuse(cause.error if isinstance(cause, _Refused) else MalformedRequest())
             return
-        except httptools.HttpParserUpgrade:
-            pass  # no upgrade is supported: the request is served as HTTP/1.1
         except (httptools.HttpParserError, ValueError) as error:
             reason = str(error)[:100]
             self._refuse(MalformedRequest(f"The bytes received are not an HTTP/1.1 request ({reason})."))
@@ -135,6 +133,15 @@ class Connection(HttpToolsProtocol):
                 return
         if self._in_headers or self._is_idle:
             self._await_headers()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse requests. No upgrade is supported: a request for one is served as HTTP/1.1, and so is what follows."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -168,6 +175,9 @@ class Connection(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             message = f"More than {MAX_PIPELINED} requests arrived before their answers; wait for answers in between."
             raise _Refused(MalformedRequest(message, bound=MAX_PIPELINED))
+        if self.parser.should_upgrade() and self._has_body:  # which the parser would take for the next request
+            message = "A request that asks for another protocol has no body; send it without the Upgrade header."
+            raise _Refused(MalformedRequest(message))
         if sum(name == b"host" for name, _ in self.headers) > 1:  # a proxy may have read another of them
             raise _Refused(MalformedRequest("The request has more than one Host header; send one."))
         super().on_headers_complete()
@@ -204,6 +214,13 @@ class Connection(HttpToolsProtocol):
             self._cut()
         else:
             super().timeout_keep_alive_handler()
+
+    @property
+    def _has_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+            for name, value in self.headers
+        )
 
     @property
     def _is_idle(self) -> bool:
