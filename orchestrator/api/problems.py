@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from orchestrator import metrics
 from orchestrator.api.security_reporting import reporting_task
@@ -159,6 +162,22 @@ def _challenge(request: Request, had_token: bool) -> str:
     """The challenge to a client without a valid credential (RFC 6750, 3.1; RFC 9068, 4)."""
     found: str = getattr(request.state, "challenge", "Bearer")
     return f'{found}{"," if "=" in found else ""} error="invalid_token"' if had_token else found
+
+
+def closing_answer(error: MayflyError) -> bytes:
+    """The complete HTTP answer for an error, after which the connection is closed."""
+    request_id = secrets.token_hex(8)
+    body = json.dumps(problem_of(error, request_id)).encode()
+    headers = {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "X-Request-Id": request_id,
+        "Connection": "close",
+    }
+    if isinstance(error, RateLimited | Unavailable):
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return STATUS_LINE[error.status] + head.encode() + b"\r\n" + body
 
 
 def from_validation(error: RequestValidationError) -> ValidationFailed:

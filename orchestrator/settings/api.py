@@ -35,6 +35,12 @@ class ApiSettings(SharedSettings):
     stall_seconds: float = Field(
         30.0, gt=0, description="Longest pause in a client's reading of an answer; then the answer is cut off."
     )
+    answer_rate: float = Field(
+        16384,
+        gt=0,
+        description="Least rate at which a client must read an answer that waits for it, in bytes a second, beyond "
+        "`stall_seconds`; then the answer is cut off.",
+    )
     body_seconds: float = Field(
         20.0, gt=0, description="Longest wait for a request's body, beyond the time by `body_rate`; then 408."
     )
@@ -43,13 +49,19 @@ class ApiSettings(SharedSettings):
         64, gt=0, description="Bodies over 64 KiB that one API process receives at once; beyond that 503."
     )
     tenant_uploads: int = Field(
-        16, gt=0, description="Such bodies of one tenant at once; beyond that 429 too_many_uploads."
+        16,
+        gt=0,
+        description="Such bodies of one tenant at once, and no more than are left for others; beyond that 429 "
+        "too_many_uploads.",
     )
     answers: int = Field(
         128, gt=0, description="Answers over 1 MiB that one API process sends at once; beyond that 503."
     )
     tenant_answers: int = Field(
-        32, gt=0, description="Such answers to one tenant at once; beyond that 429 too_many_answers."
+        32,
+        gt=0,
+        description="Such answers to one tenant at once, and no more than are left for others; beyond that 429 "
+        "too_many_answers.",
     )
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.settings import Settings
+from orchestrator.api import create_app
+from orchestrator.api.middleware import Edge
+from orchestrator.models import key_format
+from orchestrator.settings import Settings, create_secret_file
 from orchestrator.store import Store, open_store
-from tests.harness import RedisServer, Stack
+from tests.harness import RedisServer, Stack, bearer
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +40,14 @@ def store(settings: Settings) -> Iterator[Store]:
     made = open_store(settings)
     yield made
     made.redis.close()
+
+
+@pytest.fixture
+def own_api(settings: Settings) -> tuple[Edge, dict[str, str]]:
+    """An API in the test's own process, for tests that halt it or count its calls; and its administrator's headers."""
+    create_secret_file(settings.secret_path)
+    key = create_secret_file(settings.admin_key_path, key_format.PREFIX)
+    return create_app(settings.model_copy(update={"rate_limit": "off"})), bearer(key)
 
 
 @pytest.fixture(scope="module")

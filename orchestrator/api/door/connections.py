@@ -11,27 +11,24 @@ read and discarded within bounds, since closing a connection with unread bytes r
 from __future__ import annotations
 
 import asyncio
-import json
-import secrets
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from orchestrator import metrics
 from orchestrator.api.door.addresses import network
 from orchestrator.api.door.pieces import BodyPieces
+from orchestrator.api.door.reader import Reader
 from orchestrator.api.door.table import ConnectionTable
-from orchestrator.api.problems import MEDIA_TYPE, problem_of
+from orchestrator.api.problems import closing_answer
 from orchestrator.errors import (
     HeadersTooLarge,
     MalformedRequest,
     MayflyError,
-    RateLimited,
     TooManyConnections,
     TooManyFromAddress,
     TooSlow,
-    Unavailable,
     UriTooLong,
 )
 
@@ -66,11 +63,11 @@ class Connection(HttpToolsProtocol):
         self._refused = self._lingers = self._in_headers = self._progress = False
         self._url_bytes = self._header_bytes = self._pending_bytes = self._dropped_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         transport.set_write_buffer_limits(WRITE_BUFFER_BYTES)
+        self._reader = Reader(self.loop, transport, self._table.bounds, self._cut)
         address = self._network = network(self.client[0] if self.client else "")
         try:
             self._table.enter(address, self)
@@ -81,7 +78,8 @@ class Connection(HttpToolsProtocol):
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timers()
+        self._stop_timer()
+        self._reader.stop()
         self._leave()
         if self._lingers:
             self._table.lingering -= 1
@@ -117,13 +115,11 @@ class Connection(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._progress = False
         try:
-            self.parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             self._refuse(cause.error if isinstance(cause, _Refused) else MalformedRequest())
             return
-        except httptools.HttpParserUpgrade:
-            pass  # no upgrade is supported: the request is served as HTTP/1.1
         except (httptools.HttpParserError, ValueError) as error:
             reason = str(error)[:100]
             self._refuse(MalformedRequest(f"The bytes received are not an HTTP/1.1 request ({reason})."))
@@ -137,6 +133,15 @@ class Connection(HttpToolsProtocol):
                 return
         if self._in_headers or self._is_idle:
             self._await_headers()
+
+    def _parse(self, data: bytes) -> None:
+        """Parse requests. No upgrade is supported: a request for one is served as HTTP/1.1, and so is what follows."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -166,12 +171,13 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._progress, self._in_headers = True, False
         self._table.note_active(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_timer()
         if len(self.pipeline) >= MAX_PIPELINED:
             message = f"More than {MAX_PIPELINED} requests arrived before their answers; wait for answers in between."
             raise _Refused(MalformedRequest(message, bound=MAX_PIPELINED))
+        if self.parser.should_upgrade() and self._has_body:  # which the parser would take for the next request
+            message = "A request that asks for another protocol has no body; send it without the Upgrade header."
+            raise _Refused(MalformedRequest(message))
         if sum(name == b"host" for name, _ in self.headers) > 1:  # a proxy may have read another of them
             raise _Refused(MalformedRequest("The request has more than one Host header; send one."))
         super().on_headers_complete()
@@ -188,27 +194,33 @@ class Connection(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self._table.bounds.stall_seconds, self._cut)
+        self._reader.wait()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
+        if not self.transport.is_closing():  # until then the rest waits, too
+            self._reader.resume()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         if self._is_idle and not self._refused and self._address is not None:
             self._table.note_waiting(self)
-        if self.transport.is_closing() and self._write_timer is None:  # the rest is flushed if the client reads it
-            self._write_timer = self.loop.call_later(self._table.bounds.stall_seconds, self._cut)
+        self._reader.begin()
+        if self.transport.is_closing():
+            self._close()
 
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size():
             self._cut()
         else:
             super().timeout_keep_alive_handler()
+
+    @property
+    def _has_body(self) -> bool:
+        return any(
+            name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0"))
+            for name, value in self.headers
+        )
 
     @property
     def _is_idle(self) -> bool:
@@ -227,7 +239,7 @@ class Connection(HttpToolsProtocol):
             return
         if not self._in_headers and not self._pending_bytes:  # no byte of a request arrived
             self._note_cut("silent")
-            self.transport.close()
+            self._close()
             return
         message = f"The headers were not complete within {HEADER_SECONDS:g} s; send them at once."
         self._refuse(TooSlow(message, bound=HEADER_SECONDS))
@@ -243,32 +255,37 @@ class Connection(HttpToolsProtocol):
         """Answer, and linger; without an answer if the client would attribute the answer to another request."""
         self._refused = True
         self._table.note_active(self)
-        self._stop_timers()
+        self._stop_timer()
         metrics.refused.labels(error.code).inc()
         if not isinstance(error, TooManyConnections):  # which other clients cause
             self._table.note(self._network, error.code)
         cycle = self.cycle
         if self._is_idle or not (self._in_headers or self.pipeline or cycle.response_started):
-            self.transport.write(problem(error))
+            self.transport.write(closing_answer(error))
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()
         if self._table.lingering >= MAX_LINGERING or not self.transport.can_write_eof():
-            self.transport.close()
+            self._close()
             return
         self._table.lingering += 1
         self._lingers = True
         self.transport.write_eof()
-        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self._timer = self.loop.call_later(LINGER_SECONDS, self._close)
 
     def _drop(self, count: int) -> None:
         self._dropped_bytes += count
         if self._dropped_bytes > LINGER_BYTES:
             self.transport.abort()
 
+    def _close(self) -> None:
+        """Close when the client has read the rest of the answer; its reader may be as slow as of any answer."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self._reader.wait()
+
     def _cut(self) -> None:
-        """Close a connection whose reader has stalled."""
-        self._write_timer = None
+        """Close a connection whose reader is too slow."""
         self._note_cut("slow_reader")
         self.transport.abort()
 
@@ -276,24 +293,7 @@ class Connection(HttpToolsProtocol):
         metrics.connections_cut.labels(cause).inc()
         self._table.note(self._network, cause)
 
-    def _stop_timers(self) -> None:
-        for timer in (self._timer, self._write_timer):
-            if timer is not None:
-                timer.cancel()
-        self._timer = self._write_timer = None
-
-
-def problem(error: MayflyError) -> bytes:
-    """The complete HTTP answer for an error, after which the connection is closed."""
-    request_id = secrets.token_hex(8)
-    body = json.dumps(problem_of(error, request_id)).encode()
-    headers = {
-        "Content-Type": MEDIA_TYPE,
-        "Content-Length": str(len(body)),
-        "X-Request-Id": request_id,
-        "Connection": "close",
-    }
-    if isinstance(error, RateLimited | Unavailable):
-        headers["Retry-After"] = str(error.retry_after_seconds)
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return STATUS_LINE[error.status] + head.encode() + b"\r\n" + body
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,4 +1,8 @@
-"""Bounds on concurrent live streams, large bodies and large answers: for each tenant, and in total."""
+"""Bounds on concurrent live streams, large bodies and large answers: for each tenant, and in total.
+
+A tenant that has transfers in progress gets no more than are left for others. So the places of a few tenants, which may
+be slow for as long as the least rates allow, never add up to all.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from orchestrator.errors import MayflyError
+from orchestrator.errors import MayflyError, Unavailable
+
+UNBOUNDED = (float("inf"), Unavailable)
 
 
 class InFlight:
@@ -16,7 +22,7 @@ class InFlight:
     """
 
     def __init__(
-        self, tenant_bound: tuple[int, type[MayflyError]], bound: tuple[int, type[MayflyError]] | None = None
+        self, tenant_bound: tuple[int, type[MayflyError]], bound: tuple[float, type[MayflyError]] = UNBOUNDED
     ) -> None:
         self._tenant_bound, self._bound = tenant_bound, bound
         self._counts: Counter[str] = Counter()  # of tenants that have any
@@ -24,11 +30,13 @@ class InFlight:
     @contextmanager
     def counted(self, tenant: str, size: int = 1) -> Iterator[None]:
         """Count a transfer until the context ends, by its size. Raises the error of the bound, the tenant's first."""
-        most, error = self._tenant_bound
-        if self._counts[tenant] + size > most:
-            raise error(bound=most)
-        if self._bound is not None and self._counts.total() + size > self._bound[0]:
-            raise self._bound[1](bound=self._bound[0])
+        (most, error), (bound, full) = self._tenant_bound, self._bound
+        count, left = self._counts[tenant], bound - self._counts.total()
+        allowed = min(most, left) if count else most
+        if count + size > allowed:
+            raise error(bound=allowed)
+        if size > left:
+            raise full(bound=bound)
         self._counts[tenant] += size
         try:
             yield

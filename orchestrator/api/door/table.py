@@ -30,16 +30,18 @@ class TableConnection(Protocol):
 
 
 class Bounds(NamedTuple):
-    """The bounds on connections, in all and from one address, and on the time a reader may stall."""
+    """The bounds on connections, in all and from one address, and on the time and the rate of reading answers."""
 
     connections: int
     per_address: int
     stall_seconds: float
+    answer_rate: float
 
     @classmethod
     def of(cls, settings: Settings) -> Bounds:
         """The bounds of an installation's settings."""
-        return cls(settings.connections, settings.address_connections, settings.stall_seconds)
+        rate = settings.answer_rate
+        return cls(settings.connections, settings.address_connections, settings.stall_seconds, rate)
 
 
 class ConnectionTable:

@@ -22,6 +22,8 @@ from tests.harness import Stack
 
 LINE = b"GET /livez HTTP/1.1\r\n"
 TINY = b"".join(b"X-%d: 1\r\n" % number for number in range(MAX_HEADERS + 1))
+UPGRADE = b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+POST_UPGRADE = b"POST /livez HTTP/1.1\r\n" + UPGRADE
 TOO_MUCH = {
     "more headers than there may be": (LINE + TINY + b"\r\n", 431, "headers_too_large", f"{MAX_HEADERS} headers"),
     "a long value": (LINE + b"X: " + b"a" * MAX_HEADER_BYTES + b"\r\n\r\n", 431, "headers_too_large", "65536 bytes"),
@@ -37,6 +39,10 @@ TOO_MUCH = {
     "two hosts": (LINE + b"Host: a\r\nhost: b\r\n\r\n", 400, "malformed_request", "one Host header"),
     "a length with many zeros": (b"POST /livez HTTP/1.1\r\nContent-Length: " + b"0" * 5000 + b"1\r\n\r\nx", 413,
                                  "payload_too_large", f"{32 * MIB} bytes"),
+    "an upgrade and a body": (POST_UPGRADE + b"Content-Length: 9\r\n\r\n" + LINE + b"\r\n", 400,
+                              "malformed_request", "has no body"),
+    "an upgrade and chunks": (POST_UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400,
+                              "malformed_request", "has no body"),
     "an URL that is none": (b"GET http://[ HTTP/1.1\r\n\r\n", 400, "malformed_request", "an HTTP/1.1 request"),
 }  # fmt: skip
 
@@ -143,6 +149,23 @@ def test_missing_headers_time_out(api: Stack) -> None:
             assert answer.problem["code"] in ("request_timeout", "malformed_request")
         assert silent.recv(1) == b""
     assert time.monotonic() - began > HEADER_SECONDS / 2
+
+
+def test_requests_for_an_upgrade_are_served_and_so_is_what_follows(api: Stack) -> None:
+    last = LINE + b"Connection: close\r\n\r\n"
+    first = exchange(api.port, (LINE + UPGRADE + b"\r\n") * 2 + LINE + UPGRADE + b"Content-Length: 0\r\n\r\n" + last)
+    assert first.status == 200
+    assert first.body.count(b"HTTP/1.1 200") == 3
+
+
+def test_body_of_a_request_for_an_upgrade_is_no_request(api: Stack) -> None:
+    """A parser that expects another protocol reads no body; behind a proxy it would be another client's request."""
+    with connect(api.port) as connection:
+        connection.sendall(POST_UPGRADE + b"Content-Length: %d\r\n\r\n" % len(LINE + b"\r\n"))
+        assert select.select([connection], [], [], 60)[0], "it is refused before its body comes"
+        connection.sendall(LINE + b"\r\n")
+        refused = answer_of(connection)
+    assert refused.problem["code"] == "malformed_request"
 
 
 def test_more_pipelined_requests_than_may_wait_end_the_connection(api: Stack) -> None:

@@ -7,7 +7,7 @@ import select
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from tests.builders.processes.sockets import (
 from tests.builders.records import loud_execution
 from tests.harness import Stack, eventually
 
-UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 10, 4, 8
+UPLOADS, TENANT_UPLOADS, TENANT_ANSWERS = 16, 4, 8
 BODY_SECONDS, STALL_SECONDS = 30, 31
 OUTPUT_BYTES = 16 * MIB
 SENT_BYTES = 12 * MIB  # of a stalled body: within its time also on a slow machine, and thrice what it may take
@@ -45,6 +45,7 @@ def api_settings() -> dict[str, Any]:
         "body_seconds": BODY_SECONDS,
         "body_rate": 8 * MIB,
         "stall_seconds": STALL_SECONDS,
+        "answer_rate": 8 * MIB,
         "mcp_hosts": ["x"],
     }
 
@@ -102,18 +103,22 @@ def test_stalled_bodies_take_no_memory_and_few_places(api: Stack, pid: int) -> N
 
 
 def test_uploads_of_all_tenants_are_bounded(api: Stack) -> None:
-    *tenants, last = (key_of(api, tenant) for tenant in ("one", "two", "three", "four"))
+    """Three tenants may have their full number, and further tenants find as many places as others leave."""
+    counts = [TENANT_UPLOADS] * 3 + [2, 1, 1]
+    *tenants, last = (key_of(api, f"tenant-{number}") for number in range(len(counts) + 1))
     eventually(lambda: not temporary(api), "no other upload is in flight")
     with ExitStack() as stack:
-        left = UPLOADS
-        for key in tenants:
+        most = 0
+        for key, count in zip(tenants, counts, strict=True):
             begun = head("PUT", BLOBS, key, 2 * MIB) + b"x" * MIB  # the first bytes are in no file yet
-            stack.enter_context(connections(api.port, min(left, TENANT_UPLOADS), begun))
-            left -= min(left, TENANT_UPLOADS)
-        # Another upload that came before the last of these would have its place.
-        eventually(lambda: len(temporary(api)) == UPLOADS, "as many uploads as allowed are in flight", BODY_SECONDS)
-        refused = exchange(api.port, head("PUT", BLOBS, last, MIB, Connection="close") + b"x" * MIB)
-        assert (refused.status, refused.problem["code"]) == (503, "uploads_full")
+            stack.enter_context(connections(api.port, count, begun))
+            most += count
+            # Another upload that came before the last of these would have its place.
+            eventually(lambda most=most: len(temporary(api)) == most, "the uploads are in flight", BODY_SECONDS)  # type: ignore[misc]
+        assert most == UPLOADS
+        for key, status, code in ((tenants[-1], 429, "too_many_uploads"), (last, 503, "uploads_full")):
+            refused = exchange(api.port, head("PUT", BLOBS, key, MIB, Connection="close") + b"x" * MIB)
+            assert (refused.status, refused.problem["code"]) == (status, code)
 
 
 def test_slow_body_is_refused(api: Stack) -> None:
@@ -168,7 +173,19 @@ def test_slow_readers_of_output_take_no_memory_and_are_cut_off(api: Stack, pid: 
         bound = OUTPUT_BYTES * TENANT_ANSWERS / 2  # two at a time are in memory until they lie on disk
         eventually(lambda: resident_bytes(pid) - before < bound, "unread output takes no memory")
         assert open_connections(api) >= TENANT_ANSWERS, "while all are still there"
-        eventually(lambda: open_connections(api) == 1, "all slow readers are cut off", 60)
+        dripping = slow[:2]
+        for connection in slow[2:4]:
+            connection.sendall(b"\0")  # no request: the connection is refused, and the answer's rest still waits
+        for connection in slow[4:6]:
+            connection.shutdown(socket.SHUT_WR)
+
+        def are_cut_off() -> bool:
+            for connection in dripping:
+                with suppress(ConnectionResetError):
+                    connection.recv(1024)
+            return open_connections(api) == 1
+
+        eventually(are_cut_off, "all slow readers are cut off", 60)
         assert api.client.get(path).status_code == 200, "they count no more"
         for connection in slow:
             assert rest_of(connection) < OUTPUT_BYTES
