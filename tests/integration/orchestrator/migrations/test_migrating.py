@@ -230,7 +230,7 @@ def test_migration_without_its_lease_stops_before_the_next_step(context: Context
         if text.endswith("3a"):
             redis.set(keys.BACKUP, "another", ex=60)
 
-    with pytest.raises(BackupError, match="lost the migration's lease.* repeat the command"):
+    with pytest.raises(BackupError, match=r"lost the migration's lease.* repeat the command"):
         migrate(context, 3, progress, known)
     assert (done, context.store.schema.state().step) == (["3a"], 1)
     redis.delete(keys.BACKUP)
