@@ -153,8 +153,6 @@ class Janitor:
     def _tidy(self) -> None:
         """The slow, rarely needed tasks."""
         metrics.janitor_actions.labels("recounted").inc(self._store.records.recount())
-        if not self._store.deletions.are_paused():  # a backup may have begun meanwhile
-            self._store.own_blobs.expire(self._settings.retention_seconds)
         left = [
             id
             for id in self._store.own_blobs.executions(self._settings.retention_seconds)
@@ -162,6 +160,8 @@ class Janitor:
         ]
         known = set(self._store.records.exist(left))
         self._each([id for id in left if id not in known], self._store.delete_files)
+        if not self._store.deletions.are_paused():  # a backup may have begun meanwhile
+            self._store.own_blobs.expire(self._settings.retention_seconds)
 
     def _each(self, ids: Iterable[str], step: Callable[[str], None]) -> None:
         """Process each id; a failure does not stop the others. Raises :class:`StoreUnavailable`."""

@@ -18,6 +18,10 @@ from orchestrator.store.platform.schema import State
 
 POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 120.0  # for concerned processes; longer than an API's slowest end
+LEASE_LOST = (
+    "Redis lost the migration's lease or was unavailable for too long, so a backup or another migration may have "
+    "begun; repeat the command, which continues after the last completed step."
+)
 
 
 class MigrationRefused(Exception):
@@ -36,7 +40,7 @@ def migrate(
     Raises :class:`MigrationRefused`, :class:`BackupError` for a lost lease, and :class:`StoreUnavailable`.
     """
     schema, made = context.store.schema, 0
-    with BackupLease(context.store.deletions, f"migration on {socket.gethostname()}") as lease:
+    with BackupLease(context.store.deletions, f"migration on {socket.gethostname()}", LEASE_LOST) as lease:
         while (following := _following(schema.state(), wanted, migrations)) is not None:
             migration, number, target, step = following
             schema.begin(number, target, step, migration.kinds)

@@ -235,7 +235,7 @@ def _owner(name: Path, path: Path) -> str:
         return name.name[1:].rpartition("-")[0]
     try:
         return (path / "owner").read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
 
 

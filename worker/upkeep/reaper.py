@@ -26,9 +26,10 @@ def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, a
 
     Leases and containers are listed before the live workers and this worker's containers, so a container in the making,
     even by a new worker, is never taken for an orphan. Directories are destroyed only after all containers, since a
-    directory is the lease of a uid. A container that cannot be destroyed does not stop the others; the order is random,
-    so that concurrent reapers do not all start with the same container. Raises :class:`RuntimeUnavailable` if the
-    engine does not answer or a container is left, and the exceptions of ``alive``.
+    directory is the lease of a uid. A container or directory that cannot be destroyed does not stop the others; such a
+    directory is counted and logged. The order is random, so that concurrent reapers do not all start with the same
+    container. Raises :class:`RuntimeUnavailable` if the engine does not answer or a container is left, and the
+    exceptions of ``alive``.
     """
     leases = host_dirs.leases()
     containers = list(driver.owned())
@@ -54,7 +55,12 @@ def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, a
     for path, owner in leases:
         if path in directories or (owner != worker and owner in living):
             continue
-        host_dirs.release(path, owner)
+        try:
+            host_dirs.release(path, owner)
+        except OSError as error:
+            metrics.cleanup_failures.inc()
+            log.warning("directory.not_removed", owner=owner, detail=str(error))
+            continue
         metrics.reaped.labels("directory").inc()
         reaped += 1
     return reaped

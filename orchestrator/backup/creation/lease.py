@@ -1,4 +1,4 @@
-"""The lease of a backup, kept by a thread while the backup is made."""
+"""The lease of a backup or a migration, kept by a thread until its end."""
 
 from __future__ import annotations
 
@@ -14,13 +14,20 @@ from orchestrator.store.platform.deletions import Deletions
 
 LEASE_SECONDS = 60
 RENEWALS = 6  # of a lease within LEASE_SECONDS
+LOST = (
+    "Redis lost the backup's lease or was unavailable for too long, so files may have been deleted; "
+    "begin the backup again."
+)
 
 
 class BackupLease:
-    """Pauses deletions until the context ends. If the backup is killed, deletions resume after LEASE_SECONDS."""
+    """Pauses deletions until the context ends. If the backup is killed, deletions resume after LEASE_SECONDS.
 
-    def __init__(self, deletions: Deletions, backup: str) -> None:
-        self._deletions, self._backup = deletions, backup
+    ``lost`` is the message for a lost lease: what may have happened meanwhile, and the remedy.
+    """
+
+    def __init__(self, deletions: Deletions, backup: str, lost: str = LOST) -> None:
+        self._deletions, self._backup, self._lost = deletions, backup, lost
         self._ended = threading.Event()
         self._renewed_at = time.monotonic()
         self._is_lost = False
@@ -45,10 +52,7 @@ class BackupLease:
         """Renew the lease. Raises :class:`BackupError` if it had ended: then files may have been deleted."""
         self._renew()
         if self._is_lost:
-            raise BackupError(
-                "Redis lost the backup's lease or was unavailable for too long, so files may have been deleted; "
-                "begin the backup again."
-            )
+            raise BackupError(self._lost)
 
     def _renew(self) -> None:
         began = time.monotonic()

@@ -132,13 +132,18 @@ class DirectoryBlobs:
         return [path.name for path in self._entries("artifacts") if _is_older(path, deadline)]
 
     def expire(self, older_than_seconds: float) -> int:
-        """As :class:`OwnBlobs` has it."""
+        """As :class:`OwnBlobs` has it. Raises ``OSError`` for one that cannot be removed, after all others."""
         deadline = self._now() - older_than_seconds
-        removed = 0
+        removed, left = 0, None
         for path in (blob for tenant in self._entries("blobs") for blob in self._entries("blobs", tenant.name)):
-            if _is_older(path, deadline):
-                path.unlink(missing_ok=True)
-                removed += 1
+            try:
+                if _is_older(path, deadline):
+                    path.unlink(missing_ok=True)
+                    removed += 1
+            except OSError as error:
+                left = error
+        if left is not None:
+            raise left
         return removed
 
     def check_writable(self) -> None:

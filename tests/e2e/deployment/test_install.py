@@ -105,6 +105,7 @@ class Installed:
 
     def restarted(self, printed: str, before: dict[str, int]) -> set[str]:
         """The services that the installer restarted, as it says."""
+        assert "Code      unchanged" in printed, "the checkout changed during the test, which restarts the services"
         after = self.pids()
         found = {name for name in SERVICES if after[name] != before[name]}
         (line,) = [line.split()[1:] for line in printed.splitlines() if line.startswith("Restarted ")]

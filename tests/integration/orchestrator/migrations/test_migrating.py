@@ -29,6 +29,7 @@ from orchestrator.settings import PREFIX, Settings, create_secret_file
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.connection import StoreConnection
 from orchestrator.store.platform.schema import NUMBER, Process
+from tests.builders.processes.workers import heartbeat
 
 HASHES = (keys.API_KEYS, keys.USERS, keys.USER_PASSWORDS)
 API = Process("a", "api", "0.2.0", 2)
@@ -229,7 +230,7 @@ def test_migration_without_its_lease_stops_before_the_next_step(context: Context
         if text.endswith("3a"):
             redis.set(keys.BACKUP, "another", ex=60)
 
-    with pytest.raises(BackupError, match="lost the backup's lease"):
+    with pytest.raises(BackupError, match=r"lost the migration's lease.* repeat the command"):
         migrate(context, 3, progress, known)
     assert (done, context.store.schema.state().step) == (["3a"], 1)
     redis.delete(keys.BACKUP)
@@ -253,6 +254,10 @@ def test_check_names_each_obstacle(context: Context, monkeypatch: pytest.MonkeyP
     assert codes(disk_free_bytes=2**60) == [], "nothing is to be written"
     upgrade(context.settings, 1)
     assert codes() == []
+    heartbeat(context.store, "w")
+    assert context.store.redis.expire(keys.worker("w"), 3600)
+    assert [one.kind for one in check(context).processes] == ["worker"], "of a version without leases"
+    assert codes() == [], "the migration does not concern workers"
     assert codes(disk_free_bytes=2**60) == ["disk_full", "disk_full"]
     redis = context.store.redis
     redis.config_set("maxmemory", redis.info("memory")["used_memory"] + 2**20)

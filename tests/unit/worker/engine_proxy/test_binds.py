@@ -46,6 +46,16 @@ def test_link_in_place_of_any_name_is_refused(lease: HostDir, name: str) -> None
         look(lease.path, sources(lease))
 
 
+def test_link_in_place_of_a_directory_above_a_mount_is_refused(lease: HostDir) -> None:
+    """Also where that directory itself is not mounted."""
+    hosts = lease.identity / "hosts"
+    assert look(lease.path, [hosts])
+    lease.identity.rename(moved := lease.path.parent / "moved")
+    lease.identity.symlink_to(moved)
+    with pytest.raises(Refused, match="neither a directory nor a file"):
+        look(lease.path, [hosts])
+
+
 @pytest.mark.parametrize("name", [".", "inputs", "identity", "identity/hosts"])
 def test_link_for_a_moment_is_found(lease: HostDir, name: str) -> None:
     """Every name is as before, by device and inode; only the times of change differ."""

@@ -47,12 +47,13 @@ def api_settings() -> dict[str, Any]:
     return {"janitor_seconds": 3600}  # its rounds would repair wrong counters before they are judged
 
 
-def names() -> list[str]:
-    return [f"t-{number:03}" for number in range(TENANTS)]
+def names(over_http: int) -> list[str]:
+    """Those of one row: rows share a Redis, in which a tenant's quota of the day is used up."""
+    return [f"t{over_http}-{number:03}" for number in range(TENANTS)]
 
 
 def expected(tenant: str) -> int:
-    return OF_TENANT if int(tenant[2:]) % 8 else OF_KEY * KEYS
+    return OF_TENANT if int(tenant.rpartition("-")[2]) % 8 else OF_KEY * KEYS
 
 
 def secrets_of(store: Store, api_keys: ApiKeys, tenant: str) -> list[tuple[str, str]]:
@@ -130,6 +131,7 @@ def run_executions(store: Store, sums: Sums, is_done: threading.Event, seed: int
 def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(api: Stack, over_http: int) -> None:
     """``over_http``: keys of each tenant."""
     settings = Settings(state_dir=api.directory / "state", redis_url=api.redis.url)
+    tenants = names(over_http)
     store, third = open_store(settings), open_store(settings)
     api_keys = ApiKeys(store, None, settings.secret())
     with (
@@ -138,7 +140,7 @@ def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(ap
         ThreadPoolExecutor(SUBMITTERS + 2) as threads,
         Restarted(api) as second,
     ):
-        made = dict(zip(names(), threads.map(lambda name: secrets_of(store, api_keys, name), names()), strict=True))
+        made = dict(zip(tenants, threads.map(lambda name: secrets_of(store, api_keys, name), tenants), strict=True))
         todo: list[tuple[str, str, str | None]] = []  # tenant, key, and its secret for a submission over HTTP
         for name, own in made.items():
             todo += [(name, id, secret) for id, secret in own[:over_http] for _ in range(TRIES)]
@@ -175,9 +177,9 @@ def test_usage_and_quotas_of_many_tenants_are_exact_while_a_process_is_killed(ap
         for worker in workers:
             worker.result()
         assert set(answered) == {202, 429}
-        assert {name: len(ids) for name, ids in accepted.items()} == {name: expected(name) for name in names()}
+        assert {name: len(ids) for name, ids in accepted.items()} == {name: expected(name) for name in tenants}
         assert second.kills == len(KILLS)
-        for name in names():
+        for name in tenants:
             check_usage(api, store, name, {key: sums[name, key] for key, _ in made[name] if sums[name, key]})
         assert store.records.recount() == 0, "the janitor finds nothing to repair"
 
