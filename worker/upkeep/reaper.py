@@ -52,7 +52,7 @@ def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, a
     if left is not None:
         raise left
     for path, owner in leases:
-        if path in directories or (owner != worker and owner in living):
+        if path.name in directories or (owner != worker and owner in living):
             continue
         host_dirs.release(path, owner)
         metrics.reaped.labels("directory").inc()
