@@ -34,7 +34,7 @@ def _finite(digits: str) -> float:
     return number
 
 
-# Python parses more than it can encode, unless it is told to refuse.
+# Refuses what Python parses and cannot encode.
 DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 

@@ -116,7 +116,7 @@ def test_one_pause_is_enough_for_several_containers(monkeypatch: pytest.MonkeyPa
         pool.discard(lease)
     assert (launcher.made, launcher.destroyed) == (4, [])
     closed.over.set()
-    eventually(lambda: pool.sizes()["python"] == 4, "all are made anew")
+    eventually(lambda: pool.sizes()["python"] == 4, "the pool makes all of them anew")
     eventually(lambda: len(launcher.destroyed) == 3, "all used containers are destroyed")
     pool.close()
     assert sorted(closed.waiting) == ["pool-keeper", "pool-maker-0"]
