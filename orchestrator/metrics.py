@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -138,4 +140,17 @@ def show_queues(depths: Mapping[str, int], oldest_seconds: float) -> None:
 
 def count_end(environment: str, state: str, reason: str | None, fault: str | None, start: str | None = None) -> None:
     """Count one execution's end; inapplicable labels are empty."""
-    finished.labels(environment, state, reason or "", fault or "", start or "").inc()
+    _series(finished, environment, state, reason or "", fault or "", start or "").inc()
+
+
+def observe_times(environment: str, queue: float, start: float, run: float, collect: float) -> None:
+    """Observe the times of one execution, in seconds."""
+    parts = ((queue_seconds, queue), (start_seconds, start), (run_seconds, run), (collect_seconds, collect))
+    for histogram, seconds in parts:
+        _series(histogram, environment).observe(seconds)
+
+
+@cache
+def _series(metric: Any, *labels: str) -> Any:
+    """The series of a metric, of which there are few, without prometheus-client's checks of labels and its lock."""
+    return metric.labels(*labels)

@@ -25,6 +25,7 @@ Beside those and the queues themselves (``rq:queue:<queue>``) RQ has no key.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -79,7 +80,7 @@ class Deliveries:
         The same step acknowledges ``done`` in RQ, which must have been committed or requeued. Raises
         :class:`StoreUnavailable`.
         """
-        kinds = [queue_kind(*which) for which in product(PRIORITIES, lanes)]
+        kinds = _kinds_of(tuple(lanes))
         forget = () if done is None else (_begun(done), done.queue)
         found = self._script(
             keys=[QUEUES_KEY],
@@ -140,6 +141,12 @@ def queue_kind(priority: Priority, lane: str) -> str:
 def queue_kinds() -> list[str]:
     """All kinds, highest priority first."""
     return [queue_kind(*which) for which in product(PRIORITIES, features.LANES)]
+
+
+@cache
+def _kinds_of(lanes: tuple[str, ...]) -> tuple[str, ...]:
+    """The kinds of those lanes for each priority, highest first."""
+    return tuple(queue_kind(*which) for which in product(PRIORITIES, lanes))
 
 
 def queue_name(specification: Specification) -> str:

@@ -9,16 +9,33 @@ under a bound of its own.
 from __future__ import annotations
 
 import json
+import math
 import struct
 from collections.abc import Iterator
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
+
+import msgspec
 
 from orchestrator.errors import FrameError
 
 HEADER = struct.Struct(">cI")
 MAX_FRAME_BYTES = 256 * 1024
 MAX_JSON_BYTES = 64 * 1024
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError("a number too large for a float")
+    return number
+
+
+# Refuses what Python parses and cannot encode.
+DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 class ToAgent(bytes, Enum):
@@ -62,13 +79,17 @@ class Frame(NamedTuple):
     payload: bytes
 
     def json(self) -> dict[str, Any]:
-        """The payload as a JSON object that can be encoded again. Raises :class:`FrameError` for any other payload."""
+        """The payload as a JSON object that can be encoded again. Raises :class:`FrameError` for any other payload.
+
+        The parser is the standard library's, since these bytes are hostile; msgspec only encodes.
+        """
         if len(self.payload) > MAX_JSON_BYTES:
             raise FrameError(f"control frame of {len(self.payload)} bytes, bound {MAX_JSON_BYTES}")
         try:
-            value = json.loads(self.payload)
-            # Python parses more than it can encode: NaN, numbers too large for a float, halves of surrogate pairs.
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+            text = self.payload.decode()
+            value = DECODER.decode(text)
+            if "\\u" in text:  # could be half of a surrogate pair, which cannot be encoded
+                json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise FrameError("control frame is not JSON") from error
         if not isinstance(value, dict):
@@ -78,7 +99,7 @@ class Frame(NamedTuple):
 
 def encode(kind: ToAgent, payload: bytes | dict[str, Any] = b"") -> bytes:
     """The bytes of one frame to an agent."""
-    body = json.dumps(payload).encode() if isinstance(payload, dict) else payload
+    body = msgspec.json.encode(payload) if isinstance(payload, dict) else payload
     return HEADER.pack(kind.value, len(body)) + body
 
 

@@ -83,10 +83,9 @@ def report(specification: Specification, claim: Claim, result: Result) -> None:
         traceparent=specification.traceparent,
     )
     metrics.count_end(name, result.state, result.reason, result.fault, result.start)
-    metrics.queue_seconds.labels(name).observe(timings.queue_seconds)
-    metrics.start_seconds.labels(name).observe(timings.start_seconds)
-    metrics.run_seconds.labels(name).observe(timings.run_seconds)
-    metrics.collect_seconds.labels(name).observe(timings.collect_seconds)
+    metrics.observe_times(
+        name, timings.queue_seconds, timings.start_seconds, timings.run_seconds, timings.collect_seconds
+    )
 
 
 def _signal_name(number: int) -> str:

@@ -3,8 +3,11 @@
 ``<root>/<uid>/`` exists exactly while a container may run under that uid: making it is the lease (``mkdir`` is atomic
 between all workers of a host), removing it the release. ``owner`` in it names the worker, ``inputs`` is mounted at
 ``/inputs``, and ``identity`` at ``/run/identity`` with the name of the uid. All files belong to root, and no process in
-a sandbox can write them. During creation and removal the directory is named ``.<worker>-<random>``, so that a killed
+a sandbox can write them. During creation and removal the directory is named ``.<worker>-<unique>``, so that a killed
 worker leaves no directory without an owner.
+
+These names are made and removed for every execution, so most paths here are plain text: a ``Path`` costs more than the
+system call that takes it.
 
 Unless an operator chose a place, ``<root>`` is a link into memory (:func:`in_memory`): on a file system with a journal,
 making and removing these few names takes longer than all other work of a worker for an execution.
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import itertools
 import os
 import secrets
 import shutil
@@ -47,7 +51,7 @@ NETWORK_FILES = {
     "hostname": b"sandbox\n",
     "resolv.conf": b"",
 }
-# Every file of a lease without inputs and tools.
+# Every file of a lease, beside inputs and tools.
 FILES = ("owner", *(f"identity/{name}" for name in ("passwd", "group", *NETWORK_FILES)))
 LEAST_BYTES = 2**30  # free space required in memory; most containers' /dev/shm is smaller, and inputs would fill it
 
@@ -122,23 +126,28 @@ class HostDir:
             raise PlatformError(f"The descriptions of tools cannot be put in place: {error.strerror}.") from error
 
     def _write(self, files: Iterable[StoredFile], fetch: Callable[[str, Path], bool]) -> None:
+        inputs = str(self.inputs)
         for file in files:
-            target = self.inputs / file.path
+            target = f"{inputs}/{file.path}"
             if "/" in file.path:
-                target.parent.mkdir(parents=True, exist_ok=True)
+                os.makedirs(os.path.dirname(target), exist_ok=True)
             if file.blob is None:
                 _write(target, _content(file))
-            elif not fetch(file.blob, target):
+            elif not fetch(file.blob, Path(target)):
                 raise PlatformError(f"The blob of input {file.path!r} is gone.")
 
 
 class HostDirs:
-    """Leases directories under ``root`` for uids ``first`` to ``first + count - 1``."""
+    """Leases directories under ``root`` for uids ``first`` to ``first + count - 1``. Thread-safe.
+
+    ``mine`` are the names in ``root`` that this process uses.
+    """
 
     def __init__(self, root: Path, worker: str, first: int, count: int) -> None:
         self._root, self._worker = root, worker
         self._first, self._count = first, count
-        self.mine: set[Path] = set()
+        self._hidden, self._numbers = f".{worker}-{secrets.token_hex(4)}", itertools.count()
+        self.mine: set[str] = set()
         self._lock = threading.Lock()
         root.mkdir(parents=True, exist_ok=True, mode=0o711)
 
@@ -152,7 +161,7 @@ class HostDirs:
             return self._lease(agent)
         except RuntimeUnavailable:
             if agent is not None:
-                self.mine.discard(agent.path)
+                self.mine.discard(agent.path.name)
                 self.release(agent.path)
             raise
 
@@ -161,8 +170,9 @@ class HostDirs:
 
         The directory is made under another name and renamed, so that it always has an owner.
         """
-        fresh = self._hidden()
-        self.mine.add(fresh)
+        hidden = self._new_name()
+        fresh = f"{self._root}/{hidden}"
+        self.mine.add(hidden)
         renamed = False
         try:
             os.mkdir(fresh)
@@ -170,36 +180,36 @@ class HostDirs:
                 os.mkdir(f"{fresh}/{read_by_sandbox}")
                 os.chmod(f"{fresh}/{read_by_sandbox}", 0o755)  # noqa: S103 - the sandbox has another uid
             _write(f"{fresh}/owner", self._worker.encode())
-            fresh.chmod(0o711)
+            os.chmod(fresh, 0o711)  # noqa: S103 - as above
             start = secrets.randbelow(self._count)
             for offset in range(self._count):
                 uid = self._first + (start + offset) % self._count
-                path = Path(f"{self._root}/{uid}")
+                name = str(uid)
                 with self._lock:
-                    if path in self.mine:  # otherwise a failed rename would forget an existing lease
+                    if name in self.mine:  # otherwise a failed rename would forget an existing lease
                         continue
-                    self.mine.add(path)
+                    self.mine.add(name)
+                path = f"{self._root}/{name}"
                 try:
                     os.rename(fresh, path)
                 except OSError as error:
-                    self.mine.discard(path)
+                    self.mine.discard(name)
                     if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                         raise
                 else:
                     renamed = True
-                    identity = f"{path}/identity"
                     users = USERS.format(uid=uid) + (AGENT.format(uid=agent.uid) if agent else "")
-                    _write(f"{identity}/passwd", users.encode())
-                    _write(f"{identity}/group", GROUPS.format(uid=uid).encode())
-                    for name, content in NETWORK_FILES.items():
-                        _write(f"{identity}/{name}", content)
-                    return HostDir(uid, path, agent)
+                    _write(f"{path}/identity/passwd", users.encode())
+                    _write(f"{path}/identity/group", GROUPS.format(uid=uid).encode())
+                    for file, content in NETWORK_FILES.items():
+                        _write(f"{path}/identity/{file}", content)
+                    return HostDir(uid, Path(path), agent)
         except OSError as error:
             raise RuntimeUnavailable(f"The directory for inputs cannot be made: {error}") from error
         finally:
-            if not renamed and fresh.exists():
+            if not renamed and os.path.exists(fresh):
                 shutil.rmtree(fresh)
-            self.mine.discard(fresh)
+            self.mine.discard(hidden)
         raise RuntimeUnavailable(f"All {self._count} sandbox uids are in use.")
 
     def release(self, path: Path, owner: str | None = None) -> None:
@@ -207,26 +217,28 @@ class HostDirs:
 
         Raises ``OSError`` when it cannot be removed.
         """
-        gone = self._hidden()
-        self.mine.add(gone)
+        hidden = self._new_name()
+        gone = f"{self._root}/{hidden}"
+        self.mine.add(hidden)
         try:
             os.rename(path, gone)
-            if owner is None or _owner(path, gone) == owner:
+            if owner is None or _owner(path, Path(gone)) == owner:
                 _remove(gone)
             else:  # another worker removed the lease, and a third worker has leased the uid since
-                gone.rename(path)
+                os.rename(gone, path)
         except FileNotFoundError:
-            if path.exists() or gone.exists():
+            if path.exists() or os.path.exists(gone):
                 raise
         finally:
-            self.mine.discard(gone)
+            self.mine.discard(hidden)
 
     def leases(self) -> list[tuple[Path, str]]:
         """Every lease on this host, with its worker."""
         return [(path, _owner(path, path)) for path in sorted(self._root.iterdir())]
 
-    def _hidden(self) -> Path:
-        return Path(f"{self._root}/.{self._worker}-{secrets.token_hex(4)}")
+    def _new_name(self) -> str:
+        """A name for a directory that is being made or removed."""
+        return f"{self._hidden}{next(self._numbers)}"
 
 
 def _owner(name: Path, path: Path) -> str:
@@ -239,18 +251,20 @@ def _owner(name: Path, path: Path) -> str:
         return ""
 
 
-def _remove(directory: Path) -> None:
-    """Remove a lease's directory, without inputs and tools with the fewest system calls."""
+def _remove(directory: str) -> None:
+    """Remove a lease's directory, with the fewest system calls if it has plain inputs and no tools."""
     try:
         for name in FILES:
             os.unlink(f"{directory}/{name}")
+        for name in os.listdir(f"{directory}/inputs"):
+            os.unlink(f"{directory}/inputs/{name}")
         for name in ("inputs", "identity", ""):
             os.rmdir(f"{directory}/{name}")
     except OSError:
         shutil.rmtree(directory)
 
 
-def _write(path: Path | str, data: bytes) -> None:
+def _write(path: str, data: bytes) -> None:
     """Write a new file, with the fewest system calls."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:

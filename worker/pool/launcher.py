@@ -234,7 +234,7 @@ class Launcher:
             log.warning("cleanup.failed", container=name, detail=str(error))
         finally:
             self.live.discard(name)
-            self._host_dirs.mine.difference_update(host_dir.paths)
+            self._host_dirs.mine.difference_update(path.name for path in host_dir.paths)
 
 
 def _await_ready(lease: Lease) -> None:

@@ -74,6 +74,7 @@ class Pool:
         self._missing, self._removal = threading.Condition(self._lock), threading.Condition(self._lock)
         self._closed = threading.Event()
         self._not_before = self._retry_at = 0.0  # monotonic: when the next container may be made
+        self._alarm_at = float("inf")  # monotonic: when a maker that waits looks again by itself
         self._taken: Counter[bool] = Counter()  # by whether the sandbox was warm
         makers = len(os.sched_getaffinity(0))
         self._threads = [
@@ -141,7 +142,8 @@ class Pool:
                 self._launcher.destroy(waiting.popleft())
 
     def _take_warm(self, kind: Kind, defaults: Limits, limits: Limits, tenant: str) -> Lease | None:
-        if not fits(kind.isolation, defaults, limits):
+        differs = limits != defaults
+        if differs and not fits(kind.isolation, defaults, limits):
             return None
         with self._lock:
             kept = 1 if self._targets.take(kind, tenant) else 0
@@ -151,7 +153,8 @@ class Pool:
                 continue
             try:
                 lease.sandbox.restore_cpu_weight()
-                if any(getattr(limits, name) != getattr(defaults, name) for name in ADJUSTABLE[kind.isolation]):
+                adjustable = ADJUSTABLE[kind.isolation] if differs else ()
+                if any(getattr(limits, name) != getattr(defaults, name) for name in adjustable):
                     lease.sandbox.adjust(limits)
             except MayflyError as error:  # for example, the new limit is below the memory in use, as in any container
                 log.warning("pool.adjust_failed", container=lease.name, detail=error.message)
@@ -168,7 +171,8 @@ class Pool:
             self._report(kind)
             # No pause if the next execution would start cold: that costs the same CPU time, and the execution waits.
             self._not_before = time.monotonic() + COURTESY_SECONDS if waiting else 0.0
-            self._missing.notify()
+            if self._alarm_at > self._not_before:
+                self._missing.notify()
             return lease
 
     def _fault(self, lease: Lease) -> str | None:
@@ -196,10 +200,11 @@ class Pool:
                     self._removal.wait(pause)
                 if self._closed.is_set():
                     return
-                doomed = self._doomed.popleft() if self._doomed else None
-            if doomed is not None:
-                self._breathe(Kind(doomed.environment, doomed.isolation))
-                self._launcher.destroy(doomed)
+                kinds = {Kind(doomed.environment, doomed.isolation) for doomed in self._doomed}
+            if any(map(self._breathe, kinds)):
+                return
+            for _ in range(len(self._doomed)):  # those that came during the pause too; only this thread takes them
+                self._launcher.destroy(self._doomed.popleft())
             if time.monotonic() >= look_at:
                 self._look_after_waiting()
                 look_at = time.monotonic() + LOOK_SECONDS
@@ -228,16 +233,24 @@ class Pool:
                     self._targets.measure(kind, used)
 
     def _make(self) -> None:
+        rested_until = 0.0  # a pause counts for the containers that are made soon after it, too
         while True:
             with self._lock:
                 kind, pause = self._next()
                 while not self._closed.is_set() and kind is None:
+                    self._alarm_at = float("inf") if pause is None else time.monotonic() + pause
                     self._missing.wait(pause)
+                    self._alarm_at = float("inf")  # if another maker waits, too, one wakes for nothing
                     kind, pause = self._next()
                 if self._closed.is_set() or kind is None:
                     return
                 self._in_making[kind] += 1
-            lease = None if self._breathe(kind) else self._launch(kind)
+            lease = None
+            if time.monotonic() < rested_until:
+                lease = self._launch(kind)
+            elif not self._breathe(kind):
+                rested_until = time.monotonic() + BREATH_SECONDS
+                lease = self._launch(kind)
             with self._lock:
                 self._in_making[kind] -= 1
                 if lease is None:

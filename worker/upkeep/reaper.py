@@ -53,7 +53,7 @@ def reap(driver: Driver, launcher: Launcher, host_dirs: HostDirs, worker: str, a
     if left is not None:
         raise left
     for path, owner in leases:
-        if path in directories or (owner != worker and owner in living):
+        if path.name in directories or (owner != worker and owner in living):
             continue
         try:
             host_dirs.release(path, owner)

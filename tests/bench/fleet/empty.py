@@ -6,12 +6,13 @@ it lives among the tests: no setting of the product names it.
 
 from __future__ import annotations
 
-import json
 import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from orchestrator.environments import Environment
 from orchestrator.host.posture import EngineFacts
@@ -27,7 +28,7 @@ COUNTED = Counters(cpu_seconds=0.01, throttled_seconds=0.0, peak_memory_bytes=10
 
 def frame(kind: FromAgent, payload: bytes | dict[str, Any]) -> bytes:
     """One frame as an agent sends it."""
-    body = json.dumps(payload).encode() if isinstance(payload, dict) else payload
+    body = msgspec.json.encode(payload) if isinstance(payload, dict) else payload
     return HEADER.pack(kind.value, len(body)) + body
 
 

@@ -321,7 +321,7 @@ def test_reaper_removes_exactly_the_orphaned_containers(every: Callable[[], Benc
     mine, strange = one.launch(), other.launch()
     assert reap(one.driver, one.launcher, one.host_dirs, WORKER, lambda: {WORKER}) == 0
     one.launcher.live.discard(mine.name)  # as if this worker had been started anew under its name
-    one.host_dirs.mine.difference_update(mine.host_dir.paths)
+    one.host_dirs.mine.difference_update(path.name for path in mine.host_dir.paths)
     both = {WORKER, "another"}
     assert reap(one.driver, one.launcher, one.host_dirs, "another", lambda: both) == 0  # its owner is alive
     assert reap(one.driver, one.launcher, one.host_dirs, "another", lambda: {"another"}) == 1 + len(mine.host_dir.paths)

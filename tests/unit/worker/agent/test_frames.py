@@ -53,12 +53,50 @@ def test_a_frame_of_another_kind_or_size_is_refused_at_its_header(data: bytes) -
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"[]", b"1", b"{", b"\xff", b"[" * 50_000, b'{"a": ' * 9_000, b'{"a": "' + b"x" * MAX_JSON_BYTES + b'"}'],
-    ids=["empty", "list", "number", "cut", "no text", "deep list", "deep object", "large"],
+    [
+        b"",
+        b"[]",
+        b"1",
+        b"{",
+        b"\xff",
+        b"[" * 50_000,
+        b'{"a": ' * 9_000,
+        b'{"a": "' + b"x" * MAX_JSON_BYTES + b'"}',
+        b'{"a": NaN}',
+        b'{"a": -Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": "\\ud800"}',
+        b'{"a": "\xed\xa0\x80"}',
+        b'{"a": %s}' % (b"9" * 5000),
+        '{"a": 1}'.encode("utf-16"),
+    ],
+    ids=[
+        "empty",
+        "list",
+        "number",
+        "cut",
+        "no text",
+        "deep list",
+        "deep object",
+        "large",
+        "no number",
+        "infinite",
+        "too large",
+        "half of a pair",
+        "half of a pair in bytes",
+        "too many digits",
+        "utf-16",
+    ],
 )
 def test_a_control_frame_must_be_a_small_json_object(payload: bytes) -> None:
     with pytest.raises(FrameError):
         Frame(FromAgent.EXIT, payload).json()
+
+
+def test_a_control_frame_may_have_any_text_and_number() -> None:
+    fields = {"a": "\ud83d\ude00é\\u", "b": [1, -1.5, 1e308, None, True], "c": {}}
+    assert Frame(FromAgent.EXIT, json.dumps(fields).encode()).json() == json.loads(json.dumps(fields))
+    assert Frame(FromAgent.EXIT, '{"a": "é😀"}'.encode()).json() == {"a": "é😀"}
 
 
 def test_frames_to_the_agent_are_encoded() -> None:

@@ -16,6 +16,7 @@ from worker.pool.pool import Pool
 
 ENVIRONMENTS = load_environments([ROOT / "sandbox_image" / "environments"])
 PYTHON = ENVIRONMENTS["python"]
+PAUSE = 600.0
 
 
 class Container:
@@ -40,15 +41,20 @@ class Container:
 
 
 class Closed(threading.Event):
-    """An event that records its waits."""
+    """An event that records its waits, each by its thread; those of ``PAUSE`` last until ``over`` is set, too."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.waiting: list[float | None] = []
+        self.waiting: list[str] = []
+        self.over = threading.Event()
 
     def wait(self, timeout: float | None = None) -> bool:
-        self.waiting.append(timeout)
-        return super().wait(timeout)
+        if timeout != PAUSE:
+            return super().wait(timeout)
+        self.waiting.append(threading.current_thread().name)
+        while not self.is_set() and not self.over.is_set():
+            super().wait(0.01)
+        return self.is_set()
 
 
 class Launcher:
@@ -72,19 +78,25 @@ class Launcher:
         self.destroyed.append(lease.name)
 
 
-def test_a_result_goes_before_the_next_container(monkeypatch: pytest.MonkeyPatch) -> None:
-    launcher: Any = Launcher()
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
-    pool = Pool(
-        launcher, ENVIRONMENTS, Settings(pool_size=0, pool_sizes={"python": 2}), lambda _: None, lambda _: False
-    )
+def filled(launcher: Any, monkeypatch: pytest.MonkeyPatch, containers: int, makers: int) -> tuple[Pool, Closed]:
+    """A pool that waits, whose next pauses last until the test ends them."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(makers)))
+    monkeypatch.setattr(pool_module, "BREATH_SECONDS", 0.0)
+    settings = Settings(pool_size=0, pool_sizes={"python": containers}, slots=containers)
+    pool = Pool(launcher, ENVIRONMENTS, settings, lambda _: None, lambda _: False)
     closed = pool._closed = Closed()
     pool.start()
-    eventually(lambda: pool.sizes().get("python") == 2, "two containers wait in the pool")
-    monkeypatch.setattr(pool_module, "BREATH_SECONDS", 600.0)
+    eventually(lambda: pool.sizes().get("python") == containers, "all containers wait in the pool")
+    monkeypatch.setattr(pool_module, "BREATH_SECONDS", PAUSE)
+    return pool, closed
+
+
+def test_a_result_goes_before_the_next_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher: Any = Launcher()
+    pool, closed = filled(launcher, monkeypatch, 2, makers=2)
     first = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
     pool.discard(first)
-    eventually(lambda: closed.waiting.count(600.0) == 2, "a maker and the keeper pause")
+    eventually(lambda: len(closed.waiting) == 2, "a maker and the keeper pause")
     second = pool.take(PYTHON, "standard", PYTHON.defaults, "default")
     eventually(lambda: launcher.made >= 3, "the empty pool makes the next container at once")
     assert launcher.destroyed == []
@@ -92,3 +104,30 @@ def test_a_result_goes_before_the_next_container(monkeypatch: pytest.MonkeyPatch
     assert launcher.destroyed[0] == first.name
     pool.discard(second)
     assert second.name in launcher.destroyed
+
+
+def test_one_pause_is_enough_for_several_containers(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher: Any = Launcher()
+    pool, closed = filled(launcher, monkeypatch, 4, makers=1)
+    leases = [pool.take(PYTHON, "standard", PYTHON.defaults, "default") for _ in range(3)]
+    pool.discard(leases[0])
+    eventually(lambda: len(closed.waiting) == 2, "the maker and the keeper pause")
+    for lease in leases[1:]:
+        pool.discard(lease)
+    assert (launcher.made, launcher.destroyed) == (4, [])
+    closed.over.set()
+    eventually(lambda: pool.sizes()["python"] == 4, "the pool makes all of them anew")
+    eventually(lambda: len(launcher.destroyed) == 3, "all used containers are destroyed")
+    pool.close()
+    assert sorted(closed.waiting) == ["pool-keeper", "pool-maker-0"]
+
+
+def test_a_long_execution_is_replaced_without_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    launcher: Any = Launcher()
+    monkeypatch.setattr(pool_module, "COURTESY_SECONDS", 0.05)
+    pool, closed = filled(launcher, monkeypatch, 4, makers=2)
+    closed.over.set()
+    for taken in range(3):
+        pool.take(PYTHON, "standard", PYTHON.defaults, "default")
+        eventually(lambda made=5 + taken: launcher.made == made, "a maker makes the next container")
+    pool.close()
