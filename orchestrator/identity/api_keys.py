@@ -89,12 +89,13 @@ class ApiKeys:
         self._find = store.redis.script(scripts.FIND_KEY)
         self._create, self._revoke = store.redis.script(scripts.CREATE_KEY), store.redis.script(scripts.REVOKE_KEY)
         self._admin_digest = None if admin_key is None else _digest(admin_key)
+        self._admin = Principal(id="key:admin", key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
 
     def admin(self, authorization: str | None) -> Principal | None:
         """The admin's principal for the admin key, without a look-up. Raises :class:`Unauthenticated` without a key."""
         if self._admin_digest is None or not hmac.compare_digest(_digest(token_of(authorization)), self._admin_digest):
             return None
-        return Principal(id="key:admin", key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
+        return self._admin
 
     def authenticate(self, authorization: str | None) -> Principal:
         """The principal of an ``Authorization`` header. Raises :class:`Unauthenticated` and
