@@ -53,7 +53,7 @@ from orchestrator.settings import Settings
 LARGEST_BODIES, ALL_LARGEST_BODIES = 16, 64
 # Requests are matched with routes in this order: the most frequent first.
 ROUTES_IN_ORDER = (
-    executions, mcp, stdin, tool_results, results, streams, security, audit, platform, tools, tool_servers, keys,
+    executions, streams, mcp, stdin, tool_results, results, security, audit, platform, tools, tool_servers, keys,
     tenants, quotas, service_accounts, users, issuers, sessions, switches, transfers,
 )  # fmt: skip
 UNAUTHENTICATED = PUBLIC | {"/openapi.json", mcp.METADATA, mcp.METADATA + mcp.PATH}
@@ -102,7 +102,8 @@ def create_app(settings: Settings) -> Edge:
     )
     problems.install(app)
     for module in ROUTES_IN_ORDER:
-        app.include_router(module.router)
+        # `include_router` would match each request twice: with the routers, then with the routes of one.
+        app.router.routes += module.router.routes
     check_actions(app)
     return Edge(app, settings)
 

@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from orchestrator import metrics
 from orchestrator.api.deprecation import headers_of
-from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES, read_pieces, split, stored
+from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES, STORED_BYTES, read_pieces, split, stored
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.api.problems import answer
@@ -35,7 +35,7 @@ from orchestrator.settings import Settings
 MAX_REQUEST_ID = 128
 KEEP_ALIVE_SECONDS = 75
 DRAIN_SECONDS = 10.0
-SLOW_SECONDS = 1.0  # in which a reader takes an answer that is not large
+SLOW_SECONDS = 1.0  # in which a reader takes an answer that is not on disk
 DRAIN_BYTES = 256 * 2**20  # of a refused body; reading it is cheap, and a client that sends more loses the refusal
 LARGE_DIGITS = len(str(LARGE_BYTES))
 MAX_DIGITS = len(str(2**64))  # of a length; the parser accepts any number of zeros before it, which Python does not
@@ -95,8 +95,8 @@ class Edge:
 class _Answer:
     """A ``send`` that adds headers to the answer, and reads the rest of the request's body before the answer ends.
 
-    A large answer is stored on disk until its route has ended (:meth:`send_stored`), and counts towards the tenant's
-    bound on large answers. Of a smaller answer only the rest is stored, and only if the reader is slow.
+    An answer over ``STORED_BYTES`` is stored on disk until its route has ended (:meth:`send_stored`); of a smaller
+    answer only the rest, and only if the reader is slow. A large answer counts towards the tenant's bound.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class _Answer:
             await self._start(message)
         elif self._ended or self._file is not None:
             return
-        elif len(message.get("body", b"")) > LARGE_BYTES and not message.get("more_body", False):
+        elif len(message.get("body", b"")) > STORED_BYTES and not message.get("more_body", False):
             await self._store(message)
         elif message.get("more_body", False):
             await self._send_pieces(message)
@@ -132,7 +132,7 @@ class _Answer:
             await self._end(message)
 
     async def send_stored(self) -> None:
-        """Send a large answer from disk."""
+        """Send the part that is on disk."""
         if self._file is None:
             return
         async for piece in read_pieces(self._file):
@@ -172,7 +172,8 @@ class _Answer:
 
     async def _start(self, message: Message) -> None:
         headers = list(message.get("headers", ()))
-        length = dict(headers).get(b"content-length", b"")  # in lower case, as Starlette writes names
+        names = dict(headers)  # in lower case, as Starlette writes them
+        length = names.get(b"content-length", b"")
         if len(length) >= LARGE_DIGITS and int(length) > LARGE_BYTES and not self._headers_only:
             try:
                 tenant = getattr(self._state.get("principal"), "tenant", "")
@@ -184,7 +185,6 @@ class _Answer:
         route = getattr(self._scope.get("route"), "path_format", "")
         marks = self._marks | headers_of(self._scope["method"], route, self._state.get("fields", ()))
         headers += [(name.lower().encode(), value.encode()) for name, value in marks.items()]
-        names = {name.lower() for name, _ in headers}
         headers += [pair for pair in SAFE_HEADERS if pair[0] not in names]
         if self._has_tls:
             headers.append(ONLY_TLS)

@@ -13,6 +13,7 @@ import json
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import NamedTuple
 
 from pydantic import Field, ValidationError
@@ -38,6 +39,7 @@ from orchestrator.store.platform.quotas import written
 MOST_SECONDS = 10 * 366 * 86400.0
 REQUEST_SECONDS = 24 * 3600  # for which an Idempotency-Key is remembered
 USE_SECONDS = 60  # in which a use is recorded once
+MOST_OPENED = 1024  # keys whose seals and records are not checked again while Redis has the same bytes
 LIST_ID = cursors.list_id("api-keys")
 
 
@@ -86,15 +88,17 @@ class ApiKeys:
 
     def __init__(self, store: Store, admin_key: str | None, secret: bytes) -> None:
         self._redis, self._secret, self._seals = store.redis, secret, Seals(secret)
+        self._opened = lru_cache(MOST_OPENED)(self._key)
         self._find = store.redis.script(scripts.FIND_KEY)
         self._create, self._revoke = store.redis.script(scripts.CREATE_KEY), store.redis.script(scripts.REVOKE_KEY)
         self._admin_digest = None if admin_key is None else _digest(admin_key)
+        self._admin = Principal(id="key:admin", key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
 
     def admin(self, authorization: str | None) -> Principal | None:
         """The admin's principal for the admin key, without a look-up. Raises :class:`Unauthenticated` without a key."""
         if self._admin_digest is None or not hmac.compare_digest(_digest(token_of(authorization)), self._admin_digest):
             return None
-        return Principal(id="key:admin", key_id="admin", tenant=DEFAULT_TENANT, scopes=frozenset({"admin"}))
+        return self._admin
 
     def authenticate(self, authorization: str | None) -> Principal:
         """The principal of an ``Authorization`` header. Raises :class:`Unauthenticated` and
@@ -107,7 +111,7 @@ class ApiKeys:
         if not is_mistyped(token):
             found = self._find(keys=[keys.api_key(_digest(token))], args=[USE_SECONDS])
         stored, state, owner = found or (b"", b"", b"")
-        key, account = self._key(stored, _digest(token)), account_of(owner)
+        key, account = self._opened(stored, _digest(token)) if stored else None, account_of(owner)
         if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
             raise Unauthenticated(REFUSAL, wrong_key=True)
         if key.service_account and (account is None or account.state != "active"):

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 from limits import RateLimitItem, parse
 from limits.errors import StorageError
 from limits.storage import RedisStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
-from redis.exceptions import OutOfMemoryError
 
-from orchestrator.errors import RateLimited, StoreUnavailable
+from orchestrator.errors import RateLimited, StoreFull, StoreUnavailable
 from orchestrator.identity import Principal
 from orchestrator.store import Store
+
+
+class _Storage(RedisStorage):
+    """Counts over the store's connections, of which each thread has one; of the URL, only the scheme is used."""
+
+    def __init__(self, store: Store) -> None:
+        self._connection = store.redis
+        super().__init__("redis://", store.redis.connection_pool, wrap_exceptions=True)
+
+    def get_connection(self, readonly: bool = False) -> Any:
+        return self._connection
 
 
 class RateLimiter:
@@ -22,9 +33,7 @@ class RateLimiter:
     def __init__(self, store: Store, rate: str) -> None:
         self._item: RateLimitItem | None = None if rate == "off" else parse(rate)
         if self._item is not None:
-            # The connections are the store's: of this URL, only the scheme is used.
-            storage = RedisStorage("redis://", connection_pool=store.redis.connection_pool, wrap_exceptions=True)
-            self._limiter = SlidingWindowCounterRateLimiter(storage)
+            self._limiter = SlidingWindowCounterRateLimiter(_Storage(store))
 
     @property
     def counts(self) -> bool:
@@ -38,9 +47,9 @@ class RateLimiter:
         try:
             allowed = self._limiter.hit(self._item, principal.id)
             stats = self._limiter.get_window_stats(self._item, principal.id)
+        except StoreFull:  # reading, and deleting to free memory, stay possible
+            return
         except StorageError as error:
-            if isinstance(error.__cause__, OutOfMemoryError):  # reading, and deleting to free memory, stay possible
-                return
             raise StoreUnavailable() from error
         reset = max(1, math.ceil(stats.reset_time - time.time()))
         headers["RateLimit"] = f'"default";r={stats.remaining};t={reset}'

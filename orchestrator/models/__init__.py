@@ -314,7 +314,7 @@ class Execution(Frozen):
     cancel_requested_at: datetime | None = None
 
     @classmethod
-    def queued(cls, specification: Specification) -> Execution:
-        """A queued execution."""
-        shown = {name: getattr(specification, name) for name in Specification.model_fields if name in cls.model_fields}
-        return cls(state="queued", **{name: value for name, value in shown.items() if name != "artifacts"})
+    def queued(cls, specification: Specification, **fields: Any) -> Execution:
+        """A queued execution; ``fields`` are further fields, or replace the specification's."""
+        shown = {name: value for name, value in specification if name in cls.__pydantic_fields__}
+        return cls(state="queued", **shown | {"artifacts": ()} | fields)  # which are no patterns

@@ -162,8 +162,7 @@ class Service:
         if created_at is None:
             return self._results.repeated(principal, accepted)
         metrics.submitted.labels(specification.environment, specification.priority).inc()
-        queued = Execution.queued(specification.model_copy(update={"created_at": created_at}))
-        return queued.model_copy(update=submitter)
+        return Execution.queued(specification, created_at=created_at, **submitter)
 
     def environments_of(self, principal: Principal) -> list[Environment]:
         """The environments that the principal may use."""

@@ -79,25 +79,20 @@ class StoreConnection(redis.Redis):
         After a broken connection, possibly while idle, the command is sent once more over a new connection. A command
         that times out may still be executed, and is not repeated. Raises :class:`StoreUnavailable`.
         """
-        packed = [hiredis.pack_command(command)]  # redis-py would look for spaces and buffers in every argument
-        return self._exchange(
-            lambda connection: connection.send_packed_command(packed, check_health=False),
-            lambda connection: connection.read_response(),
-        )
+        packed = [hiredis.pack_command(command)]  # redis-py looks at each part first, in Python
+        return self._exchange(packed, lambda connection: connection.read_response())
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send one command, as above; returns redis-py's parsed answer."""
         parse: Callable[..., Any] = self.parse_response
-        return self._exchange(
-            lambda connection: connection.send_command(*args, check_health=False),
-            lambda connection: parse(connection, args[0], **options),
-        )
+        packed = self.own().pack_command(*args)
+        return self._exchange(packed, lambda connection: parse(connection, args[0], **options))
 
-    def _exchange(self, send: Callable[[Any], None], read: Callable[[Any], Any]) -> Any:
+    def _exchange(self, packed: list[bytes], read: Callable[[Any], Any]) -> Any:
         connection = self.own()
         for again in (True, False):
             try:
-                send(connection)
+                connection.send_packed_command(packed, check_health=False)
                 return read(connection)
             except exceptions.ResponseError as error:
                 if ours := unavailable(error):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from typing import Any
 
 import msgpack
+from pydantic_core import from_json
 
 from orchestrator.errors import NotFound
 from orchestrator.models import Execution
@@ -31,9 +31,9 @@ def assembled(row: Sequence[bytes | None], outside: Outside | None = None) -> Ex
     if values["view"] is None or values["state"] is None:
         return None
     state = State(values["state"].decode())
-    fields: dict[str, Any] = json.loads(values["view"])
+    fields: dict[str, Any] = from_json(values["view"])
     if values["result"] is not None and state in TERMINAL:
-        fields |= json.loads(values["result"])
+        fields |= from_json(values["result"])
         if (size := values["result_bytes"]) is not None:
             fields |= _large(outside, int(values["attempt"] or 0), int(size))
     fields |= {name: datetime.fromtimestamp(float(raw), UTC) for name in TIMES if (raw := values[name])}
@@ -50,7 +50,7 @@ def _large(outside: Outside | None, attempt: int, size: int) -> dict[str, Any]:
     if outside is None:
         raise NotFound("The result lies in the blob directory.")
     try:
-        found: dict[str, Any] = json.loads(outside(attempt, "result", 0, size))
+        found: dict[str, Any] = from_json(outside(attempt, "result", 0, size))
     except NotFound:
         return {}
     return found
@@ -73,7 +73,7 @@ def matches(row: Any, values: Mapping[str, str], labels: AbstractSet[tuple[str, 
         state, view = row
         if state is None or view is None:
             return False
-        fields = {**json.loads(view), "state": state.decode()}
+        fields = {**from_json(view), "state": state.decode()}
         return all(fields.get(name) == value for name, value in values.items()) and labels <= fields["labels"].items()
     except MALFORMED as error:
         report_malformed("record", f"{type(error).__name__}: {error}")

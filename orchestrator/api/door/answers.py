@@ -1,7 +1,7 @@
-"""Outgoing answers: sent in pieces, and large answers from disk, so that a slow reader occupies no memory.
+"""Outgoing answers: sent in pieces, and from disk if they are large or their reader is slow.
 
-A large body is written to an unnamed file; the route ends and frees its memory, and the pieces are sent afterwards,
-each when the reader has read the previous pieces.
+A body on disk is an unnamed file; the route ends and frees its memory, and the pieces are sent afterwards, each when
+the reader has read the previous pieces. So a slow reader occupies no memory for longer than a moment.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from orchestrator.errors import BlobsUnavailable
 
 PIECE_BYTES = 64 * 1024
 READ_BYTES = 4 * PIECE_BYTES
-LARGE_BYTES = 2**20  # larger answers are stored on disk, and count among the tenant's large answers
+LARGE_BYTES = 2**20  # larger answers count among the tenant's large answers
+STORED_BYTES = 2 * LARGE_BYTES  # larger answers are stored on disk at once
 
 
 def split(body: bytes) -> Iterator[bytes]:

@@ -14,7 +14,17 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from orchestrator.api.bodies import MAX_MISTAKES, JsonBody, body_of, refusal
-from orchestrator.api.dependencies import KEY_SECONDS, Caller, Parts, PartsIn, Rechecks, ServiceIn, parts_of, principal
+from orchestrator.api.dependencies import (
+    KEY_SECONDS,
+    Caller,
+    DirectRoute,
+    Parts,
+    PartsIn,
+    Rechecks,
+    ServiceIn,
+    parts_of,
+    principal,
+)
 from orchestrator.api.problems import problem_of
 from orchestrator.errors import MayflyError, Mistake, ValidationFailed
 from orchestrator.identity import Principal
@@ -29,7 +39,7 @@ from orchestrator.tools.checking.steps import Steps
 
 MAX_WAIT_SECONDS = 60.0
 MAX_BATCH = 100
-router = APIRouter(prefix="/api/v1/executions", tags=["executions"])
+router = APIRouter(prefix="/api/v1/executions", tags=["executions"], route_class=DirectRoute)
 KEY_LENGTH, KEY_PATTERN = 255, r"^[\x21-\x7e]+$"  # of an Idempotency-Key
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=KEY_LENGTH, pattern=KEY_PATTERN)]
 SUBMISSION, EXECUTION = JsonBody(Submission), TypeAdapter(Execution)
@@ -87,7 +97,6 @@ class BatchAnswer(Frozen):
 )
 async def submit(request: Request) -> Response:
     """Submit a program: 202 and the queued execution, or with ``Prefer: wait=N`` 200 and the finished execution."""
-    # The route reads its headers itself: FastAPI would take as long for them as the rest of the route takes.
     parts, given = parts_of(request), request.headers
     caller = await principal(request, parts)
     id, wait = new_id(), preferred_wait(given.get("prefer"))

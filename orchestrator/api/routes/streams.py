@@ -11,16 +11,18 @@ import base64
 import json
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.types import Receive, Scope, Send
 
-from orchestrator.api.dependencies import Caller, Parts, PartsIn, Rechecks
+from orchestrator.api.dependencies import DirectRoute, Parts, Rechecks, parts_of, principal
 from orchestrator.errors import Forbidden, TenantDisabled, Unauthenticated, ValidationFailed
 from orchestrator.models.stream import Entry
 from orchestrator.queries.following import Follower
@@ -41,7 +43,16 @@ EVENTS: dict[int | str, dict[str, Any]] = {
         },
     },
 }
-router = APIRouter(prefix="/api/v1", tags=["results"])
+PARAMETERS = [
+    {"name": "id", "in": "path", "required": True, "schema": {**TEXT, "title": "Id"}},
+    {
+        "name": "last-event-id",
+        "in": "header",
+        "required": False,
+        "schema": {"anyOf": [TEXT, {"type": "null"}], "title": "Last-Event-Id"},
+    },
+]
+router = APIRouter(prefix="/api/v1", tags=["results"], route_class=DirectRoute)
 
 
 @dataclass(frozen=True)
@@ -52,30 +63,41 @@ class Beginning:
     follower: Follower
 
 
-async def beginning(
-    id: str, parts: PartsIn, caller: Caller, last_event_id: Annotated[str | None, Header()] = None
-) -> AsyncIterator[Beginning]:
-    """Begin a stream, counted among the tenant's streams. Errors are answered before the stream begins.
+class LiveStream(StreamingResponse):
+    """The answer of a live stream, whose place and subscription are released when the answer ends."""
 
-    Raises :class:`NotFound` and :class:`TooManyStreams`.
-    """
-    if last_event_id is not None and not STREAM_ID.fullmatch(last_event_id):
-        raise ValidationFailed([("Last-Event-ID", "is not an id of this stream")], "invalid_event_id")
-    with parts.followers.counted(caller.tenant):
-        async with parts.wakeups.changes(id) as listener:
-            read = partial(parts.results.follow, caller, id, last_event_id or "-")
-            yield Beginning(listener, await parts.threads.run(caller.tenant, read))
+    def __init__(self, events: AsyncIterator[bytes], held: AsyncExitStack) -> None:
+        super().__init__(events, 200, UNBUFFERED, "text/event-stream")
+        self._held = held
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._held:
+            await super().__call__(scope, receive, send)
 
 
-@router.get("/executions/{id}/stream", response_class=Response, responses=EVENTS)
-async def stream(
-    id: str, request: Request, parts: PartsIn, caller: Caller, begun: Annotated[Beginning, Depends(beginning)]
-) -> Response:
+@router.get(
+    "/executions/{id}/stream",
+    response_class=Response,
+    responses=EVENTS,
+    openapi_extra={"parameters": PARAMETERS},
+)
+async def stream(request: Request) -> Response:
     """Stream the events of an execution, live: ``state``, ``stdout``, ``stderr``, ``result``, ``tool_call``,
     ``security``, ``done``. A client resumes with Last-Event-ID. The stream ends when the key is revoked.
     """
-    rechecks = Rechecks(parts, caller, request.headers.get("authorization"))
-    return StreamingResponse(follow(parts, caller.tenant, begun, rechecks), 200, UNBUFFERED, "text/event-stream")
+    # A stream is counted among its tenant's streams. Errors are answered before it begins.
+    parts = parts_of(request)
+    caller = await principal(request, parts)
+    id, last_event_id = request.path_params["id"], request.headers.get("last-event-id")
+    if last_event_id is not None and not STREAM_ID.fullmatch(last_event_id):
+        raise ValidationFailed([("Last-Event-ID", "is not an id of this stream")], "invalid_event_id")
+    async with AsyncExitStack() as held:
+        held.enter_context(parts.followers.counted(caller.tenant))
+        listener = await held.enter_async_context(parts.wakeups.changes(id))
+        read = partial(parts.results.follow, caller, id, last_event_id or "-")
+        begun = Beginning(listener, await parts.threads.run(caller.tenant, read))
+        rechecks = Rechecks(parts, caller, request.headers.get("authorization"))
+        return LiveStream(follow(parts, caller.tenant, begun, rechecks), held.pop_all())
 
 
 async def follow(parts: Parts, tenant: str, begun: Beginning, rechecks: Rechecks) -> AsyncIterator[bytes]:

@@ -49,6 +49,11 @@ def test_streams_of_a_tenant_are_bounded(api: Stack) -> None:
             return answer.status_code == 200
 
     eventually(again, "ended streams are no longer counted")
+    for _ in range(2 * STREAMS):
+        eventually(
+            lambda: api.client.head(address, headers=bearer(mine)).status_code == 200,
+            "a stream without a body has ended",
+        )
 
 
 def test_stream_of_a_revoked_key_ends(api: Stack) -> None:

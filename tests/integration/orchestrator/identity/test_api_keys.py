@@ -70,6 +70,32 @@ def test_keys_work_until_they_expire_and_redis_forgets_them_by_itself(store: Sto
     assert {found.id for found in api_keys.page(10, None)[0]} == {key.id, lasting.id}, "it is still listed"
 
 
+def test_seal_of_a_key_is_checked_again_as_soon_as_its_record_changes(
+    store: Store, api_keys: ApiKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, secret = api_keys.create(WANTED)
+    opened, open_seal = list[bytes](), Seals.opened
+
+    def counting(self: Seals, what: str, stored: bytes) -> bytes | None:
+        opened.append(stored)
+        return open_seal(self, what, stored)
+
+    def scopes() -> frozenset[str]:
+        return api_keys.authenticate(f"Bearer {secret}").scopes
+
+    monkeypatch.setattr(Seals, "opened", counting)
+    assert [scopes(), scopes()] == [{"mcp"}, {"mcp"}]
+    assert len(opened) == 1
+    changed = key.model_copy(update={"scopes": ("metrics",)}).model_dump_json()
+    store.redis.hset(keys.API_KEYS, key.id, sealed(secret, changed))
+    assert scopes() == {"metrics"}
+    store.redis.hset(keys.API_KEYS, key.id, Seals(b"another").seal("key", changed))
+    assert not is_known(api_keys, secret)
+    store.redis.hset(keys.API_KEYS, key.id, sealed(secret, changed))
+    assert api_keys.revoke(key.id, "t")
+    assert not is_known(api_keys, secret)
+
+
 def test_the_api_refuses_an_expired_key_that_redis_still_has(store: Store, api_keys: ApiKeys) -> None:
     key, secret = api_keys.create(WANTED.model_copy(update={"expires_in": 60}))
     past = key.model_copy(update={"expires_at": key.created_at})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import ResponseError
 
 from orchestrator.errors import StoreUnavailable
@@ -87,6 +88,20 @@ def test_each_thread_uses_a_single_connection(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert found == AT_ONCE + 1
+    store.redis.close()
+    server.stop()
+
+
+def test_parts_of_a_call_are_packed_without_a_look_at_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
+    assert store.redis.get("nothing") is None  # opens the connection
+    packed: list[Any] = []
+    monkeypatch.setattr(HiredisRespSerializer, "pack", lambda self, *parts: packed.append(parts))
+    echo = store.redis.script("return {KEYS[1], ARGV[1], ARGV[2], ARGV[3]}")
+    assert echo(["a b"], [b"\xff\r\n", 1, 0.5]) == [b"a b", b"\xff\r\n", b"1", b"0.5"]
+    assert not packed
     store.redis.close()
     server.stop()
 

@@ -1,4 +1,4 @@
-"""Answers that are not large are sent from memory, and stored on disk if their reader is slow."""
+"""Answers up to 2 MiB are sent from memory, and stored on disk if their reader is slow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from starlette.types import Message
 
 from orchestrator.api import middleware
-from orchestrator.api.door.answers import LARGE_BYTES, PIECE_BYTES
+from orchestrator.api.door.answers import PIECE_BYTES, STORED_BYTES
 from orchestrator.api.door.uploads import Traffic
 from orchestrator.settings import Settings
 
-BODY = b"".join(number.to_bytes(4) for number in range(LARGE_BYTES // 4))
+BODY = b"".join(number.to_bytes(4) for number in range(STORED_BYTES // 4))
 STALLED_AFTER = 3 * PIECE_BYTES
 
 
