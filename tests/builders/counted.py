@@ -65,6 +65,6 @@ def counted_work() -> Iterator[Counter[str]]:
     finally:
         sys.settrace(others)
         sys.setprofile(None)
-        threading.settrace(None)  # type: ignore[arg-type] # as its documentation has it
+        threading.settrace(None)
         threading.setprofile(None)
         gc.enable()

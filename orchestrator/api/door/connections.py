@@ -79,7 +79,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self._reader.stop()
+        self._reader.end()
         self._leave()
         if self._lingers:
             self._table.lingering -= 1

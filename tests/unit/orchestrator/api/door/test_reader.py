@@ -42,7 +42,6 @@ class Client:
 
     def _cut(self) -> None:
         self.cuts.append(self.now)
-        self.reader.stop()
 
     def go_on(self, seconds: float) -> None:
         """Let time pass, and call what is due."""
@@ -112,6 +111,14 @@ def test_quiet_stream_is_kept(client: Client) -> None:
     for _ in range(100):
         client.read(1, 2 * RATE, 1)
         client.go_on(3600)
+    assert not client.cuts
+
+
+def test_answer_after_the_end_of_the_connection_waits_for_nobody(client: Client) -> None:
+    client.reader.wait()
+    client.reader.end()
+    client.reader.wait()
+    client.go_on(3600)
     assert not client.cuts
 
 
