@@ -43,7 +43,7 @@ class Reader:
         self._look_later()
 
     def resume(self) -> None:
-        """Record that the reader has read enough to go on."""
+        """Record that the answer continues."""
         if self._timer is not None:
             self._waited_seconds += self._loop.time() - self._since
             self._stop()

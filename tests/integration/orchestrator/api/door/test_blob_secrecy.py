@@ -114,7 +114,7 @@ def record(own_api: tuple[Edge, dict[str, str]]) -> Recorder:
 
 
 def differences(of: Callable[[bytes], Counter[str]], known: Callable[[bytes], object]) -> list[Counter[str]]:
-    """What differs, in each round, between the work for new contents and for contents that are known already."""
+    """The differences, in each round, between the work for new contents and for contents that others have."""
     found = []
     of(secrets.token_bytes(SIZE))  # which also makes what the process keeps
     for _ in range(ROUNDS):

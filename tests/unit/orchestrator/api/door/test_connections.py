@@ -1,4 +1,4 @@
-"""Connections of clients, told apart by address; and the work for a neighbour beside half-sent requests of others."""
+"""Connections are counted by client address; half-sent requests make no work for a neighbour."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_address_of_an_interface_counts_with_its_network() -> None:
 
 
 async def work_for_a_neighbour(half_sent: int, *, is_full: bool) -> Counter[str]:
-    """What a request of a neighbour costs, from its connection to its end, beside so many half-sent requests."""
+    """The work for a neighbour's request, from its connection to its end, beside so many half-sent requests."""
     bound = half_sent if is_full else 2 * half_sent
     table = ConnectionTable(Bounds(bound, bound, stall_seconds=60, answer_rate=1))
     for _ in range(half_sent):
