@@ -15,7 +15,6 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from orchestrator import metrics
 from orchestrator.api.security_reporting import reporting_task
@@ -164,8 +163,8 @@ def _challenge(request: Request, had_token: bool) -> str:
     return f'{found}{"," if "=" in found else ""} error="invalid_token"' if had_token else found
 
 
-def closing_answer(error: MayflyError) -> bytes:
-    """The complete HTTP answer for an error, after which the connection is closed."""
+def headers_and_body(error: MayflyError) -> bytes:
+    """The HTTP answer for an error, after its status line; then the connection is closed."""
     request_id = secrets.token_hex(8)
     body = json.dumps(problem_of(error, request_id)).encode()
     headers = {
@@ -177,7 +176,7 @@ def closing_answer(error: MayflyError) -> bytes:
     if isinstance(error, RateLimited | Unavailable):
         headers["Retry-After"] = str(error.retry_after_seconds)
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return STATUS_LINE[error.status] + head.encode() + b"\r\n" + body
+    return f"{head}\r\n".encode() + body
 
 
 def from_validation(error: RequestValidationError) -> ValidationFailed:

@@ -14,14 +14,14 @@ import asyncio
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from orchestrator import metrics
 from orchestrator.api.door.addresses import network
 from orchestrator.api.door.pieces import BodyPieces
 from orchestrator.api.door.reader import Reader
 from orchestrator.api.door.table import ConnectionTable
-from orchestrator.api.problems import closing_answer
+from orchestrator.api.problems import headers_and_body
 from orchestrator.errors import (
     HeadersTooLarge,
     MalformedRequest,
@@ -79,7 +79,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
-        self._reader.stop()
+        self._reader.end()
         self._leave()
         if self._lingers:
             self._table.lingering -= 1
@@ -261,7 +261,7 @@ class Connection(HttpToolsProtocol):
             self._table.note(self._network, error.code)
         cycle = self.cycle
         if self._is_idle or not (self._in_headers or self.pipeline or cycle.response_started):
-            self.transport.write(closing_answer(error))
+            self.transport.write(STATUS_LINE[error.status] + headers_and_body(error))
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True
             cycle.message_event.set()

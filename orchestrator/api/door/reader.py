@@ -29,12 +29,13 @@ class Reader:
         self._loop, self._transport, self._bounds, self._cut = loop, transport, bounds, cut
         self._timer: asyncio.TimerHandle | None = None
         self._is_new = True  # no byte of the answer has waited yet
+        self._is_lost = False
         self._first = self._read = 0  # acknowledged bytes: when the answer first waited, and when last looked at
         self._waited_seconds = self._since = 0.0
 
     def wait(self) -> None:
         """Record that an answer waits for its reader."""
-        if self._timer is not None:
+        if self._timer is not None or self._is_lost:
             return
         self._read, self._since = self._acknowledged(), self._loop.time()
         if self._is_new:
@@ -42,17 +43,21 @@ class Reader:
         self._look_later()
 
     def resume(self) -> None:
-        """Record that the reader has read enough to go on."""
+        """Record that the answer continues."""
         if self._timer is not None:
             self._waited_seconds += self._loop.time() - self._since
-            self.stop()
+            self._stop()
 
     def begin(self) -> None:
         """Record that what follows is another answer."""
         self._is_new = True
 
-    def stop(self) -> None:
-        """Stop the clock."""
+    def end(self) -> None:
+        """Record that the connection is lost, and with it the socket."""
+        self._is_lost = True
+        self._stop()
+
+    def _stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

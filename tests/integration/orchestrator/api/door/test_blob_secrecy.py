@@ -7,31 +7,24 @@ calls of a request are compared, with other tenants' blobs and without.
 from __future__ import annotations
 
 import asyncio
-import gc
 import hashlib
 import secrets
-import sys
-import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx2
 import pytest
 
-import orchestrator
 from orchestrator.api.middleware import Edge
 from orchestrator.store import Store
+from tests.builders.counted import counted_work
 from tests.harness import Stack
 
 BLOBS, EXECUTIONS = "/api/v1/blobs", "/api/v1/executions"
 SCOPES = ("blobs:write", "executions:write", "executions:read")
 SIZE = 256 * 1024
 UNTELLING = {"x-request-id", "date"}
-PRODUCT = str(Path(orchestrator.__file__).parent)
 ROUNDS = 5  # a round may differ by chance, when something is renewed that is kept for a while
 
 
@@ -88,38 +81,6 @@ def test_upload_of_a_foreign_blob_is_answered_as_a_new_upload(
     assert seen(there, digest(data)) == seen(absent, digest(fresh))
 
 
-class Work:
-    """The calls that the product makes, and the calls in and out of it, in threads that begin meanwhile, too."""
-
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-
-    def note(self, frame: FrameType, event: str, called: Any) -> None:
-        if event == "c_call" and is_product(frame):
-            self.calls[called.__qualname__] += 1
-        elif event == "call" and (is_product(frame) or is_product(frame.f_back)):
-            self.calls[frame.f_code.co_qualname] += 1
-
-
-def is_product(frame: FrameType | None) -> bool:
-    return frame is not None and frame.f_code.co_filename.startswith(PRODUCT)
-
-
-@contextmanager
-def recorded() -> Iterator[Counter[str]]:
-    work = Work()
-    gc.collect()
-    gc.disable()  # finalizers run at any time
-    threading.setprofile(work.note)
-    sys.setprofile(work.note)
-    try:
-        yield work.calls
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
-        gc.enable()
-
-
 class Recorder:
     """Requests of an administrator to an application in this process, each with its work."""
 
@@ -132,9 +93,9 @@ class Recorder:
             async with client:
                 return (await client.request(method, path, headers=self._headers, **content)).status_code
 
-        with recorded() as calls:
+        with counted_work() as work:
             assert asyncio.run(send()) == status
-        return calls
+        return work
 
     def upload(self, data: bytes) -> Counter[str]:
         async def pieces() -> AsyncIterator[bytes]:
@@ -153,7 +114,7 @@ def record(own_api: tuple[Edge, dict[str, str]]) -> Recorder:
 
 
 def differences(of: Callable[[bytes], Counter[str]], known: Callable[[bytes], object]) -> list[Counter[str]]:
-    """What differs, in each round, between the work for new contents and for contents that are known already."""
+    """The differences, in each round, between the work for new contents and for contents that others have."""
     found = []
     of(secrets.token_bytes(SIZE))  # which also makes what the process keeps
     for _ in range(ROUNDS):

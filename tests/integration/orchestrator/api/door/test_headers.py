@@ -151,7 +151,7 @@ def test_missing_headers_time_out(api: Stack) -> None:
     assert time.monotonic() - began > HEADER_SECONDS / 2
 
 
-def test_requests_for_an_upgrade_are_served_and_so_is_what_follows(api: Stack) -> None:
+def test_requests_for_an_upgrade_and_their_followers_are_served(api: Stack) -> None:
     last = LINE + b"Connection: close\r\n\r\n"
     first = exchange(api.port, (LINE + UPGRADE + b"\r\n") * 2 + LINE + UPGRADE + b"Content-Length: 0\r\n\r\n" + last)
     assert first.status == 200

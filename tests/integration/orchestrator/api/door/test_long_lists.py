@@ -81,7 +81,7 @@ def test_matches_are_found_at_any_depth(api: Stack, crowded: dict[str, str]) -> 
 
 
 class Halt:
-    """Halts the lists of some tenants, each in its thread, until they may go on."""
+    """Halts the lists of some tenants, each in its thread, until the event ``over``."""
 
     def __init__(self, tenants: set[str]) -> None:
         self._tenants = tenants
@@ -92,7 +92,7 @@ class Halt:
             self.begun.release()
             if not self.over.wait(60):
                 self.over.set()  # nor do the others wait
-                raise AssertionError("the test did not go on")
+                raise AssertionError("the test did not end the halt")
         return page_of(store, tenant, *given)
 
 

@@ -42,9 +42,8 @@ class Client:
 
     def _cut(self) -> None:
         self.cuts.append(self.now)
-        self.reader.stop()
 
-    def go_on(self, seconds: float) -> None:
+    def advance(self, seconds: float) -> None:
         """Let time pass, and call what is due."""
         end = self.now + seconds
         while self._call is not None and self._call[0] <= end:
@@ -54,13 +53,13 @@ class Client:
         self.now = end
 
     def read(self, pause_seconds: float, rate: float, seconds: float) -> None:
-        """Read at a rate for some time: the answer waits, and goes on after each pause; nothing after a cut."""
+        """Read at a rate for some time: the answer waits, and continues after each pause, until the reader is cut."""
         for _ in range(int(seconds / pause_seconds)):
             if self.cuts:
                 return
             self.reader.wait()
             for _ in range(10):
-                self.go_on(pause_seconds / 10)
+                self.advance(pause_seconds / 10)
                 self.acknowledged += int(rate * pause_seconds / 10)
             self.reader.resume()
 
@@ -72,9 +71,9 @@ def client() -> Client:
 
 def test_reader_that_stalls_is_cut(client: Client) -> None:
     client.reader.wait()
-    client.go_on(STALL - 1)
+    client.advance(STALL - 1)
     assert not client.cuts
-    client.go_on(2)
+    client.advance(2)
     assert len(client.cuts) == 1
 
 
@@ -82,7 +81,7 @@ def test_reader_that_stalls_later_is_cut_as_soon(client: Client) -> None:
     """However much it has read before."""
     client.read(1, 1000 * RATE, 60)
     client.reader.wait()
-    client.go_on(STALL + 1)
+    client.advance(STALL + 1)
     assert len(client.cuts) == 1
 
 
@@ -111,7 +110,15 @@ def test_quiet_stream_is_kept(client: Client) -> None:
     """Time in which nothing is to be read does not count."""
     for _ in range(100):
         client.read(1, 2 * RATE, 1)
-        client.go_on(3600)
+        client.advance(3600)
+    assert not client.cuts
+
+
+def test_lost_connection_is_not_cut(client: Client) -> None:
+    client.reader.wait()
+    client.reader.end()
+    client.reader.wait()
+    client.advance(3600)
     assert not client.cuts
 
 
