@@ -23,7 +23,7 @@ PYTHON = (
 @contextmanager
 def outside(directory: Path) -> Iterator[str]:
     """The address of a server in a network namespace, which has a way to this host and to none of its containers."""
-    host = Host(f"mf{secrets.token_hex(3)}", secrets.randbelow(254), directory)
+    host = Host(f"mf{secrets.token_hex(3)}", directory)
     server = None
     try:
         words = [*host.inside, sys.executable, "-u", "-m", "http.server", str(PORT), "--directory", str(directory)]

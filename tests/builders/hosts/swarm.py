@@ -32,7 +32,7 @@ class SwarmHost:
         self._data = Path(tempfile.mkdtemp(prefix="mayfly-swarm-"))  # pytest's own are too deep for an engine's sockets
         for path in (own / "run", shared):
             path.mkdir(parents=True, exist_ok=True)
-        self.host = Host(name, secrets.randbelow(254), self._data)
+        self.host = Host(name, self._data)
         self.address = self.host.address.removesuffix(".1") + ".2"
         self._engine: Process | None = None
         self._lost: list[str] = []  # the containers of a lost host, whose cgroups no engine removes

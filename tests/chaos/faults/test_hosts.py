@@ -53,11 +53,11 @@ def hosts(tmp_path: Path, missing: Callable[[str], None]) -> Iterator[tuple[Work
     if shutil.which("ip") is None:
         missing("there is no ip (iproute2)")
     made = []
-    token, number = secrets.token_hex(3), secrets.randbelow(127)
-    for index, letter in enumerate("ab"):
+    token = secrets.token_hex(3)
+    for letter in "ab":
         directory = tmp_path / letter
         directory.mkdir()
-        made.append(WorkerHost(f"mf{token}{letter}", 2 * number + index, directory))
+        made.append(WorkerHost(f"mf{token}{letter}", directory))
     yield made[0], made[1]
     for host in made:
         host.remove()

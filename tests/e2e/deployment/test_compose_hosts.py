@@ -30,7 +30,7 @@ def host(tmp_path: Path) -> Iterator[Host]:
         pytest.skip("deploy/prepare.sh needs root")
     directory = tmp_path / "second"
     directory.mkdir()
-    made = Host(f"mf{secrets.token_hex(3)}", secrets.randbelow(254), directory)
+    made = Host(f"mf{secrets.token_hex(3)}", directory)
     try:
         yield made
     finally:

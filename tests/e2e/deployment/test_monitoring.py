@@ -137,7 +137,8 @@ def test_alertmanager_alone_has_a_way_out_and_prometheus_alone_reaches_alertmana
 
 
 def test_alert_fires_without_a_worker_and_ends_with_the_next(monitored: Monitored) -> None:
-    assert "NoWorker" not in monitored.states()
+    eventually(lambda: monitored.scraped() == JOBS, f"the targets {JOBS} answer", 180)
+    eventually(lambda: "NoWorker" not in monitored.states(), "the alert of the start has ended", 120)
     monitored("stop", "worker")
     eventually(lambda: monitored.states().get("NoWorker") == "firing", "the alert fires", 300)
     active = 'sum(alertmanager_alerts{state="active"})'

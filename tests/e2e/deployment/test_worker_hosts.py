@@ -103,7 +103,7 @@ def second(
         missing("there is no haproxy, or no ip (iproute2)")
     directory = Path(tempfile.mkdtemp(prefix="mayfly-host-"))  # pytest's own are root's alone
     directory.chmod(0o711)
-    host = Host(f"mf{secrets.token_hex(3)}", secrets.randbelow(254), directory)
+    host = Host(f"mf{secrets.token_hex(3)}", directory)
     authority = Authority(tmp_path, host.address, "localhost")
     redis_port, api_port, pem = free_port(), free_port(), str(authority.server_file)
     stack = own_stack(
