@@ -1,4 +1,4 @@
-"""A container that cannot be destroyed blocks no other."""
+"""A container that cannot be destroyed blocks no other, and a directory in use stays."""
 
 from __future__ import annotations
 
@@ -47,4 +47,16 @@ def test_stuck_container_blocks_no_other_and_keeps_directories(tmp_path: Path) -
     driver.stuck = ""
     assert reap(driver, launcher, host_dirs, "worker", set) == 2
     assert driver.owned() == []
+    assert not lease.path.exists()
+
+
+def test_own_directory_stays_until_it_is_forgotten(tmp_path: Path) -> None:
+    host_dirs = HostDirs(tmp_path / "sandboxes", "worker", 200_000, 10)
+    driver = Directories(tmp_path / "containers", "worker")
+    launcher = Launcher(driver, host_dirs, load_environments([]), "worker")
+    lease = host_dirs.lease()
+    assert reap(driver, launcher, host_dirs, "worker", set) == 0
+    assert lease.path.exists()
+    host_dirs.mine.discard(lease.path.name)
+    assert reap(driver, launcher, host_dirs, "worker", set) == 1
     assert not lease.path.exists()
