@@ -1,4 +1,4 @@
-"""A container or directory that cannot be removed blocks no other."""
+"""A container or directory that cannot be removed blocks no other, and a directory in use stays."""
 
 from __future__ import annotations
 
@@ -95,5 +95,17 @@ def test_file_among_the_directories_blocks_no_directory(tmp_path: Path) -> None:
     driver = Directories(tmp_path / "containers", "worker")
     host_dirs = HostDirs(tmp_path / "sandboxes", "worker", 200_000, 10)
     launcher = Launcher(driver, host_dirs, load_environments([]), "worker")
+    assert reap(driver, launcher, host_dirs, "worker", set) == 1
+    assert not lease.path.exists()
+
+
+def test_own_directory_stays_until_it_is_forgotten(tmp_path: Path) -> None:
+    host_dirs = HostDirs(tmp_path / "sandboxes", "worker", 200_000, 10)
+    driver = Directories(tmp_path / "containers", "worker")
+    launcher = Launcher(driver, host_dirs, load_environments([]), "worker")
+    lease = host_dirs.lease()
+    assert reap(driver, launcher, host_dirs, "worker", set) == 0
+    assert lease.path.exists()
+    host_dirs.mine.discard(lease.path.name)
     assert reap(driver, launcher, host_dirs, "worker", set) == 1
     assert not lease.path.exists()
