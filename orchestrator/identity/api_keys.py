@@ -88,7 +88,7 @@ class ApiKeys:
 
     def __init__(self, store: Store, admin_key: str | None, secret: bytes) -> None:
         self._redis, self._secret, self._seals = store.redis, secret, Seals(secret)
-        self._opened = lru_cache(MOST_OPENED)(self._key)
+        self._opened = lru_cache(MOST_OPENED)(self._valid)
         self._find = store.redis.script(scripts.FIND_KEY)
         self._create, self._revoke = store.redis.script(scripts.CREATE_KEY), store.redis.script(scripts.REVOKE_KEY)
         self._admin_digest = None if admin_key is None else _digest(admin_key)
@@ -111,8 +111,8 @@ class ApiKeys:
         if not is_mistyped(token):
             found = self._find(keys=[keys.api_key(_digest(token))], args=[USE_SECONDS])
         stored, state, owner = found or (b"", b"", b"")
-        key, account = self._opened(stored, _digest(token)) if stored else None, account_of(owner)
-        if key is None or (key.expires_at is not None and key.expires_at <= datetime.now(UTC)):
+        key, account = self._opened(stored, _digest(token)), account_of(owner)
+        if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
             raise Unauthenticated(REFUSAL, wrong_key=True)
         if key.service_account and (account is None or account.state != "active"):
             raise Unauthenticated(REFUSAL, wrong_key=True)
@@ -217,6 +217,12 @@ class ApiKeys:
         asked = "" if request is None else f"{request.principal} {request.key}"
         made = hmac.digest(self._secret, f"api key {nonce} {asked}".encode(errors="replace"), "sha256")
         return new_secret(int.from_bytes(made, "big"))
+
+    def _valid(self, stored: bytes, digest: str) -> ApiKey:
+        """A key from Redis with that ``digest``. Raises :class:`Unauthenticated`."""
+        if (key := self._key(stored, digest)) is None:
+            raise Unauthenticated(REFUSAL, wrong_key=True)
+        return key
 
     def _key(self, stored: bytes, digest: str | None = None) -> ApiKey | None:
         """A key from Redis, if Mayfly made it, and with that ``digest`` if it is given."""

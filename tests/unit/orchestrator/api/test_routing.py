@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, FastAPI, Request, Response, routing
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.dependencies.utils import solve_dependencies
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
@@ -32,13 +33,13 @@ async def answers(app: FastAPI, *paths: str) -> list[str]:
 
 
 def test_dependencies_are_solved_only_for_endpoints_that_have_any(monkeypatch: pytest.MonkeyPatch) -> None:
-    solve, paths = routing.solve_dependencies, []
+    paths = []
 
     async def counted(*, request: Request, **given: Any) -> Any:
         paths.append(request.url.path)
-        return await solve(request=request, **given)
+        return await solve_dependencies(request=request, **given)
 
-    monkeypatch.setattr(routing, "solve_dependencies", counted)
+    monkeypatch.setattr("fastapi.routing.solve_dependencies", counted)
     router = APIRouter(route_class=DirectRoute)
     for path, endpoint in (("/direct", direct), ("/solved", solved)):
         router.add_api_route(path, endpoint)
