@@ -10,6 +10,7 @@ from orchestrator import __version__
 from orchestrator.migrations import MIGRATIONS, next_stop, path
 from orchestrator.migrations.context import Context
 from orchestrator.store import keys
+from orchestrator.store.platform.capacity import used_bytes
 from orchestrator.store.platform.schema import NUMBER, Process, State
 
 UNNAMED = "before 0.2.0"  # the version of processes that report none
@@ -107,7 +108,7 @@ def _unnamed(context: Context, state: State) -> list[Process]:
 def _redis_free_bytes(context: Context) -> int | None:
     memory = context.store.redis.info("memory")
     bound = int(memory.get("maxmemory", 0))
-    return bound - int(memory["used_memory"]) if bound else None
+    return bound - used_bytes(memory) if bound else None
 
 
 def _disks(context: Context) -> dict[str, int]:

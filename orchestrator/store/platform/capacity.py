@@ -12,6 +12,7 @@ for both.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.errors import StoreFull
@@ -20,6 +21,13 @@ from orchestrator.store.accounting import RESERVED_BYTES
 from orchestrator.store.connection import StoreConnection
 
 KNOWN_SECONDS = 0.5
+
+
+def used_bytes(memory: Mapping[str, Any]) -> int:
+    """The part of ``maxmemory`` that is used, by ``INFO memory``. Redis does not count what waits for its append-only
+    file or for its replicas, which a busy disk or a slow replica makes many megabytes.
+    """
+    return int(memory["used_memory"]) - int(memory["mem_not_counted_for_evict"])
 
 
 class Capacity:
@@ -46,7 +54,7 @@ class Capacity:
             with self._redis.pipeline(transaction=False) as pipe:
                 memory, *accepted = pipe.info("memory").zcard(keys.QUEUED).zcard(keys.ACTIVE).execute()
             most = int(memory.get("maxmemory", 0))
-            used = int(memory["used_memory"]) + RESERVED_BYTES * sum(accepted)
+            used = used_bytes(memory) + RESERVED_BYTES * sum(accepted)
             self._left_bytes = self._share * most - used if most else float("inf")
             self.tenant_bytes = int(self._tenant_share * self._share * most) if most else None
             self._until = time.monotonic() + KNOWN_SECONDS

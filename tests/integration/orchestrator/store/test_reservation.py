@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from orchestrator.settings import Settings
 from orchestrator.store import Store, keys, open_store
 from orchestrator.store.accounting import RESERVED_BYTES
 from orchestrator.store.executions.records import RESULT, RESULT_BYTES
+from orchestrator.store.platform.capacity import used_bytes
 from tests.builders.records import result, submit, take
 from tests.harness import RedisServer, eventually
 from worker.attempt.output import INLINE_BYTES, OutputSink
@@ -33,17 +35,9 @@ def small(tmp_path: Path) -> Iterator[Store]:
     store = open_store(Settings(state_dir=tmp_path, redis_url=server.url))
     for number in range(FILLED_BYTES // 2**18):
         store.redis.set(f"filler:{number}", b"x" * (2**18 - 100))  # the allocator rounds up
-    eventually(
-        lambda: aof_bytes(store) < SPARE_BYTES, "the append-only file has what waited in memory for a busy disk", 60
-    )
     yield store
     store.redis.close()
     server.stop()
-
-
-def aof_bytes(store: Store) -> int:
-    """The part of the memory that waits for the append-only file."""
-    return int(store.redis.info("memory")["mem_aof_buffer"])
 
 
 def has_room(store: Store) -> bool:
@@ -84,8 +78,19 @@ def run_next(store: Store, output: bytes, ended: Result) -> str:
     return claim.id
 
 
-def used_bytes(store: Store) -> int:
-    return int(store.redis.info("memory")["used_memory"])
+def used(store: Store) -> int:
+    return used_bytes(store.redis.info("memory"))
+
+
+def wait_for_replica(store: Store, bytes_: int) -> None:
+    """Write until so many bytes wait for a replica that reads nothing, as others wait for a busy disk."""
+
+    def waiting() -> int:
+        store.redis.set("passing", b"x" * 2**18)
+        return int(store.redis.info("memory")["mem_not_counted_for_evict"])
+
+    eventually(lambda: waiting() >= bytes_, "so much waits for the replica")
+    store.redis.delete("passing")
 
 
 def test_accepted_executions_all_end_whole_though_their_output_would_fill_redis(small: Store) -> None:
@@ -99,7 +104,7 @@ def test_accepted_executions_all_end_whole_though_their_output_would_fill_redis(
         found = small.records.get(id, "t")
         assert (found.state, found.attempt, len(found.artifacts)) == ("succeeded", 1, 40)
         assert small.output.bytes_of(id, 1, "stdout", "stderr", ended=True) == [output, b"end"]
-    assert used_bytes(small) < MAX_MEMORY_BYTES
+    assert used(small) < MAX_MEMORY_BYTES
     inline = sum(small.redis.memory_usage(keys.stream(id), samples=0) > INLINE_BYTES for id in ids)
     assert 0 < inline < EXECUTIONS  # the control: some of the output had room, and some had not
 
@@ -114,15 +119,34 @@ def test_output_does_not_use_reserved_room(small: Store) -> None:
     sink.write("stdout", b"first")
     sink.flush()
     accepted = 1
-    while 0.9 * MAX_MEMORY_BYTES - used_bytes(small) - accepted * RESERVED_BYTES > -SPARE_BYTES:
+    while 0.9 * MAX_MEMORY_BYTES - used(small) - accepted * RESERVED_BYTES > -SPARE_BYTES:
         submit(small, limit=10_000)
         accepted += 1
     eventually(lambda: not small.redis.exists(keys.ROOM_LEFT), "the remembered room has expired")
-    assert used_bytes(small) < 0.9 * MAX_MEMORY_BYTES - 2**20
+    assert used(small) < 0.9 * MAX_MEMORY_BYTES - 2**20
     sink.write("stdout", b"x" * 60_000)
     sink.flush()
     assert small.redis.memory_usage(keys.stream(claim.id), samples=0) < 10_000
     assert b"".join(small.output.bytes_of(claim.id, 1, "stdout", ended=False)) == b"first" + b"x" * 60_000
+
+
+def test_what_waits_for_a_replica_or_the_disk_takes_no_room(small: Store) -> None:
+    """Redis does not count it either: here are 12 MB where 8 are left, and submissions and output have room."""
+    small.redis.config_set("repl-diskless-sync-delay", 0)
+    with socket.socket(socket.AF_UNIX) as replica:
+        replica.connect(small.redis.connection_pool.connection_kwargs["path"])
+        replica.sendall(b"SYNC\r\n")
+        wait_for_replica(small, 12 * 2**20)
+        assert small.redis.info("memory")["used_memory"] > MAX_MEMORY_BYTES  # the control
+        assert has_room(small)
+        accept(small)
+        claim = take(small)
+        assert claim is not None
+        sink = OutputSink(small, claim, 10**9)
+        sink.begin()
+        sink.write("stdout", b"x" * 20_000)
+        sink.flush()
+        assert small.redis.memory_usage(keys.stream(claim.id), samples=0) > 20_000
 
 
 def test_submission_reserves_memory_and_end_releases_the_reserve(small: Store) -> None:
