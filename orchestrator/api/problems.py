@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -149,7 +148,7 @@ def answer(
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, RateLimited):
         all_headers["Retry-After"] = str(error.retry_after_seconds)
-    if error.status == HTTPStatus.UNAUTHORIZED:
+    if error.status == Unauthenticated.status:
         all_headers["WWW-Authenticate"] = _challenge(request, isinstance(error, Unauthenticated) and error.wrong_key)
     if isinstance(error, UnsupportedContentEncoding):
         all_headers["Accept-Encoding"] = "identity"
