@@ -99,11 +99,15 @@ def test_parts_of_a_call_are_packed_without_a_look_at_each(tmp_path: Path, monke
     assert store.redis.get("nothing") is None  # opens the connection
     packed: list[Any] = []
     monkeypatch.setattr(HiredisRespSerializer, "pack", lambda self, *parts: packed.append(parts))
-    echo = store.redis.script("return {KEYS[1], ARGV[1], ARGV[2], ARGV[3]}")
-    assert echo(["a b"], [b"\xff\r\n", 1, 0.5]) == [b"a b", b"\xff\r\n", b"1", b"0.5"]
-    assert not packed
-    store.redis.close()
-    server.stop()
+    try:
+        store.redis.own().pack_command("PING")
+        assert packed == [("PING",)], "the control: redis-py's packing is seen"
+        echo = store.redis.script("return {KEYS[1], ARGV[1], ARGV[2], ARGV[3]}")
+        assert echo(["a b"], [b"\xff\r\n", 1, 0.5]) == [b"a b", b"\xff\r\n", b"1", b"0.5"]
+        assert len(packed) == 1
+    finally:
+        store.redis.close()
+        server.stop()
 
 
 def test_redis_busy_with_an_endless_script_is_unavailable(tmp_path: Path) -> None:

@@ -87,14 +87,17 @@ class Recorder:
     def __init__(self, app: Edge, headers: dict[str, str]) -> None:
         self._app, self._headers = app, headers
 
-    def __call__(self, status: int, method: str, path: str, **content: Any) -> Counter[str]:
-        async def send() -> int:
+    def __call__(self, expected: str, method: str, path: str, **content: Any) -> Counter[str]:
+        """The work of a request whose status and code of a mistake are expected."""
+
+        async def send() -> httpx2.Response:
             client = httpx2.AsyncClient(transport=httpx2.ASGITransport(self._app), base_url="http://x")
             async with client:
-                return (await client.request(method, path, headers=self._headers, **content)).status_code
+                return await client.request(method, path, headers=self._headers, **content)
 
         with counted_work() as work:
-            assert asyncio.run(send()) == status
+            answer = asyncio.run(send())
+        assert f"{answer.status_code} {answer.json().get('code', '')}".strip() == expected, answer.text
         return work
 
     def upload(self, data: bytes) -> Counter[str]:
@@ -102,10 +105,10 @@ class Recorder:
             for begin in range(0, len(data), len(data) // 2):
                 yield data[begin : begin + len(data) // 2]
 
-        return self(201, "PUT", BLOBS, content=pieces())
+        return self("201", "PUT", BLOBS, content=pieces())
 
-    def refer(self, data: bytes) -> Counter[str]:
-        return self(422, "POST", EXECUTIONS, json=submission(digest(data)))
+    def refer(self, data: bytes, expected: str = "422 unknown_blob") -> Counter[str]:
+        return self(expected, "POST", EXECUTIONS, json=submission(digest(data)))
 
 
 @pytest.fixture
@@ -134,7 +137,10 @@ def test_foreign_and_missing_blobs_make_the_same_work(
 
 
 def test_own_blob_makes_other_work(store: Store, record: Recorder) -> None:
-    """The control: a tenant's own blob is not written again, and a reference to it is accepted."""
+    """The control: a tenant's own blob is not written again, and a reference to it is no mistake."""
     found = differences(record.upload, lambda data: store.own_blobs.put("default", [data]))
     assert Counter() not in found
     assert all("mkstemp" in work for work in found), "the file of a new blob is seen"
+    data = secrets.token_bytes(SIZE)
+    store.own_blobs.put("default", [data])
+    record.refer(data, "202")

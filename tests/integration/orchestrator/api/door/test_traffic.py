@@ -113,6 +113,8 @@ def test_uploads_of_all_tenants_are_bounded(api: Stack) -> None:
             begun = head("PUT", BLOBS, key, 2 * MIB) + b"x" * MIB  # the first bytes are in no file yet
             stack.enter_context(connections(api.port, count, begun))
             most += count
+            if most < 3 * TENANT_UPLOADS:
+                continue  # those of three tenants may come in any order
             # Another upload that came before the last of these would have its place.
             eventually(lambda most=most: len(temporary(api)) == most, "the uploads are in flight", BODY_SECONDS)  # type: ignore[misc]
         assert most == UPLOADS

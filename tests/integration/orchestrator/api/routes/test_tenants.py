@@ -108,7 +108,8 @@ def test_deleted_tenant_is_refused_at_once_and_leaves_no_data(api: Stack, tenant
     assert fields == [False] * 4
     eventually(lambda: api.client.get(f"{USERS}/{user.id}").status_code == 404, "the tenant's user is gone")
     assert [api.client.get(f"{SUBMIT}/{id}").status_code for id in ids] == [404] * 5
-    assert not list((api.directory / "state" / "blobs" / "blobs").glob(f"{tenant}/*"))
+    blobs = api.directory / "state" / "blobs" / "blobs"
+    eventually(lambda: not list(blobs.glob(f"{tenant}/*")), "its blobs are gone")
     actions = audited(api, tenant)
     begun = actions.index(("tenant.delete", f"tenant/{tenant}"))
     assert actions[begun + 1] == ("tenant.purge", f"tenant/{tenant}"), "its completion is on the record"

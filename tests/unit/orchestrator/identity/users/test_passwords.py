@@ -126,7 +126,7 @@ async def _meet_crowd(hasher: BlockedHasher) -> list[bool | str]:
         for call in (passwords.matches(None, "x"), passwords.hash("x7 q!zt4 mp2w9k")):
             with pytest.raises(LoginSlowed):
                 await asyncio.wait_for(call, 20)
-        others = threading.Barrier(30)  # of the forty threads for all requests
+        others = threading.Barrier(30, timeout=60)  # of the forty threads for all requests
         async with asyncio.timeout(60):
             await asyncio.gather(*(to_thread.run_sync(others.wait) for _ in range(others.parties)))
         assert (hasher.begun, hasher.most) == (MOST_HASHES, MOST_HASHES)
