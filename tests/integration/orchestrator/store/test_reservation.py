@@ -130,7 +130,7 @@ def test_output_does_not_use_reserved_room(small: Store) -> None:
     assert b"".join(small.output.bytes_of(claim.id, 1, "stdout", ended=False)) == b"first" + b"x" * 60_000
 
 
-def test_what_waits_for_a_replica_or_the_disk_takes_no_room(small: Store) -> None:
+def test_data_for_replicas_or_the_disk_takes_no_room(small: Store) -> None:
     """Redis does not count it either: here are 12 MB where 8 are left, and submissions and output have room."""
     small.redis.config_set("repl-diskless-sync-delay", 0)
     with socket.socket(socket.AF_UNIX) as replica:
