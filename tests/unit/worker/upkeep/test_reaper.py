@@ -50,7 +50,7 @@ def test_stuck_container_blocks_no_other_and_keeps_directories(tmp_path: Path) -
     assert not lease.path.exists()
 
 
-def test_own_directory_stays_until_it_is_forgotten(tmp_path: Path) -> None:
+def test_own_directory_stays_while_it_is_in_use(tmp_path: Path) -> None:
     host_dirs = HostDirs(tmp_path / "sandboxes", "worker", 200_000, 10)
     driver = Directories(tmp_path / "containers", "worker")
     launcher = Launcher(driver, host_dirs, load_environments([]), "worker")
