@@ -237,7 +237,7 @@ def test_agent_gets_a_leased_uid_of_its_own(tmp_path: Path) -> None:
     lease = dirs.lease(own_agent=True)
     assert lease.agent is not None
     assert lease.agent.uid != lease.uid
-    assert dirs.mine == set(lease.paths) == {path for path, _ in dirs.leases()}
+    assert dirs.mine == {path.name for path in lease.paths} == {path.name for path, _ in dirs.leases()}
     names = {uid: name for name, _, uid, *_ in map(_fields, (lease.identity / "passwd").read_text().splitlines())}
     assert (names[str(lease.uid)], names[str(lease.agent.uid)]) == ("sandbox", "agent")
     with pytest.raises(RuntimeUnavailable, match="All 3 sandbox uids"):
@@ -258,7 +258,7 @@ def test_leased_uid_stays_its_workers_when_tried_again(tmp_path: Path, monkeypat
     dirs = HostDirs(tmp_path, "one", 70_000, 2)
     first, second = dirs.lease(), dirs.lease()
     assert (first.uid, second.uid) == (70_000, 70_001)
-    assert dirs.mine == {first.path, second.path}, "or the reaper removes a directory that a container has"
+    assert dirs.mine == {"70000", "70001"}, "or the reaper removes a directory that a container has"
 
 
 def test_input_that_is_no_base64_is_an_error_of_the_platform(tmp_path: Path) -> None:
@@ -303,6 +303,15 @@ def test_release_removes_a_lease_with_inputs_and_tools(tmp_path: Path) -> None:
         lease.write_tools({"tools.json": ""} if path else {})
         dirs.release(lease.path)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_plain_inputs_are_removed_without_a_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "rmtree", None)
+    dirs = HostDirs(tmp_path, "one", 70_000, 4)
+    lease = dirs.lease()
+    lease.write([StoredFile(path=path, content="1") for path in ("main.py", "ä")], lambda *_: True)
+    dirs.release(lease.path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_lease_with_a_new_owner_is_not_removed(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_long_execution_is_replaced_without_its_end(monkeypatch: pytest.Monkey
     monkeypatch.setattr(pool_module, "COURTESY_SECONDS", 0.05)
     pool, closed = filled(launcher, monkeypatch, 4, makers=2)
     closed.over.set()
-    for taken in range(3):
+    for made in (5, 6, 7):
         pool.take(PYTHON, "standard", PYTHON.defaults, "default")
-        eventually(lambda made=5 + taken: launcher.made == made, "a maker makes the next container")
+        eventually(lambda: launcher.made == made, "a maker makes the next container")  # noqa: B023
     pool.close()
