@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,7 @@ from fastapi.routing import APIRoute
 from orchestrator.api.door.accepted import AcceptedCredentials
 from orchestrator.api.door.floods import Floods
 from orchestrator.api.door.in_flight import InFlight
-from orchestrator.api.door.uploads import Traffic
+from orchestrator.api.door.uploads import TenantLimiters, Traffic
 from orchestrator.errors import Forbidden, Unauthenticated, ValidationFailed
 from orchestrator.identity import Principal
 from orchestrator.identity.api_keys import token_of
@@ -44,7 +44,7 @@ class TenantThreads:
     """
 
     def __init__(self) -> None:
-        self._limiters: dict[str, CapacityLimiter] = defaultdict(lambda: CapacityLimiter(THREADS_PER_TENANT))
+        self._limiters = TenantLimiters(THREADS_PER_TENANT)
 
     async def run(self, tenant: str, call: Callable[[], T]) -> T:
         """Call in one of the tenant's threads, once a thread is free."""
@@ -66,7 +66,7 @@ class Parts(UseCases):
 
 
 class DirectRoute(APIRoute):
-    """A route that calls an endpoint itself if the endpoint takes the request alone.
+    """A route that calls an endpoint itself if the endpoint takes the request alone, and has no dependencies.
 
     FastAPI solves an endpoint's parameters and dependencies anew for each request, which takes as long as the rest of
     a short request. So the most frequent routes read their headers themselves.
@@ -74,8 +74,8 @@ class DirectRoute(APIRoute):
 
     @property
     def is_direct(self) -> bool:
-        """Whether the endpoint takes the request alone."""
-        return list(inspect.signature(self.endpoint).parameters) == ["request"]
+        """Whether the endpoint takes the request alone, and has no dependencies."""
+        return list(inspect.signature(self.endpoint).parameters) == ["request"] and not self.dependant.dependencies
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         if not self.is_direct:

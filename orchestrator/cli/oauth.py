@@ -66,10 +66,23 @@ def discover(issuer: str) -> Endpoints:
 
 
 def ask(url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The JSON object in the answer to a request: GET, or POST of a form. An empty answer is an empty object.
+    """The JSON object in the answer to a request: GET, or POST of a form.
 
     Raises :class:`Refused` for an OAuth error, and :class:`CommandFailed`.
     """
+    found = _answer(url, form)
+    if found is None:
+        raise CommandFailed(f"{url} answered without a JSON object.")
+    return found
+
+
+def revoke(url: str, form: Mapping[str, str]) -> None:
+    """Revoke a token (RFC 7009), whose answer has no meaning but its status. Raises as :func:`ask`."""
+    _answer(url, form)
+
+
+def _answer(url: str, form: Mapping[str, str] | None) -> dict[str, Any] | None:
+    """The JSON object in an answer of status 200, if there is one. Raises as :func:`ask`."""
     parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in LOOPBACK:
         raise CommandFailed(f"{url} is not an https URL: passwords and tokens could be read in transit.", MISTAKE)
@@ -83,11 +96,11 @@ def ask(url: str, form: Mapping[str, str] | None = None) -> dict[str, Any]:
     except (ConnectionLost, InvalidConfiguration) as error:
         raise CommandFailed(f"{url} does not answer ({error}).") from error
     try:
-        found = json.loads(content or b"{}")
+        found = json.loads(content)
     except ValueError:
         found = None
     if isinstance(found, dict) and isinstance(found.get("error"), str):
         raise Refused(found["error"], str(found.get("error_description") or ""))
-    if status != 200 or not isinstance(found, dict):
-        raise CommandFailed(f"{url} answered {status}, without a JSON object.")
-    return found
+    if status != 200:
+        raise CommandFailed(f"{url} answered {status}.")
+    return found if isinstance(found, dict) else None

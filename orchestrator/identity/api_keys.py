@@ -194,6 +194,11 @@ class ApiKeys:
             raise NotFound(f"There is no API key {id!r}.")
         return key
 
+    def of_account(self, tenant: str, name: str) -> list[ApiKey]:
+        """The keys that a service account owns."""
+        found = (self._key(raw) for raw in self._stored(tenant))
+        return [key for key in found if key is not None and key.service_account == name]
+
     def revoke(self, id: str, tenant: str, entry: str = "") -> bool:
         """Revoke a key of a tenant at once; ``False`` for an unknown key. ``entry``: of the audit log."""
         return bool(self._revoke(args=[id, tenant, entry]))

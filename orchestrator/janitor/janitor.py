@@ -17,7 +17,6 @@ import structlog
 from redis.exceptions import RedisError
 
 from orchestrator import metrics, queue, retry
-from orchestrator.audit import Writer
 from orchestrator.errors import MayflyError, NotFound, StillRunning, StoreUnavailable
 from orchestrator.features import LANES
 from orchestrator.janitor.alarms import Alarms
@@ -137,7 +136,7 @@ class Janitor:
     def _deleted_tenants(self, now: float) -> None:
         for tenant in tenants_to_delete(self._store):
             self._each(some_of(self._store, tenant), partial(remove, self._store, tenant))
-            finish(self._store, tenant, Writer(self._settings.secret()))
+            finish(self._store, tenant, self._settings)
 
     def _queues(self, now: float) -> None:
         metrics.janitor_actions.labels("released").inc(queue.release(self._store))

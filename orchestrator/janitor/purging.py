@@ -8,8 +8,10 @@ from __future__ import annotations
 from orchestrator import queue
 from orchestrator.audit import Writer
 from orchestrator.errors import StillRunning
+from orchestrator.settings import Settings
 from orchestrator.states import Reason, State, cancelled
 from orchestrator.store import Store, keys, scripts
+from orchestrator.store.accounting import USAGE_SECONDS
 
 TENANTS, EXECUTIONS = 20, 500  # tenants in a round, and executions of each
 
@@ -43,10 +45,14 @@ def remove(store: Store, tenant: str, id: str) -> None:
     store.delete_files(id)
 
 
-def finish(store: Store, tenant: str, audit: Writer) -> None:
-    """Remove the other data of a tenant, and the tenant itself once it has no executions; the latter is audited."""
+def finish(store: Store, tenant: str, settings: Settings) -> None:
+    """Remove the other data of a tenant, and the tenant itself once it has no executions; the latter is audited.
+
+    Its name stays taken for as long as its audit log, its security events or its usage may be kept.
+    """
     for name in store.redis.hkeys(keys.tool_servers(tenant)):
         store.tools.servers.remove(tenant, name.decode(errors="replace"))
-    entry = audit.entry(None, "tenant.purge", f"tenant/{tenant}", owner=tenant)
-    if store.redis.eval(scripts.PURGE, 0, tenant, entry):
+    kept_seconds = max(USAGE_SECONDS, settings.security_seconds, settings.audit_days * 86400)
+    entry = Writer(settings.secret()).entry(None, "tenant.purge", f"tenant/{tenant}", owner=tenant)
+    if store.redis.eval(scripts.PURGE, 0, tenant, entry, kept_seconds):
         store.own_blobs.delete_tenant(tenant)

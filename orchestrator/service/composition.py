@@ -104,7 +104,7 @@ def open_use_cases(settings: Settings) -> UseCases:
         api_keys=api_keys,
         keys=keys,
         tenants=tenants,
-        service_accounts=ServiceAccounts(records, audit.writer),
+        service_accounts=ServiceAccounts(records, keys, audit.writer),
         issuers=Issuers(issuers, valid_sessions),
         issuer_cases=IssuerCases(issuers, audit.writer),
         rate_limiter=RateLimiter(store, settings.rate_limit),

@@ -51,8 +51,8 @@ class ApiSettings(SharedSettings):
     tenant_uploads: int = Field(
         16,
         gt=0,
-        description="Such bodies of one tenant at once, and no more than are left for others; beyond that 429 "
-        "too_many_uploads.",
+        description="Such bodies of one tenant at once; beyond that 429 too_many_uploads. A tenant with n of them gets "
+        "another only while more than n are free.",
     )
     answers: int = Field(
         128, gt=0, description="Answers over 1 MiB that one API process sends at once; beyond that 503."
@@ -60,8 +60,8 @@ class ApiSettings(SharedSettings):
     tenant_answers: int = Field(
         32,
         gt=0,
-        description="Such answers to one tenant at once, and no more than are left for others; beyond that 429 "
-        "too_many_answers.",
+        description="Such answers to one tenant at once; beyond that 429 too_many_answers. A tenant with n of them "
+        "gets another only while more than n are free.",
     )
     input_bytes: int = Field(32 * 2**20, gt=0, description="Largest sum of one execution's inputs and stdin.")
     artifact_bytes: int = Field(64 * 2**20, gt=0, description="Largest sum of one execution's artifacts.")

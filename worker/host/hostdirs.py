@@ -234,7 +234,9 @@ class HostDirs:
 
     def leases(self) -> list[tuple[Path, str]]:
         """Every lease on this host, with its worker."""
-        return [(path, _owner(path, path)) for path in sorted(self._root.iterdir())]
+        with os.scandir(self._root) as found:
+            names = sorted(entry.name for entry in found if entry.is_dir(follow_symlinks=False))
+        return [(path, _owner(path, path)) for path in map(self._root.joinpath, names)]
 
     def _new_name(self) -> str:
         """A name for a directory that is being made or removed."""
@@ -247,7 +249,7 @@ def _owner(name: Path, path: Path) -> str:
         return name.name[1:].rpartition("-")[0]
     try:
         return (path / "owner").read_text(encoding="utf-8")
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return ""
 
 

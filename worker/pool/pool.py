@@ -74,7 +74,7 @@ class Pool:
         self._missing, self._removal = threading.Condition(self._lock), threading.Condition(self._lock)
         self._closed = threading.Event()
         self._not_before = self._retry_at = 0.0  # monotonic: when the next container may be made
-        self._alarm_at = float("inf")  # monotonic: when a maker that waits looks again by itself
+        self._alarm_at = float("inf")  # monotonic: when a waiting maker wakes by itself
         self._taken: Counter[bool] = Counter()  # by whether the sandbox was warm
         makers = len(os.sched_getaffinity(0))
         self._threads = [
@@ -233,24 +233,20 @@ class Pool:
                     self._targets.measure(kind, used)
 
     def _make(self) -> None:
-        rested_until = 0.0  # a pause counts for the containers that are made soon after it, too
         while True:
             with self._lock:
                 kind, pause = self._next()
                 while not self._closed.is_set() and kind is None:
                     self._alarm_at = float("inf") if pause is None else time.monotonic() + pause
                     self._missing.wait(pause)
-                    self._alarm_at = float("inf")  # if another maker waits, too, one wakes for nothing
+                    self._alarm_at = float("inf")
                     kind, pause = self._next()
                 if self._closed.is_set() or kind is None:
                     return
                 self._in_making[kind] += 1
-            lease = None
-            if time.monotonic() < rested_until:
-                lease = self._launch(kind)
-            elif not self._breathe(kind):
-                rested_until = time.monotonic() + BREATH_SECONDS
-                lease = self._launch(kind)
+                if self._next()[0] is not None:  # no other maker may have been woken for it
+                    self._missing.notify()
+            lease = None if self._breathe(kind) else self._launch(kind)
             with self._lock:
                 self._in_making[kind] -= 1
                 if lease is None:

@@ -1,7 +1,7 @@
 """Bounds on concurrent live streams, large bodies and large answers: for each tenant, and in total.
 
-A tenant that has transfers in progress gets no more than are left for others. So the places of a few tenants, which may
-be slow for as long as the least rates allow, never add up to all.
+A tenant that has transfers in progress gets another only if as many places as it then has were free. So the places of a
+few tenants, which may be slow for as long as the least rates allow, never add up to all.
 """
 
 from __future__ import annotations
@@ -32,10 +32,9 @@ class InFlight:
         """Count a transfer until the context ends, by its size. Raises the error of the bound, the tenant's first."""
         (most, error), (bound, full) = self._tenant_bound, self._bound
         count, left = self._counts[tenant], bound - self._counts.total()
-        allowed = min(most, left) if count else most
-        if count + size > allowed:
-            raise error(bound=allowed)
-        if size > left:
+        if count + size > most:
+            raise error(bound=most)
+        if size > left or (count and count + size > left):
             raise full(bound=bound)
         self._counts[tenant] += size
         try:

@@ -100,7 +100,7 @@ async def submit(request: Request) -> Response:
     parts, given = parts_of(request), request.headers
     caller = await principal(request, parts)
     id, wait = new_id(), preferred_wait(given.get("prefer"))
-    if wait is not None:
+    if wait:
         authorize(caller, "execution.submit_and_read", caller.tenant)
     with parts.wakeups.ends(id) as listener:  # before any process can end the execution
         async with SUBMISSION.read(request, caller) as (submission, body):

@@ -61,6 +61,11 @@ class KeyCases:
             _check_scopes(principal, key.scopes)
         return key.tenant
 
+    def check_account(self, principal: Principal, tenant: str, name: str) -> None:
+        """Raise :class:`Forbidden` if a change of this service account changes keys that the principal may not."""
+        for key in self._keys.of_account(tenant, name):
+            _check_scopes(principal, key.scopes)
+
 
 def _check_scopes(principal: Principal, scopes: Iterable[str]) -> None:
     """Raise :class:`Forbidden` for a tenant's administrator who makes or changes a key of the whole installation."""

@@ -9,6 +9,7 @@ from orchestrator.errors import AlreadyExists, NotFound
 from orchestrator.identity import Principal
 from orchestrator.identity.tenants import Records, changed_meanwhile
 from orchestrator.models.tenants.records import NewServiceAccount, ServiceAccount, ServiceAccountChange
+from orchestrator.service.administration.keys import KeyCases
 from orchestrator.service.administration.tenants import MOST_TRIES
 from orchestrator.service.administration.usage import tenant_of
 
@@ -16,8 +17,8 @@ from orchestrator.service.administration.usage import tenant_of
 class ServiceAccounts:
     """Reads and changes the service accounts of tenants; ``-`` is the principal's own tenant. Thread-safe."""
 
-    def __init__(self, records: Records, audit: Writer) -> None:
-        self._records, self._audit = records, audit
+    def __init__(self, records: Records, keys: KeyCases, audit: Writer) -> None:
+        self._records, self._keys, self._audit = records, keys, audit
 
     def page(
         self, principal: Principal, tenant: str, limit: int, cursor: str | None
@@ -44,8 +45,9 @@ class ServiceAccounts:
         return found
 
     def change(self, principal: Principal, tenant: str, name: str, change: ServiceAccountChange) -> ServiceAccount:
-        """Change the given fields. Raises :class:`NotFound`."""
+        """Change the given fields. Raises :class:`NotFound` and :class:`Forbidden`."""
         tenant = tenant_of(principal, "service_account.change", tenant)
+        self._keys.check_account(principal, tenant, name)
         fields = {field: value for field, value in change if value is not None}
         for _ in range(MOST_TRIES):
             raw, before = self._found(tenant, name)
@@ -55,8 +57,9 @@ class ServiceAccounts:
         raise changed_meanwhile()
 
     def delete(self, principal: Principal, tenant: str, name: str) -> None:
-        """Remove a service account and its keys. Raises :class:`NotFound`."""
+        """Remove a service account and its keys. Raises :class:`NotFound` and :class:`Forbidden`."""
         tenant = tenant_of(principal, "service_account.change", tenant)
+        self._keys.check_account(principal, tenant, name)
         if not self._records.remove_account(tenant, name, self._entry(principal, "delete", tenant, name)):
             raise NotFound(f"There is no service account {name!r}.")
 

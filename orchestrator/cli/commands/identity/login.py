@@ -73,7 +73,7 @@ def _end(url: str, found: Login) -> bool:
         endpoint = oauth.discover(found.issuer).revocation
         form = {"client_id": found.client_id, "token": found.refresh_token, "token_type_hint": "refresh_token"}
         if endpoint and found.refresh_token:
-            oauth.ask(endpoint, form)
+            oauth.revoke(endpoint, form)
         return bool(endpoint and found.refresh_token)
     with Client(url, "") as client, suppress(Unauthenticated):  # a refresh token that is invalid has no session
         client.log_out(found.refresh_token)

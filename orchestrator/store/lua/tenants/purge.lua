@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- requires: audit, tenants, api_keys, users, clock
--- ARGV: tenant, entry of the audit log
+-- ARGV: tenant, entry of the audit log, seconds for which what stays is kept
 -- Removes the keys, service accounts and own users of a tenant that is being deleted, and the tenant itself once it
 -- has no executions, and no backup is being made, since its files are deleted next. Its entries in the audit log, its
 -- security events and its usage stay until they are too old.
 -- Returns whether it removed the tenant; a tenant that is not being deleted keeps everything.
-local tenant, entry = unpack(ARGV)
+local tenant, entry, kept_seconds = unpack(ARGV)
 if state_of(tenant) ~= 'x' then
   redis.call('SREM', TENANTS_DELETING, tenant)
   return 0
@@ -27,6 +27,6 @@ redis.call('HDEL', QUOTAS, 't' .. tenant)
 redis.call('HDEL', TENANTS, tenant)
 redis.call('SREM', TENANTS_DELETING, tenant)
 redis.call('ZREMRANGEBYSCORE', TENANTS_DELETED, '-inf', clock())
-redis.call('ZADD', TENANTS_DELETED, clock() + USAGE_SECONDS, tenant)
+redis.call('ZADD', TENANTS_DELETED, clock() + kept_seconds, tenant)
 audit(entry)
 return 1

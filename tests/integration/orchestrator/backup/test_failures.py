@@ -263,22 +263,24 @@ def test_restore_into_a_small_or_closed_redis_names_the_remedy(source: Source, e
 
 def test_purge_keeps_the_files_of_a_tenant_that_is_not_being_deleted(source: Source) -> None:
     source.store.redis.sadd(keys.TENANTS_DELETING, "default")
-    finish(source.store, "default", Writer(source.settings.secret()))
+    finish(source.store, "default", source.settings)
     assert not source.store.redis.sismember(keys.TENANTS_DELETING, "default")
     assert len(list((source.settings.blobs_path / "blobs" / "default").iterdir())) == 1
 
 
 def test_files_of_a_deleted_tenant_wait_for_the_end_of_a_backup(source: Source) -> None:
-    records, writer = Records(source.store), Writer(source.settings.secret())
+    records, settings = Records(source.store), source.settings.model_copy(update={"audit_days": 2000})
     records.put(b"", Tenant(id="gone", state="deleting"), "")
     source.store.own_blobs.put("gone", [BLOB])
     files = source.settings.blobs_path / "blobs" / "gone"
     with BackupLease(source.store.deletions, "one"):
-        finish(source.store, "gone", writer)
+        finish(source.store, "gone", settings)
         assert [path.read_bytes() for path in files.iterdir()] == [BLOB]
         assert records.tenant("gone").record is not None, "the next round finds the tenant again"
-    finish(source.store, "gone", writer)
+    finish(source.store, "gone", settings)
     assert not files.exists()
+    taken_until = source.store.redis.zscore(keys.TENANTS_DELETED, "gone")
+    assert taken_until - source.store.now() > 1999 * 86400, "the name is taken as long as the audit log is kept"
 
 
 def test_janitor_deletes_no_files_after_a_backup_has_begun(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:

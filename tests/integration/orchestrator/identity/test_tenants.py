@@ -57,7 +57,7 @@ def test_token_of_a_disabled_or_deleted_tenant_is_refused_with_the_next_request(
 def test_deleted_tenant_comes_back_only_on_purpose(store: Store, tenants: TenantCases) -> None:
     tenants.admit(PERSON, may_create=True)
     tenants.delete(ADMIN, "t")
-    assert store.redis.script(scripts.PURGE)(args=["t", ""]) == 1
+    assert store.redis.script(scripts.PURGE)(args=["t", "", 60]) == 1
     with pytest.raises(Unauthenticated):
         tenants.admit(PERSON, may_create=True)
     with pytest.raises(AlreadyExists, match="was deleted"):
@@ -67,7 +67,7 @@ def test_deleted_tenant_comes_back_only_on_purpose(store: Store, tenants: Tenant
     tenants.create(ADMIN, NewTenant(id="t"))
     tenants.admit(PERSON, may_create=False)
     tenants.delete(ADMIN, "t")
-    assert store.redis.script(scripts.PURGE)(args=["t", ""]) == 1
+    assert store.redis.script(scripts.PURGE)(args=["t", "", 60]) == 1
     assert store.redis.zrange(keys.TENANTS_DELETED, 0, -1) == [b"t"], "those without usage are forgotten"
 
 

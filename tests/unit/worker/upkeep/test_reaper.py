@@ -91,12 +91,14 @@ def test_busy_directory_blocks_no_other_and_is_reported(tmp_path: Path) -> None:
 def test_file_among_the_directories_blocks_no_directory(tmp_path: Path) -> None:
     dead = HostDirs(tmp_path / "sandboxes", "dead", 200_000, 10)
     lease = dead.lease()
-    (tmp_path / "sandboxes" / "0").write_text("not a lease")
+    (file := tmp_path / "sandboxes" / "0").write_text("not a lease")
+    before = failures()
     driver = Directories(tmp_path / "containers", "worker")
     host_dirs = HostDirs(tmp_path / "sandboxes", "worker", 200_000, 10)
     launcher = Launcher(driver, host_dirs, load_environments([]), "worker")
     assert reap(driver, launcher, host_dirs, "worker", set) == 1
     assert not lease.path.exists()
+    assert (file.read_text(), failures()) == ("not a lease", before), "it is left alone"
 
 
 def test_own_directory_stays_while_it_is_in_use(tmp_path: Path) -> None:
