@@ -104,8 +104,7 @@ async def submit(request: Request) -> Response:
         authorize(caller, "execution.submit_and_read", caller.tenant)
     with parts.wakeups.ends(id) as listener:  # before any process can end the execution
         async with SUBMISSION.read(request, caller) as (submission, body):
-            idempotency_key, traceparent = given.get("idempotency-key"), given.get("traceparent")
-            key = idempotency_key
+            key, traceparent = given.get("idempotency-key"), given.get("traceparent")
             if key is not None and not (len(key) <= KEY_LENGTH and re.fullmatch(KEY_PATTERN, key)):
                 message = f"must have 1 to {KEY_LENGTH} printable ASCII characters, without spaces"
                 bound = KEY_LENGTH if len(key) > KEY_LENGTH else None
@@ -118,7 +117,7 @@ async def submit(request: Request) -> Response:
                 id=id,
                 body=body,
                 reply_to=parts.wakeups.name if wait else None,
-                idempotency_key=idempotency_key,
+                idempotency_key=key,
                 # An unreadable trace context begins a new trace; W3C forbids refusing the request.
                 traceparent=traceparent if TRACEPARENT.fullmatch(traceparent or "") else None,
             )

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from orchestrator.audit import Writer
 from orchestrator.backup.creation import lease
 from orchestrator.backup.creation.creating import Creator
 from orchestrator.backup.creation.lease import BackupLease

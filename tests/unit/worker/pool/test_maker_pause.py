@@ -143,14 +143,16 @@ def test_a_long_execution_is_replaced_without_its_end(filled: Filled, monkeypatc
     closed.over.set()
     for taken in range(3):
         pool.take(PYTHON, "standard", PYTHON.defaults, "default")
-        eventually(lambda made=5 + taken: launcher.made == made, "a maker makes the next container")
+        eventually(lambda made=5 + taken: launcher.made == made, "a maker makes the next container")  # type: ignore[misc]
 
 
 def test_each_maker_makes_one_of_several_missing_containers(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of several executions at once only the first wakes a maker, since that one looks in time for all."""
     launcher: Any = Launcher()
-    monkeypatch.setattr(pool_module, "COURTESY_SECONDS", 0.05)
+    monkeypatch.setattr(pool_module, "COURTESY_SECONDS", 0.5)
     pool, closed = filled(launcher, 4, 3)
-    for _ in range(3):
+    pool.take(PYTHON, "standard", PYTHON.defaults, "default")
+    eventually(lambda: pool._alarm_at < float("inf"), "a maker has its alarm set")
+    for _ in range(2):
         pool.take(PYTHON, "standard", PYTHON.defaults, "default")
     eventually(lambda: len(set(closed.waiting)) == 3, "three makers pause before their containers")

@@ -101,7 +101,7 @@ def test_file_among_the_directories_blocks_no_directory(tmp_path: Path) -> None:
     assert (file.read_text(), failures()) == ("not a lease", before), "it is left alone"
 
 
-def test_own_directory_stays_while_it_is_in_use(tmp_path: Path) -> None:
+def test_used_directory_of_this_worker_stays(tmp_path: Path) -> None:
     host_dirs = HostDirs(tmp_path / "sandboxes", "worker", 200_000, 10)
     driver = Directories(tmp_path / "containers", "worker")
     launcher = Launcher(driver, host_dirs, load_environments([]), "worker")
