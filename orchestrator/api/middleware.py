@@ -96,7 +96,7 @@ class _Answer:
     """A ``send`` that adds headers to the answer, and reads the rest of the request's body before the answer ends.
 
     An answer over ``STORED_BYTES`` is stored on disk until its route has ended (:meth:`send_stored`); of a smaller
-    answer only the rest, and only if the reader is slow. A large answer counts towards the tenant's bound.
+    answer only what a slow reader has not read yet. A large answer counts towards the tenant's bound.
     """
 
     def __init__(

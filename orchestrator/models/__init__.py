@@ -317,4 +317,4 @@ class Execution(Frozen):
     def queued(cls, specification: Specification, **fields: Any) -> Execution:
         """A queued execution; ``fields`` are further fields, or replace the specification's."""
         shown = {name: value for name, value in specification if name in cls.__pydantic_fields__}
-        return cls(state="queued", **shown | {"artifacts": ()} | fields)  # which are no patterns
+        return cls(state="queued", **shown | {"artifacts": ()} | fields)  # files, where the specification has patterns

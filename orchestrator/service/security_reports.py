@@ -132,7 +132,7 @@ class SecurityReports:
         detail = (
             f"Key {caller.name} of tenant {caller.tenant} asked for {noun} of tenant {owner} and got "
             f"{status}: {count} times within a minute{'' if subject else ' together with other keys'}. "
-            "Find out how it learned the name."
+            "Find out how it learned the name, if there is such a tenant."
         )
         evidence = ForeignExecution(key=caller.name, asked_by=caller.tenant, owned_by=owner)
         event = SecurityEvent("cross_tenant_access", detail, evidence=evidence, count=count)

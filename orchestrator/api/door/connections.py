@@ -198,7 +198,7 @@ class Connection(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        if not self.transport.is_closing():  # until then the rest waits, too
+        if not self.transport.is_closing():  # a closing connection still waits for its rest
             self._reader.resume()
 
     def on_response_complete(self) -> None:

@@ -68,8 +68,8 @@ class TenantCases:
         return self._changed(principal, id, "tenant.delete", {"state": "deleting"})
 
     def admit(self, principal: Principal, may_create: bool) -> None:
-        """Admit the principal of a valid token; ``may_create``: its issuer may name absent tenants, which no deleted
-        tenant is.
+        """Admit the principal of a valid token; ``may_create``: its issuer may create tenants by naming them, except
+        deleted ones.
 
         Raises :class:`Unauthenticated` for an unknown tenant, and :class:`TenantDisabled`.
         """

@@ -193,6 +193,10 @@ def test_tenants_administrator_reaches_its_own_tenant_alone(api: Stack, tenant: 
     assert send("POST", f"{TENANTS}/-/service-accounts", headers=headers, json={"name": "ci"}).status_code == 201
     foreign = f"{KEYS}/{other['id']}"
     fleet = f"{KEYS}/{api.new_key('fleet:read', tenant=tenant)['id']}"
+    hosts = f"{TENANTS}/{tenant}/service-accounts/hosts"  # owns a key of the whole installation
+    assert api.client.post(f"{TENANTS}/{tenant}/service-accounts", json={"name": "hosts"}).status_code == 201
+    owned = {"name": "n", "tenant": tenant, "scopes": ["worker"], "service_account": "hosts"}
+    assert api.client.post(KEYS, json=owned).status_code == 201
     refusals: list[tuple[str, str, Any, int]] = [
         ("POST", KEYS, {"name": "n", "tenant": f"{tenant}-other", "scopes": ["mcp"]}, 403),
         ("POST", KEYS, {"name": "n", "tenant": f"{tenant}-new", "scopes": ["mcp"]}, 403),
@@ -200,6 +204,8 @@ def test_tenants_administrator_reaches_its_own_tenant_alone(api: Stack, tenant: 
         ("POST", KEYS, {"name": "n", "scopes": ["mcp", "fleet:read"]}, 403),
         ("DELETE", fleet, None, 403),
         ("PUT", f"{fleet}/quotas", {"queued": 1}, 403),
+        ("PATCH", hosts, {"state": "disabled"}, 403),
+        ("DELETE", hosts, None, 403),
         ("DELETE", foreign, None, 404),
         ("GET", f"{foreign}/quotas", None, 404),
         ("PUT", f"{foreign}/quotas", {}, 404),

@@ -128,15 +128,19 @@ def test_code_alone_is_worth_nothing_without_the_verifier(terminal: Terminal, is
 
 
 def test_log_out_revokes_the_refresh_token_at_the_issuer(terminal: Terminal, issuer: RealIssuer) -> None:
-    child, line = terminal.begin("login")
-    Browser().visit(address_in(line))
-    child.communicate(timeout=60)
-    token = terminal.login()["refresh_token"]
-    form = {"grant_type": "refresh_token", "client_id": "mayfly-cli", "refresh_token": token}
-    done = terminal.call("logout")
-    assert (done.returncode, "continues" in done.stdout) == (0, False), done.stderr
-    answer = httpx2.post(f"{issuer.url}/token", data=form, timeout=60)
-    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_grant")
+    answers = []
+    for logs_out in (False, True):
+        child, line = terminal.begin("login", "--browser")
+        Browser().visit(address_in(line))
+        child.communicate(timeout=60)
+        token = terminal.login()["refresh_token"]
+        if logs_out:
+            done = terminal.call("logout")
+            assert (done.returncode, "continues" in done.stdout) == (0, False), done.stderr
+        form = {"grant_type": "refresh_token", "client_id": "mayfly-cli", "refresh_token": token}
+        answers.append(httpx2.post(f"{issuer.url}/token", data=form, timeout=60))
+    assert [answer.status_code for answer in answers] == [200, 400]
+    assert answers[1].json()["error"] == "invalid_grant"
     assert json.loads(terminal.file.read_text()) == {}
 
 
