@@ -148,8 +148,8 @@ def answer(
         all_headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, RateLimited):
         all_headers["Retry-After"] = str(error.retry_after_seconds)
-    if error.status == Unauthenticated.status:
-        all_headers["WWW-Authenticate"] = _challenge(request, isinstance(error, Unauthenticated) and error.wrong_key)
+    if isinstance(error, Unauthenticated):
+        all_headers["WWW-Authenticate"] = _challenge(request, error.wrong_key and "authorization" in request.headers)
     if isinstance(error, UnsupportedContentEncoding):
         all_headers["Accept-Encoding"] = "identity"
     problem = {**problem_of(error, request.state.request_id), **(extensions or {})}

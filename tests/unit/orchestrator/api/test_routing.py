@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.dependencies.utils import solve_dependencies
 from fastapi.routing import APIRoute
 from starlette.routing import Route
@@ -47,6 +47,16 @@ def test_dependencies_are_solved_only_for_endpoints_that_have_any(monkeypatch: p
     app.router.routes += router.routes
     assert asyncio.run(answers(app, "/direct", "/solved?number=7")) == ["/direct", "/solved 7"]
     assert paths == ["/solved"]
+
+
+def test_endpoint_with_dependencies_is_not_called_past_them() -> None:
+    checked = []
+    router = APIRouter(route_class=DirectRoute, dependencies=[Depends(lambda: checked.append("router"))])
+    router.add_api_route("/direct", direct, dependencies=[Depends(lambda: checked.append("route"))])
+    app = FastAPI()
+    app.router.routes += router.routes
+    assert asyncio.run(answers(app, "/direct")) == ["/direct"]
+    assert checked == ["router", "route"]
 
 
 def test_submissions_and_streams_are_direct() -> None:

@@ -64,6 +64,7 @@ def test_unknown_wrong_and_disabled_are_one_answer(api: Stack, users: OwnUsers) 
         attempt(api, user.name, "x" * 1000),
     ]
     assert answers[0].json()["code"] == "login_refused"
+    assert answers[0].headers["www-authenticate"] == "Bearer", "it had no token that could be invalid"
     assert [same(answer) for answer in answers] == [same(answers[0])] * len(answers)
 
 
