@@ -14,6 +14,7 @@ from orchestrator.broker.http import HttpBounds, HttpLink, HttpTools
 from orchestrator.broker.http.addresses import SPECIAL, AddressRules, networks
 from orchestrator.models.tool_servers import ToolServer
 from orchestrator.models.tools import ToolFailure, ToolOutcome
+from tests.harness import free_port
 
 ALL_PORTS = ("http://*:*", "https://*:*")
 # 127.0.0.1 is the only special address: 127.0.0.2 and the like stand for public ones.
@@ -60,7 +61,7 @@ class Upstream:
     clients named; ``cut`` is set when a client left early.
     """
 
-    port: int = 0
+    port: int
     asked: list[Asked] = field(default_factory=list)
     reached: list[str] = field(default_factory=list)
     names: list[str | None] = field(default_factory=list)
@@ -76,7 +77,7 @@ async def upstream(
     script: Script, addresses: Iterable[str] = ("127.0.0.1", "127.0.0.2"), tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Upstream]:
     """A server on addresses of this host, all with one port."""
-    made = Upstream()
+    made = Upstream(free_port())  # another connection may have the kernel's next port on one of the addresses
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async def write(piece: bytes) -> None:
@@ -96,10 +97,7 @@ async def upstream(
         finally:
             writer.close()
 
-    servers = []
-    for address in addresses:
-        servers.append(await asyncio.start_server(serve, address, made.port, ssl=tls))
-        made.port = servers[0].sockets[0].getsockname()[1]
+    servers = [await asyncio.start_server(serve, address, made.port, ssl=tls) for address in addresses]
     if tls:
         tls.sni_callback = lambda _, name, __: made.names.append(name)
     try:
