@@ -279,7 +279,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _close(self) -> None:
-        """Close when the client has read the rest of the answer; its reader may be as slow as of any answer."""
+        """Close when the client has read the rest of the answer, for which the bounds on slow readers hold, too."""
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self._reader.wait()

@@ -30,7 +30,7 @@ class Reader:
         self._timer: asyncio.TimerHandle | None = None
         self._is_new = True  # no byte of the answer has waited yet
         self._is_lost = False
-        self._first = self._read = 0  # acknowledged bytes: when the answer first waited, and when last looked at
+        self._first = self._read = 0  # acknowledged bytes: when the answer first waited, and at the last look
         self._waited_seconds = self._since = 0.0
 
     def wait(self) -> None:

@@ -68,7 +68,7 @@ def logout(
 
 
 def _end(url: str, found: Login) -> bool:
-    """End a log-in; ``False`` at an issuer that cannot revoke tokens. Raises as its requests do."""
+    """End a log-in; ``False`` at an issuer that cannot revoke tokens. Raises the errors of its requests."""
     if found.issuer:
         endpoint = oauth.discover(found.issuer).revocation
         form = {"client_id": found.client_id, "token": found.refresh_token, "token_type_hint": "refresh_token"}
