@@ -193,8 +193,8 @@ put_units() {
     sed "/^Documentation=/!{s|$base/current/|$code/|; s|$base/current\$|$code|}" "$file" | put_unit "${file##*/}"
   done
   put "$base/redis.sh" 755 root < deploy/service_image/redis.sh
-  # The engine's socket is as good as root on this host. Only the engine proxy has its group.
-  printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix://%s\nSupplementaryGroups=%s\n' "$socket" "$(stat -c %G "$socket")" \
+  # The engine's socket is as good as root on this host. Only the engine proxy has its group, by number: it may have no name here.
+  printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix://%s\nSupplementaryGroups=%s\n' "$socket" "$(stat -c %g "$socket")" \
     | put_unit mayfly-engine-proxy.service.d/host.conf
   printf '[Service]\nInaccessiblePaths=-%s\nReadWritePaths=%s\n' "$socket" "$(setting MAYFLY_SANDBOX_DIR)" \
     | put_unit mayfly-worker.service.d/host.conf

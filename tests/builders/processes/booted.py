@@ -14,6 +14,7 @@ import signal
 import stat
 import subprocess
 import tempfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -113,8 +114,9 @@ class Booted:
     def _init(self) -> int | None:
         assert self._process.poll() is None, (self.directory / "boot.log").read_text()
         for child in psutil.Process(self._process.pid).children(recursive=True):
-            if child.name() == "systemd":
-                return int(child.pid)
+            with suppress(psutil.NoSuchProcess):  # the script's commands come and go
+                if child.name() == "systemd":
+                    return int(child.pid)
         return None
 
 
