@@ -38,7 +38,7 @@ check_host() { # COMMAND=PACKAGE …: what must be installed
   # shellcheck source=/dev/null
   id=$(. /etc/os-release && echo "$ID") version=$(. /etc/os-release && echo "${VERSION_ID-}")
   case "$id $version" in
-    'debian 12') report "Host      $id $version" ;;
+    'debian 12' | 'debian 13') report "Host      $id $version" ;;
     *) report "Host      $id $version, on which not all of this was tested (docs/operations/deployment.md)" ;;
   esac
   for need in "$@"; do
@@ -177,7 +177,12 @@ put_images() {
     images=$(realpath "$IMAGES")
     sed -i "s|^MAYFLY_IMAGES_DIR=.*|MAYFLY_IMAGES_DIR=$images|" "$configuration/mayfly.env"
   fi
-  (cd "$code" && .venv/bin/python -m sandbox_image.build --output "$images")
+  (
+    npm_config_cache=$(mktemp -d)  # which npm would keep in root's home
+    export npm_config_cache
+    trap 'rm -rf "$npm_config_cache"' EXIT
+    cd "$code" && .venv/bin/python -m sandbox_image.build --output "$images"
+  )
   report "Images    in $images"
 }
 
@@ -193,8 +198,8 @@ put_units() {
     sed "/^Documentation=/!{s|$base/current/|$code/|; s|$base/current\$|$code|}" "$file" | put_unit "${file##*/}"
   done
   put "$base/redis.sh" 755 root < deploy/service_image/redis.sh
-  # The engine's socket is as good as root on this host. Only the engine proxy has its group, by number: it may have no name here.
-  printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix://%s\nSupplementaryGroups=%s\n' "$socket" "$(stat -c %g "$socket")" \
+  # The engine's socket is as good as root on this host. Only the engine proxy has its group.
+  printf '[Service]\nEnvironment=MAYFLY_DOCKER_URL=unix://%s\nSupplementaryGroups=%s\n' "$socket" "$(stat -c %G "$socket")" \
     | put_unit mayfly-engine-proxy.service.d/host.conf
   printf '[Service]\nInaccessiblePaths=-%s\nReadWritePaths=%s\n' "$socket" "$(setting MAYFLY_SANDBOX_DIR)" \
     | put_unit mayfly-worker.service.d/host.conf
@@ -268,6 +273,8 @@ start() {
 
 systemd() {
   check_host python3=python3 systemctl=systemd redis-server=redis-server dash=dash mmdebstrap=mmdebstrap tcc=tcc ld=binutils npm=npm
+  [ "$(stat -c %G "$socket")" != UNKNOWN ] \
+    || die "the group of $socket has no name here, and systemd needs one: groupadd --gid $(stat -c %g "$socket") docker"
   for user in "${users[@]}"; do add_user "$user"; done
   getent group "$blobs_group" >/dev/null || groupadd --system "$blobs_group"
   put_settings
