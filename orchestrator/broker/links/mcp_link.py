@@ -169,6 +169,7 @@ async def opened(
     on_link(link)
     exchange = Exchange(ends=False)
     EXCHANGE.set(exchange)
+    ended, cause = False, None
     try:
         with anyio.CancelScope() as connecting:
             connecting.deadline = anyio.current_time() + connect_seconds
@@ -178,13 +179,22 @@ async def opened(
                     tasks.start_soon(link.follow)
                     try:
                         yield link
+                    except BaseException as error:
+                        cause = error
+                        raise
                     finally:
+                        ended = True
                         tasks.cancel_scope.cancel()
         if connecting.cancelled_caught:
             raise LinkFailed(f"no connection within {connect_seconds:g} s")
     except LinkFailed:
         raise
     except BaseExceptionGroup as group:
+        if ended and group.split(anyio.BrokenResourceError)[1] is None:
+            # The server answered a request that the end of the session had given up: what ended it still counts.
+            if cause is not None:
+                raise cause from group
+            return
         ours = _only(group, LinkFailed)
         raise LinkFailed(_detail(ours) if ours else exchange.cause or _detail(group)) from group
     except (MCPError, OSError, ValidationError, RuntimeError, ValueError) as error:
