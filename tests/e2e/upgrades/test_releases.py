@@ -17,13 +17,14 @@ from mayfly import Client, Execution
 from tests.builders.processes.installed import installed
 from tests.harness import ROOT, Process, Stack, bearer, eventually, free_port
 from tests.releases.recorded import KEPT, RELEASES, Recorded, lost, read
-from tests.releases.versions import code_of, command, tags
+from tests.releases.versions import COMMITS, code_of, command, tags
 
 ARCHIVES = sorted(RELEASES.glob("v*.tar.xz"))
 
 
-def test_there_is_an_archive_of_a_release() -> None:
-    assert [path.name for path in ARCHIVES][:1] == ["v0.1.0.tar.xz"]
+def test_each_release_has_an_archive_and_its_commit() -> None:
+    assert tags()[:1] == ["v0.1.0"]
+    assert sorted(COMMITS) == tags()
 
 
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
