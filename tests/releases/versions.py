@@ -12,7 +12,7 @@ from tests.harness import ROOT
 from tests.releases.recorded import RELEASES
 
 # The commit that has the tag: a clone of a branch alone has its commits, and not the tags.
-COMMITS = {"v0.1.0": "72b9a6e96cec5b5c34bb8c2d98c5dd89487aba5d"}
+COMMITS = {"v0.1.0": "e3ea3c0a72ed2ef9a456cb545adbdc630aa462df"}
 
 
 def tags() -> list[str]:
