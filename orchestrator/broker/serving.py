@@ -148,6 +148,7 @@ class Serving:
 
     def _close(self, upstream: Upstream) -> None:
         if task := self._connections.pop(upstream, None):
+            upstream.closing = True
             task.cancel()
 
     def _start_calls(self, cancelled: Sequence[str], calls: Sequence[tuple[TakenCall, Upstream | None]]) -> None:

@@ -29,14 +29,20 @@ class Progress:
 
     @asynccontextmanager
     async def of(self, parts: Parts, caller: Caller, id: str) -> AsyncIterator[None]:
-        """Follow an execution until the context ends, if the client asked for progress."""
+        """Follow an execution until the context ends, if the client asked for progress. Errors of the context pass."""
         if self._report is None:
             yield
             return
+        refusal: MayflyError | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._follow, parts, caller, id)
-            yield
+            try:
+                yield
+            except MayflyError as error:  # the group would wrap the error, and the call would end as a crash
+                refusal = error
             group.cancel_scope.cancel()
+        if refusal is not None:
+            raise refusal
 
     async def _follow(self, parts: Parts, caller: Caller, id: str) -> None:
         """Report each change. Ends at once if the tenant already follows too many executions."""

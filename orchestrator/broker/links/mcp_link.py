@@ -31,6 +31,8 @@ CLIENT = types.Implementation(name="mayfly", version="1")
 RAW: TypeAdapter[Any] = TypeAdapter(dict[str, Any])  # answers stay plain JSON, which is passed on
 # Errors of the library for an answer that is not a message.
 INVALID = frozenset({types.PARSE_ERROR})
+# Errors of the library for an answer after the end of a session: its reader has ended, or also its writer.
+LATE = (anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 class McpLink:
@@ -190,7 +192,7 @@ async def opened(
     except LinkFailed:
         raise
     except BaseExceptionGroup as group:
-        if ended and group.split(anyio.BrokenResourceError)[1] is None:
+        if ended and group.split(LATE)[1] is None:
             # The server answered a request that the end of the session had given up: what ended it still counts.
             if cause is not None:
                 raise cause from group

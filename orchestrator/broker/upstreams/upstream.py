@@ -73,7 +73,7 @@ class Upstream:
         self._breaker = Breaker()
         self._lock = threading.Lock()
         self._active = 0
-        self.releasing = False
+        self.releasing = self.closing = False
         self.slow_check = asyncio.Lock()  # one at a time for each server, for fair shares
 
     # For the thread that takes calls.
@@ -139,7 +139,9 @@ class Upstream:
     # The connection.
 
     async def run(self) -> None:
-        """Keep the server connected until cancelled."""
+        """Keep the server connected until cancelled. Set ``closing`` before: a library's error at the end of a session
+        can replace the cancellation, and then only ``closing`` ends the task.
+        """
         pause = 0.0
         try:
             while True:
@@ -153,6 +155,8 @@ class Upstream:
                 except Exception as error:
                     log.exception("tools.upstream_failed", **self._labels)
                     detail = f"internal error: {type(error).__name__}"
+                if self.closing:
+                    return
                 if self._clock() - began > STABLE_SECONDS:
                     pause = 0.0
                 self._link = None

@@ -13,7 +13,7 @@ from typing import Any
 from orchestrator.models.tools import CallRecord, ToolCall, ToolFailure, ToolOutcome
 from orchestrator.store.executions.records import Claim
 from tests.builders.agent import Agent, Result
-from tests.harness import ROOT
+from tests.harness import ROOT, eventually
 from tests.hostile.sandbox import DEADLINE_SECONDS, Sandbox
 from worker.agent.frames import Frame, FromAgent, ToAgent
 from worker.agent.requests import CALL_WINDOW_BYTES
@@ -110,10 +110,15 @@ class Line:
 
 
 class Counting(Tools):
-    """Tools that take a moment, and count how many calls are open; ``refuse`` refuses."""
+    """Tools that take a moment, and count how many calls are open; ``refuse`` refuses.
 
-    def __init__(self) -> None:
+    Answers wait until ``least`` calls were open at once: a busy machine can send a call later than
+    the last one is answered.
+    """
+
+    def __init__(self, least: int = 1) -> None:
         super().__init__(self._slowly)
+        self._least = least
         self._lock = threading.Lock()
         self._open = self.most = 0
 
@@ -123,7 +128,8 @@ class Counting(Tools):
         with self._lock:
             self._open += 1
             self.most = max(self.most, self._open)
-        time.sleep(0.02)  # so that calls overlap
+        time.sleep(0.02)  # so that further calls overlap
+        eventually(lambda: self.most >= self._least, f"{self._least} calls were open at once")
         with self._lock:
             self._open -= 1
         return json.loads(call.arguments).get("n")

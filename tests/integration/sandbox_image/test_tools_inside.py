@@ -70,7 +70,7 @@ console.log(await tools.s.t({ n: 1 }));
 
 
 def test_node_programs_call_tools(run: Callable[..., Line]) -> None:
-    tools = Counting()
+    tools = Counting(least=3)
     line = run("node", NODE, tools)
     assert lines_of(line) == [
         json.dumps(list(range(20)), separators=(",", ":")),
@@ -120,7 +120,7 @@ print([end for end in map(int, os.listdir("/proc/self/fd")) if end > 3])
 
 @pytest.mark.parametrize("environment", ["python", "python-data"])
 def test_python_programs_call_tools(run: Callable[..., Line], environment: str) -> None:
-    tools = Counting()
+    tools = Counting(least=3)
     line = run(environment, PYTHON, tools)
     assert lines_of(line) == [
         str(list(range(20))),

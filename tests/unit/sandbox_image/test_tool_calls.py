@@ -171,7 +171,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("code", [GATHER, THREADS, BOTH])
 def test_calls_overlap_up_to_their_bound(agent: Agent, code: str) -> None:
-    tools = Counting()
+    tools = Counting(least=3)
     assert printed(Host(agent, tools).run(code)) == [str(list(range(40)))]
     assert 2 < tools.most <= BOUNDS.at_once
 

@@ -42,7 +42,7 @@ HOSTILE = '\x1b[2J\x1b]0;owned\x07\r\n\x9b31m\u202etxt\u2028{"event": "forged"}\
 
 @pytest.fixture(scope="module")
 def api_settings() -> dict[str, Any]:
-    return {"proxies": ["127.0.0.1"]}
+    return {"proxies": ["127.0.0.1"], "lease_seconds": 600.0}  # no worker renews the leases of these executions
 
 
 @pytest.fixture

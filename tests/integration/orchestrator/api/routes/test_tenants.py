@@ -23,6 +23,11 @@ SCOPES = ("executions:read", "executions:write", "blobs:write")
 PROGRAM: dict[str, Any] = {"environment": "python", "code": "1"}
 
 
+@pytest.fixture(scope="module")
+def api_settings() -> dict[str, Any]:
+    return {"lease_seconds": 600.0}  # no worker renews the leases of these executions
+
+
 @pytest.fixture
 def tenant() -> str:
     return f"t-{secrets.token_hex(4)}"

@@ -1,11 +1,13 @@
 """The end of a session, while the server still answers a request that the end gave up.
 
 The library then sends the answer to a closed stream, and its error stands in the place of what ended the session.
+A session of the earlier era ends with a request, during which the other end of the stream is closed, too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +18,9 @@ from mcp.client.streamable_http import streamable_http_client
 
 from orchestrator.broker.links.link import LinkFailed
 from orchestrator.broker.links.mcp_link import McpLink, opened
+from orchestrator.models.tools import Tool
 from tests.builders.tools.hostile_server import HostileServer
+from tests.builders.tools.upstreams import Asked, Write, answer, upstream
 
 
 @pytest.fixture
@@ -43,6 +47,34 @@ async def session(server: HostileServer, error: type[Exception]) -> AsyncIterato
 
     async with opened(transport(), "s", 60, 65536, lambda: None) as link:
         yield link
+
+
+class EarlierServer:
+    """A server of the earlier era: it answers an open call when the client ends the session."""
+
+    def __init__(self) -> None:
+        self.called, self.ending, self.over = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def script(self, asked: Asked, write: Write) -> None:
+        request = json.loads(asked.body or b"{}")
+        method = request.get("method")
+        if asked.method == "DELETE":
+            self.ending.set()
+            await self.over.wait()
+        elif method == "initialize":
+            about = {"protocolVersion": "2025-06-18", "serverInfo": {"name": "s", "version": "1"}}
+            await write(_json(request, **about, capabilities={"tools": {}}))
+        elif method == "tools/call":
+            self.called.set()
+            await self.ending.wait()
+            await write(_json(request, content=[]))
+        else:
+            await write(answer(status=202 if method else 405, connection="close"))
+
+
+def _json(request: dict[str, Any], **result: Any) -> bytes:
+    body = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
+    return answer(body, content_type="application/json", connection="close", mcp_session_id="1")
 
 
 def test_late_answer_is_no_failure_of_a_session_that_has_ended(server: HostileServer) -> None:
@@ -75,6 +107,30 @@ def test_late_answer_does_not_hide_a_cancellation(server: HostileServer) -> None
         await connected.wait()
         task.cancel()
         await asyncio.wait([task])
+        return task.cancelled()
+
+    assert asyncio.run(cancelled())
+
+
+def test_answer_to_a_call_during_the_last_request_does_not_hide_a_cancellation() -> None:
+    async def cancelled() -> bool:
+        earlier, waiting = EarlierServer(), asyncio.Event()
+
+        async def follow(url: str) -> None:
+            async with opened(streamable_http_client(url), "s", 60, 65536, lambda: None) as link:
+                tool = Tool(server="s", name="t", input_schema={})
+                call = asyncio.create_task(link.call(tool, {}, 60))
+                await earlier.called.wait()
+                call.cancel()
+                waiting.set()
+                await asyncio.Event().wait()
+
+        async with upstream(earlier.script, ["127.0.0.1"]) as server:
+            task = asyncio.create_task(follow(server.url("127.0.0.1")))
+            await waiting.wait()
+            task.cancel()
+            await asyncio.wait([task])
+            earlier.over.set()
         return task.cancelled()
 
     assert asyncio.run(cancelled())

@@ -269,6 +269,32 @@ def test_calls_wait_from_the_publication_of_a_catalogue_until_its_first_use(quar
     served(test, quarantine=quarantine)
 
 
+def test_connection_whose_end_fails_is_not_opened_again() -> None:
+    """An error of the library can replace the cancellation; the broker's stop waited without end for such a task."""
+
+    async def run() -> int:
+        server = Scripted()
+
+        @asynccontextmanager
+        async def open_link(tenant: str, declared: ToolServer) -> AsyncIterator[Scripted]:
+            async with server.open(tenant, declared) as link:
+                try:
+                    yield link
+                except asyncio.CancelledError as cancelled:
+                    raise LinkFailed("the server's last answer is invalid") from cancelled
+
+        made = Upstream(NAME, ToolServer(name="s", url="http://x/"), open_link, server.known, server.publish, 60.0)
+        running = asyncio.create_task(made.run())
+        await until(lambda: made.state() == "ready", "it is ready")
+        made.closing = True
+        running.cancel()
+        async with asyncio.timeout(10):
+            await asyncio.wait([running])
+        return server.opened
+
+    assert asyncio.run(run()) == 1
+
+
 def test_calls_wait_while_an_ended_connection_is_replaced() -> None:
     """Taken, they would be refused, though the server is started again at once."""
 
