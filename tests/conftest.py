@@ -20,7 +20,7 @@ import pytest
 
 from tests.builders.tier import Tier
 from tests.engine import Engine
-from tests.harness import ENVIRONMENTS, IMAGES, ROOT, Process, Stack, Way
+from tests.harness import ENVIRONMENTS, IMAGES, LONG_LEASE_SECONDS, ROOT, Process, Stack, Way
 from tests.lanes import locked, machine
 from tests.preflight import runtimes_of_engine
 from tests.selection import ALL_TESTS, EACH_WAY, Listed, is_thorough, position, unmeasured
@@ -160,7 +160,7 @@ def image_of(images: Path) -> Callable[[str], None]:
 @pytest.fixture(scope="session")
 def stack(engine: None, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The stack most tests share."""
-    made = Stack(tmp_path_factory.mktemp("stack"), mcp_filtered=["filtered"])
+    made = Stack(tmp_path_factory.mktemp("stack"), mcp_filtered=["filtered"], lease_seconds=LONG_LEASE_SECONDS)
     try:
         yield made.start()
     finally:
@@ -179,7 +179,8 @@ def stack_of(
             return request.getfixturevalue("stack")  # type: ignore[no-any-return]
         if way not in made:
             request.getfixturevalue("images")
-            stack = Stack(tmp_path_factory.mktemp(f"stack-{way.name}"), **way.settings)
+            directory = tmp_path_factory.mktemp(f"stack-{way.name}")
+            stack = Stack(directory, lease_seconds=LONG_LEASE_SECONDS, **way.settings)
             ends.callback(stack.stop)
             made[way] = stack.start()
         return made[way]

@@ -38,6 +38,7 @@ LEAST_PORT, EPHEMERAL = 10_000, 32_768  # behind these lie the ports that the ke
 MOST_LANES = 8
 LEAST_UID, MOST_UID = 100_000, 2_000_000_000
 UIDS = 50_000  # of an installation, unless it is set
+LONG_LEASE_SECONDS = 15.0  # of a worker that a test neither kills nor stops: a busy machine is no dead worker
 _given: deque[int] = deque(maxlen=500)  # ports
 _given_blocks: deque[int] = deque(maxlen=500)  # of uids
 
@@ -406,6 +407,11 @@ class Stack:
         with ExitStack() as ends:
             for worker in reversed(self.workers):
                 ends.callback(worker.stop)
+
+    def failed_attempts(self, id: str) -> list[str]:
+        """Why attempts of an execution failed, by the workers' logs: its record has only how many there were."""
+        lines = [line for worker in self.workers for line in logged(worker.log) if line["event"] == "attempt.failed"]
+        return [f"attempt {line['attempt']}: {line['detail']}" for line in lines if line["execution"] == id]
 
     def logs(self) -> str:
         ends = {path: path.read_text(errors="replace").splitlines()[-40:] for path in self.directory.glob("*.log")}

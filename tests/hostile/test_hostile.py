@@ -23,7 +23,7 @@ import pytest
 
 from orchestrator.models.tool_servers import ToolServer
 from tests.builders.brokers import Brokers
-from tests.harness import ROOT, WAYS, Stack, Way, eventually
+from tests.harness import LONG_LEASE_SECONDS, ROOT, WAYS, Stack, Way, eventually
 from tests.hostile.agent import agent, artifacts, calls, files, forgery, reach, uploads, variables
 from tests.hostile.cases import CASES, MAIN, THEMES, Case
 from tests.hostile.host import AIMS, Watched
@@ -247,7 +247,7 @@ def wall(
         pool_sizes={"python" if way.isolation == "standard" else f"python/{way.isolation}": POOL},
         pool_max=0,
         slots=BATCH + 2,
-        lease_seconds=15,  # a busy machine is no dead worker
+        lease_seconds=LONG_LEASE_SECONDS,
         **way.settings,
     )
     wall = None
@@ -309,7 +309,8 @@ def check_end(wall: Wall, name: str) -> None:
     assert outcome.problems == []
     ended = {name: execution[name] for name in ("state", "reason", "exit_code", "signal", "message")}
     assert (execution["state"], execution["reason"]) == (case.state, case.reason), (ended, reported(outcome))
-    assert (execution["attempt"], execution["runtime"]) == (1, wall.runtime)
+    assert execution["attempt"] == 1, wall.stack.failed_attempts(execution["id"])
+    assert execution["runtime"] == wall.runtime
     if case.exit_code is not None or case.state == "succeeded":
         assert execution["exit_code"] == (case.exit_code or 0)
     if case.signal is not None:

@@ -27,17 +27,17 @@ class StackTools:
         self.headers = stack.headers_of(TENANT, *scopes)
 
     def submit(self, code: str, environment: str = "python", wait: int | None = None, **body: Any) -> dict[str, Any]:
-        """Submit a program with the tools of ``test``."""
-        fields = {"tools": ["test.*"], "environment": environment, "code": code, **body}
+        """Submit a program with the tools of ``test``; with a wall time as by ``Stack.run``."""
+        limits = {"wall_seconds": 60, **body.pop("limits", {})}
+        fields = {"tools": ["test.*"], "environment": environment, "code": code, "limits": limits, **body}
         response = self.stack.submit(wait, headers=self.headers, **fields)
         assert response.status_code in (200, 202), response.text
         found: dict[str, Any] = response.json()
         return found
 
     def run(self, code: str, environment: str = "python", **body: Any) -> dict[str, Any]:
-        """Run a program with the tools of ``test`` to its end; with a wall time as by ``Stack.run``."""
-        limits = {"wall_seconds": 60, **body.pop("limits", {})}
-        found = self.submit(code, environment, wait=60, limits=limits, **body)
+        """Run a program with the tools of ``test`` to its end."""
+        found = self.submit(code, environment, wait=60, **body)
         return found if found["finished_at"] is not None else self.ended(found["id"])
 
     def show(self, id: str, wait: int = 0) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,7 +129,10 @@ def test_executions_of_a_cut_off_host_run_elsewhere(
     eventually(lambda: len(stack.fleet()) == 2, "the worker that was cut off is registered again", 60)
     if weaker:
         eventually(lambda: "attempt.stale" in cut_off.log(), "the stale commit is refused")
-    both = [stack.submit(environment="python", code=PROGRAM.format(seconds=60)).json()["id"] for _ in hosts]
+    sleeps: dict[str, Any] = {
+        "environment": "python", "code": PROGRAM.format(seconds=60), "limits": {"wall_seconds": 90},
+    }  # fmt: skip
+    both = [stack.submit(**sleeps).json()["id"] for _ in hosts]
     eventually(lambda: {stack.show(one)["state"] for one in both} == {"running"}, "both workers run executions", 60)
     for one in both:
         assert stack.client.post(f"/api/v1/executions/{one}/cancel").status_code == 202

@@ -26,7 +26,7 @@ def patient_load(url: str, key: str) -> Iterator[Callable[[int], None]]:
         with Client(url, key, patience_seconds=120) as client:
             client.ready()
             while not over.is_set():
-                queued = client.submit("echo yes", environment="bash")
+                queued = client.submit("echo yes", environment="bash", limits={"wall_seconds": 60})
                 ended.append(client.wait(queued.id, 120))
 
     def more(count: int) -> None:

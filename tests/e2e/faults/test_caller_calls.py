@@ -17,6 +17,7 @@ import sys
 from mayfly import tools
 print(sum(tools.caller.square(n=n) for n in range(0, 20, int(sys.argv[1]))))
 """
+LIMITS = {"wall_seconds": 60.0}
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_api_killed_at_every_step_of_a_call_loses_none_and_repeats_none(
         return n * n
 
     numbers = list(range(0, 20, each))
-    ended = client.run(PROGRAM, args=[str(each)], tools=[square]).check()
+    ended = client.run(PROGRAM, args=[str(each)], tools=[square], limits=LIMITS).check()
     restarts[-1].join()
     assert ended.stdout == f"{sum(n * n for n in numbers)}\n"
     assert asked == numbers
@@ -75,7 +76,7 @@ def test_killed_worker_ends_the_call_and_the_program_is_not_started_again(stack:
         return n * n
 
     with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(client.run, PROGRAM, args=["1"], tools=[square])
+        run = pool.submit(client.run, PROGRAM, args=["1"], tools=[square], limits=LIMITS)
         assert killed.wait(60)
         stack.start_worker()
         ended = run.result(120)

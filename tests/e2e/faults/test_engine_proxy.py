@@ -5,12 +5,19 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 from tests.harness import Process, Stack, eventually
 
-BEGIN_AND_END = "import time; print('begun', flush=True); time.sleep(3); print('done')"
+# A program that waits for its input, which each attempt gets again.
+WAITING: dict[str, Any] = {
+    "environment": "python",
+    "code": "print('begun', flush=True)\ninput()\nprint('done')",
+    "stdin": {"stream": True},
+    "limits": {"wall_seconds": 200},
+}
 
 
 @pytest.fixture
@@ -36,10 +43,12 @@ def test_executions_survive_a_killed_engine_proxy(proxies: list[Process], own_st
     start()
     stack.start()
     assert stack.run(code="print(6 * 7)")["stdout"] == "42\n"
-    id = stack.submit(environment="python", code=BEGIN_AND_END, limits={"wall_seconds": 60}).json()["id"]
+    id = stack.submit(**WAITING).json()["id"]
     eventually(lambda: "begun" in (stack.show(id)["stdout"] or ""), "the program runs", 60)
     proxies[-1].stop(signal.SIGKILL)
     start()
+    answer = stack.client.post(f"/api/v1/executions/{id}/stdin", params={"end": "true"}, content=b"\n")
+    assert answer.status_code == 202, answer.text
     ended = eventually(lambda: (found := stack.show(id, wait=5))["finished_at"] and found, "the execution ends", 120)
     assert (ended["state"], ended["stdout"], ended["attempt"] > 1) == ("succeeded", "begun\ndone\n", True)
     assert stack.run(code="print(6 * 7)")["stdout"] == "42\n"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from orchestrator.store import keys
-from tests.harness import Stack, bearer, eventually
+from tests.harness import LONG_LEASE_SECONDS, Stack, bearer, eventually
 
 MIB = 2**20
 SIZE = 16 * MIB
@@ -23,13 +23,13 @@ MUCH: dict[str, Any] = {
     "limits": {"output_bytes": SIZE, "wall_seconds": 60, "cpu_seconds": 60},
 }
 BLOCK = bytes(range(256)) * 4096
-SMALL: dict[str, Any] = {"environment": "python", "code": "print('here')"}
+SMALL: dict[str, Any] = {"environment": "python", "code": "print('here')", "limits": {"wall_seconds": 60}}
 
 
 @pytest.fixture
 def small(own_stack: Callable[..., Stack]) -> Stack:
     """A stack whose Redis has 64 MB."""
-    return with_little_memory(own_stack(slots=2).start())
+    return with_little_memory(own_stack(slots=2, lease_seconds=LONG_LEASE_SECONDS).start())
 
 
 def with_little_memory(stack: Stack) -> Stack:
@@ -167,7 +167,7 @@ def test_single_bytes_by_turns_are_read_as_fast_as_pages(small: Stack) -> None:
 
 def test_tenant_at_its_share_is_refused_while_others_are_accepted(own_stack: Callable[..., Stack]) -> None:
     """Each execution keeps 100 KB of inputs in Redis until it runs, and none runs: both slots are busy."""
-    small = with_little_memory(own_stack(slots=2, spare_slots=0).start())
+    small = with_little_memory(own_stack(slots=2, spare_slots=0, lease_seconds=LONG_LEASE_SECONDS).start())
     loud, quiet = as_tenant(small, "loud"), as_tenant(small, "quiet")
     sleeper: dict[str, Any] = {"code": "import time; time.sleep(280)", "limits": {"wall_seconds": 290}}
     sleepers = [small.submit(environment="python", **sleeper).json()["id"] for _ in range(2)]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.store import keys
+from tests.builders.sandboxes.pauses import Pause
 from tests.harness import Stack, eventually
 
 LONG: dict[str, Any] = {"environment": "python", "code": "print('begun', flush=True)\nimport time\ntime.sleep(50)"}
@@ -100,9 +101,11 @@ def test_malformed_messages_leave_waiting_clients_their_answers(attacked: tuple[
     for message in (*MESSAGES, b" ", b"0" * 32 + b" \xff\xff"):
         writer.publish(channel, message)
         writer.publish(keys.ENDED, message)
+    pause = Pause()
     with ThreadPoolExecutor(1) as threads:
-        answer = threads.submit(stack.run, code="import time\ntime.sleep(3)\nprint(2)")
+        answer = threads.submit(stack.run, code=f"{pause.code}\nprint(2)", limits={"wall_seconds": 90})
         (id,) = eventually(lambda: active(writer), "a worker has the execution")
         assert writer.publish(channel, id + b" \xc1") == 1
+        pause.end()
         ended = answer.result(60)
     assert (ended["state"], ended["stdout"]) == ("succeeded", "2\n")

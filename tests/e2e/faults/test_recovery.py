@@ -15,7 +15,7 @@ import psutil
 
 from orchestrator import __version__
 from orchestrator.store import keys
-from tests.harness import Process, Stack, eventually
+from tests.harness import LONG_LEASE_SECONDS, Process, Stack, eventually
 
 FLOOD = 120  # executions
 # A program that waits for its input, which each attempt gets again.
@@ -126,7 +126,7 @@ def test_killed_worker_leaves_no_container(own_stack: Callable[..., Stack]) -> N
 
 
 def test_sigterm_lets_running_executions_finish(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack().start()
+    stack = own_stack(lease_seconds=LONG_LEASE_SECONDS).start()
     id = waiting(stack)
     (worker,) = stack.workers
     worker.popen.send_signal(signal.SIGTERM)
@@ -219,7 +219,7 @@ def mayfly(stack: Stack, *words: str) -> str:
 
 
 def test_a_drained_worker_takes_no_more_until_the_drain_is_undone(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack(slots=2).start()
+    stack = own_stack(slots=2, lease_seconds=LONG_LEASE_SECONDS).start()
     (worker,) = stack.reported("id")
     running = waiting(stack)
     eventually(stack.waiting, "a warm container waits")
@@ -264,7 +264,7 @@ def test_a_restart_ends_a_drain(own_stack: Callable[..., Stack]) -> None:
 
 
 def test_flood_of_executions_runs_in_order(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack().start(workers=0)
+    stack = own_stack(lease_seconds=LONG_LEASE_SECONDS).start(workers=0)
     priorities = ("low", "default", "high")
     ids: dict[str, list[str]] = {priority: [] for priority in priorities}
     for start in range(0, FLOOD, FLOOD // 2):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from tests.harness import Stack
+from tests.harness import LONG_LEASE_SECONDS, Stack
 
 JOBS = 10_000
 BATCH = 100
@@ -32,11 +32,12 @@ def listed(stack: Stack, headers: dict[str, str], state: str) -> list[dict[str, 
 
 
 def test_long_queue_and_long_programs_delay_no_other_tenant(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack(slots=SLOTS, pool_sizes={"bash": 2}, queue_limit=2 * JOBS, rate_limit="off").start()
+    pool = {"pool_sizes": {"bash": 2}, "lease_seconds": LONG_LEASE_SECONDS}
+    stack = own_stack(slots=SLOTS, queue_limit=2 * JOBS, rate_limit="off", **pool).start()
     flood, innocent = stack.headers_of("flood", *SCOPES), stack.headers_of("innocent", *SCOPES)
 
     def ended() -> dict[str, Any]:
-        answer = stack.submit(60, innocent, environment="bash", code="echo 1")
+        answer = stack.submit(60, innocent, environment="bash", code="echo 1", limits={"wall_seconds": 60})
         assert answer.status_code == 200, answer.text
         return dict(answer.json())
 

@@ -110,8 +110,8 @@ def test_container_made_ahead_yields_cpu_to_programs(
     eventually(lambda: stack.waiting() == 1, "a container waits in the pool", 60)
     assert [share < 10 for share in shares(stack)] == [True]
     for changed in ({}, {"disk_bytes": 2**20}):  # warm and cold
-        limits = {"wall_seconds": 90, **changed}
-        begun = stack.submit(environment="python", code="import time; time.sleep(80)", limits=limits)
+        limits = {"wall_seconds": 290, **changed}
+        begun = stack.submit(environment="python", code="import time; time.sleep(280)", limits=limits)
         assert begun.status_code == 202, begun.text
     # Of two programs that sleep, and of the next container made ahead.
     eventually(lambda: [share < 10 or share for share in shares(stack)] == [True, 100, 100], "each has its share")
@@ -179,7 +179,7 @@ def test_containers_of_another_image_are_replaced(own_stack: Callable[..., Stack
 
 @pytest.mark.parametrize(
     ("limits", "start"),
-    [({}, "warm"), ({"wall_seconds": 9, "cpu_seconds": 3, "output_bytes": 99}, "warm"), (OTHER_LIMITS, "warm"),
+    [({}, "warm"), ({"wall_seconds": 99, "cpu_seconds": 3, "output_bytes": 99}, "warm"), (OTHER_LIMITS, "warm"),
      ({"disk_bytes": 2**20}, "cold")],
 )  # fmt: skip
 def test_limits_of_waiting_container_are_changed_where_possible(
@@ -188,8 +188,8 @@ def test_limits_of_waiting_container_are_changed_where_possible(
     stack = own_stack().start()
     eventually(lambda: stack.waiting() == 1, "a container waits in the pool", 60)
     id = stack.submit(
-        environment="python", code="import time; print(1, flush=True); time.sleep(60)",
-        limits={"wall_seconds": 90, **limits},
+        environment="python", code="import time; print(1, flush=True); time.sleep(280)",
+        limits={"wall_seconds": 290, **limits},
     ).json()["id"]  # fmt: skip
     execution = eventually(lambda: (e := stack.show(id))["state"] == "running" and e, "the execution runs")
     assert execution["limits"].items() >= limits.items()
@@ -234,7 +234,7 @@ def test_tenant_above_its_share_leaves_last_container_to_others(own_stack: Calla
     eventually(lambda: stack.waiting("bash") == 3, "three containers wait in the pool", 60)
     assert start(other) == "warm"
     eventually(lambda: stack.waiting("bash") == 3, "three containers wait in the pool again", 60)
-    flood = {"environment": "bash", "code": "sleep 60", "limits": {"wall_seconds": 60}}
+    flood = {"environment": "bash", "code": "sleep 280", "limits": {"wall_seconds": 290}}
     flooded = stack.client.post("/api/v1/executions/batch", json={"executions": [flood] * 4}, headers=busy).json()
     eventually(running, "the flooding tenant has every slot", 60)
     assert start(other) == "warm"

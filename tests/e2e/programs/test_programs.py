@@ -98,7 +98,8 @@ def test_program_runs_as_expected(stack: Stack, need_runtime: Callable[[str], No
     meets(stdout, case.stdout)
     ended = ("succeeded", None) if case.exit_code == 0 else ("failed", "nonzero_exit")
     assert (execution["state"], execution["reason"]) == ended
-    assert (execution["exit_code"], execution["signal"], execution["attempt"]) == (case.exit_code, None, 1)
+    ends = execution["exit_code"], execution["signal"], execution["attempt"]
+    assert ends == (case.exit_code, None, 1), stack.failed_attempts(execution["id"])
     assert execution["security_events"] == 0
     listed = {artifact["path"]: artifact["size"] for artifact in execution["artifacts"]}
     left = listed.keys() - case.artifacts.keys()

@@ -15,7 +15,7 @@ import pytest
 from orchestrator.states import Fault, Reason
 from tests.builders.sandboxes.endings import PROGRAMS
 from tests.builders.tier import Tier
-from tests.harness import ROOT, WAYS, Process, Stack, Way, eventually
+from tests.harness import LONG_LEASE_SECONDS, ROOT, WAYS, Process, Stack, Way, eventually
 
 ENVIRONMENTS = [str(ROOT / "sandbox_image" / "environments"), str(ROOT / "tests" / "environments")]
 
@@ -28,7 +28,8 @@ FAULTS = {
 @pytest.fixture(scope="module")
 def compiling_stack(images: Path, image_of: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Any:
     image_of("c")
-    stack = Stack(tmp_path_factory.mktemp("reasons"), environments_dirs=ENVIRONMENTS, pool_sizes={"python": 2})
+    settings = {"environments_dirs": ENVIRONMENTS, "pool_sizes": {"python": 2}, "lease_seconds": LONG_LEASE_SECONDS}
+    stack = Stack(tmp_path_factory.mktemp("reasons"), **settings)
     try:
         yield stack.start()
     finally:

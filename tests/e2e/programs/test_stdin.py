@@ -72,7 +72,7 @@ def test_lines_reach_a_running_program(tier: Tier) -> None:
 
 PROGRAMS = {
     "never reads": ("python", "print('done')", b"", "done\n"),
-    "closes": ("python", "import os, time\nos.close(0)\ntime.sleep(0.5)\nprint('closed')", b"x" * 70_000, "closed\n"),
+    "closes": ("python", "import os\nos.close(0)\nPAUSE\nprint('closed')", b"x" * 70_000, "closed\n"),
     "node": ("node", "process.stdin.once('data', d => { console.log(String(d)); process.exit() })", b"hi", "hi\n"),
     "bash": ("bash", 'read line; echo "[$line]"', b"a b\n", "[a b]\n"),
 }
@@ -81,9 +81,12 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_program_ends_while_its_input_is_open(stack: Stack, name: str) -> None:
     environment, code, data, wanted = PROGRAMS[name]
-    id = start(stack, environment, code=code, limits={"wall_seconds": 60})
+    pause = Pause()
+    id = start(stack, environment, code=code.replace("PAUSE", pause.code), limits={"wall_seconds": 90})
     if data:
         send(stack, id, data)
+    if "PAUSE" in code:
+        pause.end()
     ended = stack.ended(id)
     assert (ended["state"], ended["stdout"]) == ("succeeded", wanted)
 
@@ -169,7 +172,10 @@ def test_no_stdin_option_reads_nothing_silently(stack: Stack) -> None:
 def test_a_file_goes_along_exactly(stack: Stack, size: int, tmp_path: Any) -> None:
     data = (ALL * (size // 256 + 1))[:size]
     (tmp_path / "in").write_bytes(data)
-    with (tmp_path / "in").open("rb") as file, mayfly(stack, "run", "-c", DIGEST, stdin=file) as command:
+    with (
+        (tmp_path / "in").open("rb") as file,
+        mayfly(stack, "run", "--timeout", "60", "-c", DIGEST, stdin=file) as command,
+    ):
         assert command.stdout
         assert command.stdout.read().decode() == digest(data)
         assert command.wait(60) == 0
@@ -213,7 +219,7 @@ def test_terminal_input_is_forwarded_until_ctrl_d(stack: Stack) -> None:
 
 
 def test_submit_reads_to_the_end(stack: Stack) -> None:
-    with mayfly(stack, "submit", "-c", DIGEST) as command:
+    with mayfly(stack, "submit", "--timeout", "60", "-c", DIGEST) as command:
         assert command.stdin and command.stdout and command.stderr
         assert b"--no-stdin" in command.stderr.readline()
         command.stdin.write(ALL)

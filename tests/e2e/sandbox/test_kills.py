@@ -47,6 +47,6 @@ def test_program_that_starves_pid_1_ends_in_time(tier: Tier, cpu_cores: float, b
 def test_next_to_no_processor_ends_truthfully(tier: Tier, cpu_cores: float) -> None:
     ended = tier.run(code="print(1)", limits={"cpu_cores": cpu_cores, "wall_seconds": 2})
     assert (ended["state"], ended["reason"]) in (("succeeded", None), ("failed", "timed_out")), ended
-    assert ended["attempt"] == 1
+    assert ended["attempt"] == 1, tier.stack.failed_attempts(ended["id"])
     kinds = [event["kind"] for event in tier.stack.security(ended["id"])]
     assert kinds == ([] if ended["state"] == "succeeded" else ["timeout"])

@@ -160,12 +160,16 @@ attack(
     THEME,
     "fork bomb in a daemon",
     """
+full, refused = os.pipe()
 if os.fork() == 0:
     os.setsid()
+    reports = True
     while True:
         try: os.fork()
-        except OSError: pass
-time.sleep(0.3)
+        except OSError:
+            if reports: os.write(refused, b"x")
+            reports = False
+os.read(full, 1)
 print("parent ends")
 """,
     limits=FEW,
