@@ -168,38 +168,38 @@ def is_unified(root: Path) -> bool:
 def find(base: Path, container_id: str) -> Path | None:
     """A container's directory below a hierarchy; ``None`` if it does not exist."""
     for relative in (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope", f"{OURS}/{container_id}"):
-        if (base / relative).is_dir():
-            return base / relative
+        if os.path.isdir(place := f"{base}/{relative}"):
+            return Path(place)
     return None
 
 
 def _read_v2(path: Path) -> Counters:
-    cpu, memory = _table(path / "cpu.stat"), _table(path / "memory.events")
+    cpu, memory = _table(f"{path}/cpu.stat"), _table(f"{path}/memory.events")
     return Counters(
         cpu_seconds=_scaled(cpu, "usage_usec", MICROSECONDS),
         throttled_seconds=_scaled(cpu, "throttled_usec", MICROSECONDS),
-        peak_memory_bytes=_value(path / "memory.peak", int),
-        peak_processes=_value(path / "pids.peak", int),
+        peak_memory_bytes=_value(f"{path}/memory.peak", int),
+        peak_processes=_value(f"{path}/pids.peak", int),
         oom_events=memory.get("oom_kill", 0),
-        pids_events=_table(path / "pids.events").get("max", 0),
+        pids_events=_table(f"{path}/pids.events").get("max", 0),
     )
 
 
 def _read_v1(paths: dict[str, Path | None]) -> Counters:
     missing = Path("/nonexistent")
     cpuacct, cpu, memory, pids = (paths[name] or missing for name in ("cpuacct", "cpu", "memory", "pids"))
-    used = _value(cpuacct / "cpuacct.usage", int)
+    used = _value(f"{cpuacct}/cpuacct.usage", int)
     return Counters(
         cpu_seconds=None if used is None else used / NANOSECONDS,
-        throttled_seconds=_scaled(_table(cpu / "cpu.stat"), "throttled_time", NANOSECONDS),
-        peak_memory_bytes=_value(memory / "memory.max_usage_in_bytes", int),
-        peak_processes=_value(pids / "pids.peak", int),
-        oom_events=_table(memory / "memory.oom_control").get("oom_kill", 0),
-        pids_events=_table(pids / "pids.events").get("max", 0),
+        throttled_seconds=_scaled(_table(f"{cpu}/cpu.stat"), "throttled_time", NANOSECONDS),
+        peak_memory_bytes=_value(f"{memory}/memory.max_usage_in_bytes", int),
+        peak_processes=_value(f"{pids}/pids.peak", int),
+        oom_events=_table(f"{memory}/memory.oom_control").get("oom_kill", 0),
+        pids_events=_table(f"{pids}/pids.events").get("max", 0),
     )
 
 
-def read(path: Path) -> str:
+def read(path: Path | str) -> str:
     """The content of a cgroup file, at most a page; empty if the file does not exist."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -211,12 +211,12 @@ def read(path: Path) -> str:
         return ""
 
 
-def _value(path: Path, parse: Callable[[str], int]) -> int | None:
+def _value(path: Path | str, parse: Callable[[str], int]) -> int | None:
     text = read(path).strip()
     return parse(text) if text else None
 
 
-def _table(path: Path) -> dict[str, int]:
+def _table(path: Path | str) -> dict[str, int]:
     rows = (line.split() for line in read(path).splitlines())
     return {row[0]: int(row[1]) for row in rows if len(row) == 2}
 

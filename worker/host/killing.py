@@ -74,8 +74,9 @@ def directories(root: Path, container: str) -> list[Path]:
     """The cgroup directories of a container, one for each hierarchy, as far as this worker sees them."""
     if not root.is_dir():
         return []
-    hierarchies = [root] if is_unified(root) else [place for place in root.iterdir() if os.path.ismount(place)]
-    return [place for each in hierarchies if (place := find(each, container)) is not None]
+    if is_unified(root):
+        return [place] if (place := find(root, container)) else []
+    return [place for each in root.iterdir() if (place := find(each, container)) and os.path.ismount(each)]
 
 
 def removed(root: Path, container: str, timeout_seconds: float) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from orchestrator.errors import WeakContainer
 from worker.host.cgroups import PERIOD_MICROSECONDS, Caps
+from worker.sandbox import seccomp
 from worker.sandbox.profile import SandboxProfile
 
 WORKER_LABEL = "dev.mayfly.worker"
@@ -49,7 +49,7 @@ def container_config(profile: SandboxProfile) -> dict[str, Any]:
             "Privileged": False,
             "CapDrop": ["ALL"],
             **({"CapAdd": list(profile.start_capabilities)} if profile.start_capabilities else {}),
-            "SecurityOpt": ["no-new-privileges", f"seccomp={json.dumps(profile.seccomp)}"],
+            "SecurityOpt": ["no-new-privileges", f"seccomp={seccomp.encoded(profile.seccomp)}"],
             "IpcMode": "private",
             "CgroupnsMode": "private",
             "PidMode": "",

@@ -1,10 +1,12 @@
 """Docker Engine's API, as far as this driver uses it; the engine's errors become ours here.
 
-One client for each thread, because docker-py's connection pool and the engine's hijacked streams do not mix.
+One client for each thread, because docker-py's connection pool and the engine's hijacked streams do not mix. Calls that
+every container needs have a connection of their own for each thread, without docker-py.
 """
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import threading
@@ -16,13 +18,18 @@ from typing import Any
 import docker
 import requests
 import structlog
-from docker.errors import APIError, DockerException, NotFound
+from docker.errors import APIError, DockerException
 from urllib3.exceptions import ReadTimeoutError
 
 from orchestrator import metrics
 from orchestrator.errors import RuntimeUnavailable
+from worker.drivers.docker.connection import CallFailed, Connection
 
-UNAVAILABLE = (DockerException, requests.exceptions.RequestException, OSError)
+UNAVAILABLE = (
+    DockerException, requests.exceptions.RequestException, CallFailed, http.client.HTTPException, OSError
+)  # fmt: skip
+NOT_FOUND, CONFLICT = 404, 409
+ATTACH = "stdin=1&stdout=1&stderr=1&stream=1"
 log = structlog.get_logger()
 
 
@@ -38,10 +45,8 @@ class Engine:
         """This thread's client. Its errors are docker-py's; :func:`translated` makes them ours."""
         client = getattr(self._local, "client", None)
         if client is None:
-            client = docker.APIClient(
-                base_url=self._url, version=self._api_version or "auto", timeout=int(self._timeout_seconds)
-            )
-            self._api_version = client.api_version
+            client = docker.APIClient(base_url=self._url, version=self._version(), timeout=int(self._timeout_seconds))
+            client.trust_env = False  # no proxy of the environment stands between a worker and its engine
             self._local.client = client
         return client
 
@@ -49,8 +54,10 @@ class Engine:
         """Have an image in the engine: from its archive if the engine does not have it."""
         with translated("image"):
             try:
-                self.api().inspect_image(id)
-            except NotFound:
+                self._call("GET", f"/images/{id}/json")
+            except CallFailed as error:
+                if error.status != NOT_FOUND:
+                    raise
                 with archive.open("rb") as file:
                     for _ in self.api().load_image(file):
                         pass
@@ -59,33 +66,28 @@ class Engine:
     def create(self, config: dict[str, Any], name: str) -> str:
         """Create a container; its id."""
         with translated("create"):
-            return str(self.api().create_container_from_config(config, name)["Id"])
+            return str(self._call("POST", f"/containers/create?name={name}", config)["Id"])
 
     def attach(self, id: str) -> socket.socket:
         """The container's standard input, output and error, in the engine's framing."""
         with translated("attach"):
-            wrapped = self.api().attach_socket(id, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-            # docker-py gives an io object over the connection's socket. The stream must be ours alone: the sandbox's
-            # input ends only when every descriptor of the socket is closed.
-            stream = socket.socket(fileno=socket.dup(wrapped.fileno()))
-            wrapped._response.close()
-            wrapped.close()
-            stream.settimeout(None)
-        return stream
+            return self._connection().stream(f"/v{self._version()}/containers/{id}/attach?{ATTACH}")
 
     def start(self, id: str) -> dict[str, Any]:
         """Start a container; the engine's description of the container afterwards."""
         with translated("start"):
-            self.api().start(id)
+            self._call("POST", f"/containers/{id}/start")
         with translated("inspect"):
-            return dict(self.api().inspect_container(id))
+            return dict(self._call("GET", f"/containers/{id}/json"))
 
     def find(self, name: str) -> str | None:
         """The id of a container; ``None`` for an unknown name."""
         with translated("inspect"):
             try:
-                return str(self.api().inspect_container(name)["Id"])
-            except NotFound:
+                return str(self._call("GET", f"/containers/{name}/json")["Id"])
+            except CallFailed as error:
+                if error.status != NOT_FOUND:
+                    raise
                 return None
 
     def update(self, id: str, changes: dict[str, int]) -> dict[str, Any]:
@@ -116,7 +118,7 @@ class Engine:
             try:
                 self.api().kill(id)
             except APIError as error:
-                if error.status_code in (404, 409):  # removed, or not running
+                if error.status_code in (NOT_FOUND, CONFLICT):  # removed, or not running
                     return
                 # The engine gives up on a first process that has not died in time: this is not the engine's fault.
                 if not self.api().inspect_container(id)["State"]["Running"]:
@@ -132,10 +134,26 @@ class Engine:
         """End and remove a container. Idempotent."""
         with translated("remove"):
             try:
-                self.api().remove_container(id, force=True, v=True)
-            except APIError as error:
-                if error.status_code not in (404, 409):  # removed, or being removed
+                self._call("DELETE", f"/containers/{id}?v=1&force=1")
+            except CallFailed as error:
+                if error.status not in (NOT_FOUND, CONFLICT):  # removed, or being removed
                     raise
+
+    def _call(self, method: str, path: str, document: Any = None) -> Any:
+        return self._connection().call(method, f"/v{self._version()}{path}", document)
+
+    def _connection(self) -> Connection:
+        """This thread's connection."""
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = Connection(self._url, self._timeout_seconds)
+        return connection
+
+    def _version(self) -> str:
+        """The engine's version of its API, asked for once."""
+        if self._api_version is None:
+            self._api_version = str(self._connection().call("GET", "/version")["ApiVersion"])
+        return self._api_version
 
     def _post_update(self, id: str, changes: dict[str, int]) -> None:
         api = self.api()  # docker-py's own update call lacks NanoCpus and PidsLimit

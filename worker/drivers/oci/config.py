@@ -7,12 +7,12 @@ Engine's implicit additions (the standard mounts and devices, a private namespac
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from worker.host.cgroups import OURS, PERIOD_MICROSECONDS, Caps
+from worker.sandbox import seccomp
 from worker.sandbox.profile import SandboxProfile
 
 SPECIFICATION = "1.0.2"
@@ -22,7 +22,6 @@ NOTHING = ["nosuid", "noexec", "nodev"]
 AHEAD_SHARES = 64  # CPU shares of a container made ahead; the usual number is 1,024
 # The first rule of every container's device list; the runtime adds the six devices that libc needs.
 NO_DEVICES = [{"allow": False, "access": "rwm"}]
-_texts: deque[tuple[dict[str, Any], str]] = deque(maxlen=2)  # seccomp profiles, with and without a loopback
 
 
 def oci_config(
@@ -108,14 +107,8 @@ def _mount(destination: str, kind: str, *options: str) -> dict[str, Any]:
 
 
 def rendered(config: dict[str, Any]) -> str:
-    """A configuration as JSON. The seccomp profile, nine tenths of the text, is encoded once for each profile
-    object.
-    """
-    seccomp = config["linux"]["seccomp"]
-    text = next((known for made_of, known in list(_texts) if made_of is seccomp), None)
-    if text is None:
-        text = json.dumps(seccomp)
-        _texts.append((seccomp, text))
+    """A configuration as JSON."""
+    text = seccomp.encoded(config["linux"]["seccomp"])
     # A string of the configuration cannot contain this key: JSON escapes quotation marks inside of strings.
     head, _, tail = json.dumps({**config, "linux": {**config["linux"], "seccomp": None}}).partition('"seccomp": null')
     return f'{head}"seccomp": {text}{tail}'
