@@ -23,6 +23,7 @@ blobs_group=mayfly-blobs  # of API and worker, which share the blobs and nothing
 parts=(orchestrator worker sandbox_image deploy docs pyproject.toml requirements.lock requirements-dev.lock README.md LICENSE)
 code=     # the directory of this version below $base
 unread=()  # services whose unit has changed since systemd read it
+os_release=/etc/os-release debian_keys=/usr/share/keyrings/debian-archive-keyring.gpg snap=/var/snap/docker
 readonly base configuration data units command blobs_group
 
 report() { printf '%s\n' "$*"; }
@@ -33,18 +34,27 @@ is_booted() { [ -d /run/systemd/system ]; }
 # --- The host -------------------------------------------------------------------------------------------------------
 
 check_host() { # COMMAND=PACKAGE …: what must be installed
-  local need missing=() id version
+  local need missing=() id version needed=("$@")
   [ "$(id -u)" = 0 ] || die "this makes users and services, so it needs root: sudo deploy/install.sh"
   # shellcheck source=/dev/null
-  id=$(. /etc/os-release && echo "$ID") version=$(. /etc/os-release && echo "${VERSION_ID-}")
+  id=$(. "$os_release" && echo "$ID") version=$(. "$os_release" && echo "${VERSION_ID-}")
   case "$id $version" in
     'debian 12' | 'debian 13') report "Host      $id $version" ;;
     *) report "Host      $id $version, on which not all of this was tested (docs/operations/deployment.md)" ;;
   esac
-  for need in "$@"; do
+  # Images are made of Debian's packages, also where the host's own are others, signed by keys that apt does not trust there.
+  if [ "$id" != debian ]; then
+    needed+=(gpg=gpg)
+    [ -e "$debian_keys" ] || missing+=(debian-archive-keyring)
+  fi
+  for need in "${needed[@]}"; do
     has "${need%%=*}" || missing+=("${need#*=}")
   done
+  python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3-venv)
   [ ${#missing[@]} = 0 ] || die "install first: apt-get install --no-install-recommends ${missing[*]}"
+  if [ -d "$snap" ] && ! has dockerd; then
+    die "the engine is a snap, which does not see $data: snap remove docker, and apt-get install docker.io"
+  fi
   [ -S "$socket" ] || die "there is no container engine at $socket: apt-get install docker.io, or set DOCKER_SOCKET"
 }
 
@@ -289,7 +299,9 @@ systemd() {
 
 compose() {
   local compose
-  check_host openssl=openssl mmdebstrap=mmdebstrap tcc=tcc ld=binutils npm=npm
+  check_host python3=python3 openssl=openssl mmdebstrap=mmdebstrap tcc=tcc ld=binutils npm=npm
+  "${engine[@]}" version >/dev/null 2>&1 \
+    || die "${engine[*]} does not run here: apt-get install docker-compose (Debian) or docker-compose-v2 (Ubuntu)"
   deploy/setup.sh --installed
   .venv/bin/mayfly doctor --security || [ -n "${ACCEPT_WEAKER-}" ] || die "this host cannot keep a promise; nothing was started"
   deploy/prepare.sh "$data"
@@ -306,7 +318,9 @@ compose() {
 uninstall() {
   local service
   [ "$(id -u)" = 0 ] || die "this removes users and services, so it needs root: sudo deploy/install.sh uninstall"
-  if [ -n "${DATA-}" ] && [ "$(sed -n 's/^MAYFLY_HOME=//p' "$data/compose.env" 2>/dev/null)" != "$data" ]; then
+  if [ -n "${DATA-}" ] && [ "$(sed -n 's/^MAYFLY_HOME=//p' "$data/compose.env" 2>/dev/null)" != "$data" ] \
+    && [ "$(cat "$data/.installation" 2>/dev/null)" != "$data" ]; then
+    report "If an installation there was interrupted, complete it first: deploy/install.sh --compose" >&2
     die "$data is no installation: its compose.env does not name it as MAYFLY_HOME. Nothing was removed"
   fi
   if [ -e "$data/compose.env" ]; then
@@ -334,7 +348,7 @@ uninstall() {
 }
 
 socket=$(realpath -m "${DOCKER_SOCKET-/run/docker.sock}")
-read -ra engine <<< "${COMPOSE-$(has docker-compose && echo docker-compose || echo docker compose)}"
+read -ra engine <<< "${COMPOSE-$(docker-compose version >/dev/null 2>&1 && echo docker-compose || echo docker compose)}"
 case "${1-}" in
   '') [ -z "${DATA-}" ] || die "DATA is for --compose: the units name /var/lib/mayfly"; systemd ;;
   --compose) compose ;;

@@ -64,6 +64,9 @@ elif [ -z "${MAYFLY_DOCKER_URL-}" ] && [ ! -S /var/run/docker.sock ] && ! has do
 fi
 if [ -z "${MAYFLY_REDIS_URL-}" ] && ! has redis-server; then needed+=(redis-server); fi
 has mmdebstrap || needed+=(mmdebstrap)
+# Sandbox images are made of Debian's packages on every system.
+if has apt-get && [ ! -e /usr/share/keyrings/debian-archive-keyring.gpg ]; then needed+=(debian-archive-keyring); fi
+if ! grep -qx 'ID=debian' /etc/os-release 2>/dev/null && ! has gpg; then needed+=(gpg); fi  # with which mmdebstrap finds the key
 has tcc || needed+=(tcc)         # compiles the one library that sandbox images have of our own
 has ld || needed+=(binutils)     # and links it
 has npm || needed+=(npm)       # fetches the sandbox images' Node.js; nothing is installed with it

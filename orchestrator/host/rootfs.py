@@ -23,12 +23,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+import structlog
+
 from orchestrator.errors import EnvironmentUnavailable
 
 CHUNK_BYTES = 2**20
 UNUSED_SECONDS = 86400.0
+REMOVING = ".removing-"  # how the name of an image begins whose removal has begun
 MS_RDONLY, MS_NOSUID, MS_NODEV, MNT_DETACH = 1, 2, 4, 2  # linux/mount.h
 libc = ctypes.CDLL(None, use_errno=True)
+log = structlog.get_logger()
 
 
 class Rootfs(NamedTuple):
@@ -57,6 +61,13 @@ class Rootfs(NamedTuple):
             release(at)
 
 
+class Pruned(NamedTuple):
+    """The end of a removal: the number of removed images, and the names of those that could not be removed."""
+
+    removed: int
+    left: tuple[str, ...]
+
+
 def release(at: Path) -> None:
     """Detach an overlay, if it is mounted; containers that use it keep it. Raises ``OSError``."""
     while os.path.ismount(at):
@@ -73,23 +84,28 @@ def _check(result: int, at: Path) -> None:
         raise OSError(number, os.strerror(number), str(at))
 
 
-def prune(directory: Path, older_than_seconds: float = UNUSED_SECONDS) -> int:
-    """Remove images that no worker of this host has used for that long, and partial images; returns their number.
+def prune(directory: Path, older_than_seconds: float = UNUSED_SECONDS) -> Pruned:
+    """Remove images that no worker of this host has used for that long, and partial images.
 
-    The age must exceed the longest run of a container. Raises ``OSError``.
+    The age must exceed the longest run of a container. An image that cannot be removed is logged, and the others are
+    removed all the same. Raises ``OSError`` if the directory cannot be read.
     """
-    removed = 0
-    for place in directory.iterdir() if directory.exists() else ():
+    removed, left = 0, []
+    for place in sorted(directory.iterdir()) if directory.exists() else ():
         try:
             if time.time() - place.stat().st_mtime < older_than_seconds:
                 continue
-            doomed = directory / f".removing-{place.name.lstrip('.')}"
+            doomed = directory / f"{REMOVING}{place.name.removeprefix(REMOVING).lstrip('.')}"
             place.rename(doomed)  # first, so that no worker finds a partial directory
             shutil.rmtree(doomed)
         except FileNotFoundError:  # another worker was faster
             continue
+        except OSError as error:
+            log.warning("image.not_removed", image=str(place), detail=str(error))
+            left.append(place.name)
+            continue
         removed += 1
-    return removed
+    return Pruned(removed, tuple(left))
 
 
 def unpacked(directory: Path, archive: Path, image_id: str) -> Rootfs:

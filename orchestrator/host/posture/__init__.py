@@ -68,6 +68,7 @@ def check_engine(settings: Settings, engine: EngineFacts) -> list[Finding]:
         ),
         host.check_security_modules(options),
         host.check_user_namespaces(options),
+        host.check_engine_package(engine.info),
         host.check_engine_listeners(engine.info),
         host.check_engine_access(settings.driver, settings.engine_proxy, options),
         installation.check_neighbours(settings.installation, settings.uid_first, settings.uid_count, engine.containers),

@@ -104,6 +104,17 @@ def check_user_namespaces(options: Iterable[str]) -> Finding:
     return ok("user namespaces", "no remapping; each sandbox has a uid of its own and can make no user namespace")
 
 
+def check_engine_package(info: Mapping[str, Any]) -> Finding:
+    """The engine of a snap sees few of the host's directories, and mounts empty ones in place of others
+    (canonical/docker-snap, issue 189).
+    """
+    name, root = "engine package", str(info.get("DockerRootDir") or "")
+    if not root.startswith("/var/snap/"):
+        return ok(name, "the engine sees the host's directories")
+    detail = f"the engine is a snap ({root}): sandboxes get no inputs from directories outside of /home"
+    return weak(name, detail, "snap remove docker, then apt-get install docker.io")
+
+
 def check_core_pattern(pattern: str) -> Finding:
     """The handler of crashed programs' memory.
 

@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import re
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -54,12 +55,95 @@ def test_uninstall_resolves_the_directory_of_the_caller(home: Path) -> None:
     assert not home.exists()
 
 
+NOBLE = """PRETTY_NAME="Ubuntu 24.04.3 LTS"
+NAME="Ubuntu"
+VERSION_ID="24.04"
+VERSION="24.04.3 LTS (Noble Numbat)"
+VERSION_CODENAME=noble
+ID=ubuntu
+ID_LIKE=debian
+UBUNTU_CODENAME=noble
+"""
+BOOKWORM = 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
+CHECKED = """
+cd "$1"
+os_release=release debian_keys=keys snap=snap data=/var/lib/mayfly socket=engine.sock
+report() { echo "$*"; }
+die() { echo "$*"; exit 1; }
+has() { [ -e "commands/$1" ]; }
+python3() { [ -e venv ]; }
+id() { echo 0; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("release", "absent", "expected"),
+    [
+        (NOBLE, (), "Host      ubuntu 24.04, on which not all of this was tested (docs/operations/deployment.md)"),
+        (NOBLE, ("keys", "commands/gpg"), "--no-install-recommends debian-archive-keyring gpg"),
+        (NOBLE, ("venv",), "--no-install-recommends python3-venv"),
+        (NOBLE, ("commands/mmdebstrap", "venv"), "--no-install-recommends mmdebstrap python3-venv"),
+        (NOBLE, ("commands/dockerd",), "the engine is a snap, which does not see /var/lib/mayfly"),
+        (NOBLE, ("commands/dockerd", "snap", "engine.sock"), "there is no container engine at engine.sock"),
+        (BOOKWORM, ("keys", "commands/gpg"), "Host      debian 12"),
+    ],
+)
+def test_host_check_names_missing_packages_of_the_distribution(
+    release: str, absent: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    """An Ubuntu by its description, and Debian as the control. Whatever is not absent is there."""
+    (tmp_path / "commands").mkdir()
+    for name in ("keys", "venv", "commands/gpg", "commands/mmdebstrap", "commands/dockerd"):
+        (tmp_path / name).touch()
+    (tmp_path / "snap").mkdir()
+    (tmp_path / "release").write_text(release)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "engine.sock"))
+        for name in absent:
+            path = tmp_path / name
+            path.rmdir() if path.is_dir() else path.unlink()
+        [function] = re.findall(r"^check_host\(\) \{.*?^\}$", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
+        script = f"set -euo pipefail\n{CHECKED}\n{function}\ncheck_host mmdebstrap=mmdebstrap"
+        done = subprocess.run(["bash", "-c", script, "bash", tmp_path], capture_output=True, text=True, timeout=60)
+    assert expected in done.stdout, done.stdout + done.stderr
+    assert (done.returncode == 0) == expected.startswith("Host"), done.stderr
+
+
 SHARED = """
 data=$1 blobs_group=nogroup
 declare -A users=([worker]=nobody)
 setting() { printf '%s\\n' "$data/sandboxes"; }
 install() { mkdir -p "${@: -1}"; }  # the installation's users are not on this host
 """
+
+
+def test_uninstall_removes_an_installation_that_was_interrupted(home: Path) -> None:
+    """Before its settings were written. Its control: a directory that had other content has no such mark."""
+    (home / "compose.env").unlink()
+    (home / ".installation").write_text(f"{home}\n")
+    done = uninstalled(str(home), home)
+    assert done.returncode == 0, done.stderr
+    assert not home.exists()
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_preparation_marks_new_and_empty_directories(home: Path, is_empty: bool) -> None:
+    (home / "compose.env").unlink()
+    if not is_empty:
+        (home / "precious").touch()
+    engine = home.parent / "engine.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(engine))
+        env = inherited_environment(PYTHON="false", DOCKER_SOCKET=str(engine))  # interrupted by the first image
+        done = subprocess.run(
+            [ROOT / "deploy" / "prepare.sh", home], env=env, capture_output=True, text=True, timeout=60
+        )
+    assert done.returncode == 1, done.stderr
+    assert (home / "secrets").exists()
+    mark = home / ".installation"
+    assert (mark.read_text() == f"{home}\n") if is_empty else not mark.exists()
+    assert uninstalled(str(home), home).returncode == (0 if is_empty else 1)
+    assert home.exists() is not is_empty
 
 
 def run_function(name: str, definitions: str, data: Path) -> None:
@@ -99,6 +183,7 @@ def test_leases_of_an_earlier_versions_worker_become_the_workers(home: Path) -> 
 
 
 RECORDING = """#!/bin/sh
+[ "$*" != version ] || exit 0
 echo "$*" >> "$0.calls"
 case "$*" in *" up -d") [ -e "$0.network" ] || { touch "$0.network"; exit 1; } ;; esac
 """

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from orchestrator import metrics
 from orchestrator.environments import Environment
 from orchestrator.errors import RuntimeUnavailable
 from orchestrator.host import oci
@@ -44,7 +45,7 @@ class OciDriver:
         self._bundles = self._all_bundles / worker
         self._bundles.mkdir(parents=True, exist_ok=True, mode=0o700)
         with translated("prune"):
-            prune(self._rootfs)
+            metrics.engine_errors.labels("prune").inc(len(prune(self._rootfs).left))
         self._lock = threading.Lock()
         self._usable: dict[str, Starter] = {}
         self._images: dict[str, Rootfs] = {}

@@ -58,14 +58,20 @@ def prune_images(
     """Remove old copies from the engine, and unpacked copies that no worker has used for a day."""
     settings = _settings()
     old = [copy for copy in _copies(settings) if copy.old]
+    left: tuple[str, ...] = ()
     if not dry_run:
-        prune(_unpacked(settings))
+        left = prune(_unpacked(settings)).left
+        old = [copy for copy in old if copy.place != "unpacked" or copy.image.removeprefix("sha256:") not in left]
         if settings.driver == "docker":
             with _engine(settings) as engine:
                 doomed = {copy.image for copy in old if copy.place == "engine"}
                 kept = {one.id for one in engine.images() if one.id in doomed and not engine.remove_image(one)}
-            old = [copy for copy in old if copy.image not in kept]
+            old = [copy for copy in old if copy.place != "engine" or copy.image not in kept]
     _print(old, json)
+    if left:
+        raise CommandFailed(
+            f"Could not be removed from {_unpacked(settings)} (the log has the reasons): {', '.join(left)}"
+        )
 
 
 @images.command("sign")

@@ -23,7 +23,7 @@ from orchestrator.migrations import Migration, checking, next_stop
 from orchestrator.migrations.applying import MigrationRefused, migrate
 from orchestrator.migrations.checking import check
 from orchestrator.migrations.context import Context
-from orchestrator.migrations.upgrading import upgrade
+from orchestrator.migrations.upgrading import opened, upgrade
 from orchestrator.models.tenants.records import Tenant
 from orchestrator.settings import PREFIX, Settings, create_secret_file
 from orchestrator.store import Store, keys, open_store
@@ -196,6 +196,26 @@ def test_several_migrations_are_made_in_order_and_recorded(context: Context) -> 
     assert migrate(context, 2, migrations=known) == 0
     texts = [text for _, text in context.store.schema.logged()]
     assert texts[:4] == ["begin 2 to 3: to 3", "step 2 to 3: 3a", "step 2 to 3: 3b", "end 2 to 3"]
+
+
+def test_migration_killed_before_its_end_is_recorded_repeats_no_step(context: Context) -> None:
+    done: list[str] = []
+    known, schema, texts = [steps_of(done, 3)], context.store.schema, []
+
+    def progress(text: str) -> None:
+        texts.append(text)
+        assert len(texts) < 10, f"a migration without an end begins again: {texts}"
+
+    def run() -> None:
+        with opened(context.settings) as own:
+            own.store.schema.end = lambda number: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign]
+            migrate(own, 3, progress, known)
+
+    assert in_a_child(run) == KILLED
+    assert schema.state()[:3] == (2, 3, 2), "both steps are recorded, and the end is not"
+    assert migrate(context, 3, progress, known) == 1
+    assert (done, schema.state()[:3]) == ([], (3, None, 0))
+    assert schema.logged()[-1][1] == "end 2 to 3"
 
 
 def test_migration_waits_for_concerned_processes(context: Context) -> None:

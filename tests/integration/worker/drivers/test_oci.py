@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from orchestrator import metrics
 from orchestrator.environments import load_environments
 from orchestrator.errors import EnvironmentUnavailable, RuntimeUnavailable, WeakContainer
 from orchestrator.host import oci
@@ -372,10 +374,33 @@ def test_unused_images_are_removed(tmp_path: Path) -> None:
     for name in ("old", ".unpacking-killed", "used"):
         os.utime(places[name], (1, 1))
     assert Rootfs(places["used"] / "root", {}).used()
-    assert prune(directory) == 2
+    assert prune(directory) == (2, ())
     assert sorted(path.name for path in directory.iterdir()) == ["new", "used"]
     assert not Rootfs(places["old"] / "root", {}).used()
-    assert prune(tmp_path / "none") == 0
+    assert prune(tmp_path / "none") == (0, ())
+
+
+def test_worker_starts_beside_an_image_that_cannot_be_removed(settings: Settings) -> None:
+    """A mount point below it: the kernel refuses its removal. The next removal makes up for it."""
+    settings = settings.model_copy(update={"driver": "oci"})
+    directory = settings.oci_path / "rootfs"
+    for name in ("a", "b", "c"):
+        (directory / name / "root").mkdir(parents=True)
+        os.utime(directory / name, (1, 1))
+    subprocess.run(["mount", "-t", "tmpfs", "none", directory / "b" / "root"], check=True)
+    failures = metrics.engine_errors.labels("prune")
+    before = failures._value.get()
+    try:
+        OciDriver(settings, WORKER)
+        assert [path.name for path in directory.iterdir()] == [".removing-b"]
+        assert failures._value.get() - before == 1
+        os.utime(directory / ".removing-b", (1, 1))
+        assert prune(directory) == (0, (".removing-b",))
+    finally:
+        for place in directory.glob("*b/root"):
+            subprocess.run(["umount", place], check=True)
+    os.utime(directory / ".removing-b", (1, 1))
+    assert prune(directory) == (1, ())
 
 
 def test_image_with_a_wrong_digest_is_not_unpacked(images: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from orchestrator.host.posture.host import (
     check_engine_access,
     check_engine_address,
     check_engine_listeners,
+    check_engine_package,
     check_runtimes,
     check_seccomp,
     check_security_modules,
@@ -105,6 +106,18 @@ def test_seccomp_support_has_its_finding(
 def test_security_modules_and_user_namespaces(options: list[str], modules: str, namespaces: str) -> None:
     assert check_security_modules(options).status == modules
     assert check_user_namespaces(options).status == namespaces
+
+
+@pytest.mark.parametrize(
+    ("info", "status"),
+    [
+        ({"DockerRootDir": "/var/snap/docker/common/var-lib-docker"}, "weak"),
+        ({"DockerRootDir": "/var/lib/docker"}, "ok"),
+        ({}, "ok"),  # driver oci
+    ],
+)
+def test_engine_of_a_snap_is_a_finding(info: dict[str, str], status: str) -> None:
+    assert check_engine_package(info).status == status
 
 
 @pytest.mark.parametrize(

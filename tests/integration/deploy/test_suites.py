@@ -1,0 +1,43 @@
+"""Suites of Debian's packages on a host of another system: this host, described as an Ubuntu."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from deploy.service_image.monitoring import MONITORING
+from deploy.service_image.proxy import PROXY
+from deploy.service_image.suites import default_sources, with_suites
+from sandbox_image.debian import BuildError, Source, host_source
+
+UBUNTU = {"ID": "ubuntu", "ID_LIKE": "debian", "VERSION_ID": "24.04", "VERSION_CODENAME": "noble"}
+
+
+@pytest.fixture
+def source(monkeypatch: pytest.MonkeyPatch) -> Source:
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: UBUNTU)
+    return host_source(None)
+
+
+def test_release_comes_from_the_mirror_that_mmdebstrap_knows(source: Source, tmp_path: Path) -> None:
+    assert (source.suite, source.mirror) == ("bookworm", None), "of Debian, and not the host's"
+    later = source._replace(suite="trixie")
+    assert with_suites(MONITORING, later, tmp_path)[0] == later
+
+
+def test_backports_are_listed_with_their_release(source: Source, tmp_path: Path) -> None:
+    found, names = with_suites(PROXY, source._replace(suite="trixie-backports"), tmp_path)
+    lines = Path(str(found.mirror)).read_text().splitlines()
+    assert found.suite == "trixie"
+    suites = {line.removesuffix(" main").rpartition(" ")[2] for line in lines}
+    assert suites == {"trixie", "trixie-updates", "trixie-security", "trixie-backports"}
+    assert [line for line in lines if "noble" in line or "ubuntu" in line] == []
+    assert [name for name in names if name.endswith("/trixie-backports")]
+
+
+def test_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BuildError, match="apt install mmdebstrap"):
+        default_sources("trixie")
