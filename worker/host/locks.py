@@ -21,7 +21,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -39,8 +39,9 @@ RETAKE_SECONDS = 1.0  # an attempt to lock wakes every worker of the host
 LOOK_SHARE = 0.05  # of one processor for looks at the list, unless pauses would exceed the longest pause
 LONGEST_PAUSE_SECONDS = 0.1
 MAX_LOCKS = 2000  # of one program; a process can lock 1,024 files whole, and databases lock a dozen ranges
-MAX_LINES = 20_000  # read at a time; the kernel's time for more lines grows with their square
-LINE = re.compile(rb"\d+:(?:\s*->)?\s+\S+\s+\S+\s+\S+\s+(-?\d+) ([0-9a-f]+):([0-9a-f]+):\d+ ")
+MAX_BYTES = 2**20  # read at a time, some 20,000 locks; the kernel's time for more grows with the square of their number
+LOCK = rb" (-?\d+) (%b):\d+ "  # the owner, and the device and inode of the file
+ANY_DEVICE = rb"[0-9a-f]+:[0-9a-f]+"
 UID = re.compile(r"^Uid:\t(\d+)", re.MULTILINE)
 GONE = -1
 OPEN_FILE = -1  # in place of a pid: the owner is an open file
@@ -72,6 +73,7 @@ class LockWatch:
     ) -> None:
         self._followed, self._on_abuse, self._path = followed, on_abuse, path
         self._shared = shared_devices() if shared is None else shared
+        self._on_shared = on_devices(self._shared)
         self._holder = LockHolder()
         self._attempts: LockAttempts | None = None
         self._seen: Counter[Lock] | None = None  # the locks on shared inodes when the worker last tried to lock them
@@ -104,14 +106,16 @@ class LockWatch:
 
     def look(self, uids: Collection[int]) -> None:
         """Read the list once, take locks that others have released, and report the uids with forbidden locks."""
-        locks = list(held(self._path))
-        shared = Counter(lock for lock in locks if lock.device in self._shared)
+        listed = read_list(self._path)
+        shared = held(listed, self._on_shared)
         self._retake(shared)
-        owners = self._report_shared({lock.pid for lock in shared if lock.pid != OPEN_FILE}, uids)
-        if len(locks) > MAX_LOCKS:
+        owners = self._report_shared({lock.pid for lock in shared} - {OPEN_FILE, os.getpid()}, uids)
+        if listed.count(b"\n") > MAX_LOCKS:
             counts: Counter[int] = Counter()
-            for pid, count in Counter(lock.pid for lock in locks).items():
-                counts[owners.setdefault(pid, uid_of(pid))] += count
+            for lock, count in held(listed).items():
+                if lock.pid not in owners:
+                    owners[lock.pid] = uid_of(lock.pid)
+                counts[owners[lock.pid]] += count
             for uid in uids:
                 if counts[uid] > MAX_LOCKS:
                     self._on_abuse(uid, "many_locks")
@@ -159,13 +163,30 @@ def pause_after(cpu_seconds: float) -> float:
     return min(max(LOOK_SECONDS, cpu_seconds / LOOK_SHARE), LONGEST_PAUSE_SECONDS)
 
 
-def held(path: Path) -> Iterator[Lock]:
-    """The locks in the kernel's list, its first ``MAX_LINES``."""
-    with path.open("rb") as file:
-        for _, line in zip(range(MAX_LINES), file, strict=False):
-            if found := LINE.match(line):
-                pid, major, minor = found.groups()
-                yield Lock(int(pid), (int(major, 16), int(minor, 16)))
+def read_list(path: Path) -> bytes:
+    """The kernel's list of locks, a line for each, cut off behind :data:`MAX_BYTES`."""
+    listed = bytearray()
+    with path.open("rb", buffering=0) as file:
+        while len(listed) < MAX_BYTES and (piece := file.read(MAX_BYTES)):  # the kernel returns one page or less
+            listed += piece
+    return bytes(listed)
+
+
+def on_devices(devices: Collection[tuple[int, int]]) -> re.Pattern[bytes]:
+    """The pattern of the locks on files of these devices."""
+    return re.compile(LOCK % b"|".join(b"%02x:%02x" % device for device in sorted(devices)))
+
+
+ON_ANY_DEVICE = re.compile(LOCK % ANY_DEVICE)
+
+
+def held(listed: bytes, pattern: re.Pattern[bytes] = ON_ANY_DEVICE) -> Counter[Lock]:
+    """How often each lock that has the pattern is in the kernel's list."""
+    found: Counter[Lock] = Counter()
+    for (pid, device), count in Counter(pattern.findall(listed)).items():
+        major, minor = device.split(b":")
+        found[Lock(int(pid), (int(major, 16), int(minor, 16)))] = count
+    return found
 
 
 def uid_of(pid: int) -> int:

@@ -17,7 +17,20 @@ from tests.harness import eventually
 from worker.attempt.incidents import Incidents
 from worker.attempt.security_events import Watch
 from worker.host.lock_holder import LockHolder
-from worker.host.locks import GONE, LOCKS, MAX_LOCKS, Lock, LockWatch, held, pause_after, shared_devices, uid_of
+from worker.host.locks import (
+    GONE,
+    LOCKS,
+    MAX_BYTES,
+    MAX_LOCKS,
+    Lock,
+    LockWatch,
+    held,
+    on_devices,
+    pause_after,
+    read_list,
+    shared_devices,
+    uid_of,
+)
 
 UID = 1_999_999_999 if os.geteuid() == 0 else os.geteuid()  # as root, a uid without other processes
 pytestmark = pytest.mark.skipif(not LOCKS.exists(), reason="this kernel has no list of locks")
@@ -80,14 +93,26 @@ def seen(uids: set[int]) -> list[tuple[int, str]]:
 
 def listed(pid: int) -> int:
     """How many locks a process has, or waits for."""
-    return sum(lock.pid == pid for lock in held(LOCKS))
+    return sum(count for lock, count in held(read_list(LOCKS)).items() if lock.pid == pid)
 
 
 def test_the_kernels_list_is_read(tmp_path: Path) -> None:
     (tmp_path / "locks").write_text(LIST)
-    assert list(held(tmp_path / "locks")) == [
+    listed = read_list(tmp_path / "locks")
+    assert list(held(listed).elements()) == [
         Lock(3568, (0xFD, 0)), Lock(12, (0, 14)), Lock(13, (0, 14)), Lock(-1, (8, 1)), Lock(14, (8, 1)),
     ]  # fmt: skip
+    assert list(held(listed, on_devices({(8, 1), (0xFD, 0)})).elements()) == [
+        Lock(3568, (0xFD, 0)), Lock(-1, (8, 1)), Lock(14, (8, 1)),
+    ]  # fmt: skip
+
+
+def test_list_of_locks_is_read_in_pieces_up_to_its_bound(tmp_path: Path) -> None:
+    line = "1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF\n"
+    (tmp_path / "locks").write_text(line * (2 * MAX_BYTES // len(line)))
+    assert len(read_list(tmp_path / "locks")) == MAX_BYTES
+    with child(ranges(tmp_path / "file", 300)) as pid:  # more than the kernel returns at a time
+        eventually(lambda: listed(pid) == 300, "every lock is listed")
 
 
 class CountingHolder(LockHolder):
