@@ -182,7 +182,7 @@ class Connection:
             self._refuse(Answer(BAD_REQUEST, body=_message("The request cannot be read.")))
         except EngineGone as error:
             log.warning("engine.failed", request=self._request, detail=str(error)[:1000])
-            self._reply(Answer(BAD_GATEWAY, body=_message("The container engine does not answer.")))
+            self._reply(Answer(BAD_GATEWAY, body=_message("The container engine does not answer.")), is_last=True)
         except (ClientGone, OSError):
             return  # the client has gone, and gets no answer
 
@@ -241,7 +241,7 @@ class Connection:
 
     def _refuse(self, answer: Answer) -> None:
         """Answer, and read the rest of the request within bounds: a client that still sends would get no answer."""
-        self._reply(answer)
+        self._reply(answer, is_last=True)
         left = MOST_BODY_BYTES
         with suppress(OSError):  # the client has gone, or sends nothing
             self._client.shutdown(socket.SHUT_WR)
@@ -249,14 +249,14 @@ class Connection:
             while left > 0 and (received := len(self._client.recv(READ_BYTES))):
                 left -= received
 
-    def _reply(self, answer: Answer) -> None:
-        """Send an answer; after an error of the client or the proxy it is the last of this connection."""
+    def _reply(self, answer: Answer, is_last: bool = False) -> None:
+        """Send an answer. The last one says so: a client must not send its next call on a connection that closes."""
         if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         headers = [("Content-Type", answer.content_type)]
         bodiless = answer.status in BODILESS or self._request.startswith("HEAD ")
         headers += [] if bodiless else [("Content-Length", str(len(answer.body)))]
-        if self._http.their_state is not h11.DONE:  # the rest of the request is not read
+        if is_last or self._http.their_state is not h11.DONE:  # the rest of the request is not read
             headers.append(("Connection", "close"))
         parts = [self._http.send(h11.Response(status_code=answer.status, headers=headers))]
         parts += [] if bodiless else [self._http.send(h11.Data(data=answer.body))]

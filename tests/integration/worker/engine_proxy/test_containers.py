@@ -18,6 +18,7 @@ from orchestrator.models import Isolation
 from tests.builders.sandboxes.proxied import Proxied, ask, rest_of, send
 from tests.harness import Process, eventually
 from tests.hostile.sandbox import Sandbox
+from worker.drivers.docker.connection import CallFailed, Connection
 from worker.engine_proxy.engine import Answer, Engine
 from worker.host.hostdirs import HostDir
 from worker.pool.launcher import Lease
@@ -55,6 +56,17 @@ def test_end_of_the_workers_side_ends_the_container(proxied: Proxied) -> None:
     assert lease.sandbox.wait(60) is not None
     assert eventually(lambda: lease.sandbox.receive(1) == b"", "the stream ends in the other direction, too")
     proxied.launcher.destroy(lease)
+
+
+def test_refusal_announces_the_end_of_its_connection(proxied: Proxied) -> None:
+    """Otherwise it may send its next call, such as the removal of a container, on a connection that closes."""
+    connection = Connection(f"unix://{proxied.path}", 60)
+    for _ in range(2):
+        assert connection.call("GET", "/version")["ApiVersion"]
+        assert connection._http.sock is not None
+        with pytest.raises(CallFailed) as refused:
+            connection.call("GET", "/swarm")
+        assert (refused.value.status, connection._http.sock) == (403, None)
 
 
 def test_running_container_is_changed_waited_for_and_killed(proxied: Proxied) -> None:
