@@ -176,6 +176,8 @@ class Calling:
             self._send_answers()
             if not self._readable or len(self._ledger.open) >= self._ledger.bounds.at_once:
                 return
+            if self._ledger.is_flooded:
+                break
             try:
                 if (request := self._stream.next()) is None:
                     break

@@ -57,6 +57,12 @@ class Door:
         self.cancelled += 1
 
 
+def call_of(seq: int, tool: str = "t", body: bytes = b"{}", server: str = "s") -> bytes:
+    """A call as a program writes it."""
+    header = json.dumps({"seq": seq, "server": server, "tool": tool}).encode()
+    return LENGTHS.pack(len(header), len(body)) + header + body
+
+
 class Line:
     """A line whose agent is the test; ``takes``: the program takes every answer at once."""
 
@@ -87,8 +93,7 @@ class Line:
         self.calling.receive(Frame(FromAgent.CALL_DATA, data))
 
     def call(self, seq: int, tool: str = "t", body: bytes = b"{}", server: str = "s") -> None:
-        header = json.dumps({"seq": seq, "server": server, "tool": tool}).encode()
-        self.write(LENGTHS.pack(len(header), len(body)) + header + body)
+        self.write(call_of(seq, tool, body, server))
 
     def submitted(self, count: int) -> list[tuple[ToolCall, Callable[[ToolOutcome], None]]]:
         return eventually(lambda: len(self.door.calls) >= count and self.door.calls, f"{count} calls are submitted")
@@ -329,15 +334,17 @@ def test_a_program_without_calls_costs_no_thread_and_no_cancellation() -> None:
     assert line.door.cancelled == 0
 
 
-def test_a_flood_of_calls_is_answered_up_to_a_number_and_then_not_read() -> None:
+@pytest.mark.parametrize("together", [1, 600])
+def test_a_flood_of_calls_is_answered_up_to_a_number_and_then_not_read(together: int) -> None:
+    """Also when many calls arrive in one frame."""
     line = Line(BOUNDS._replace(calls=2, at_once=8))
     sent = 0
 
     def flood() -> bool:
         nonlocal sent
-        while line.room - line.calling._received_bytes > 200:
-            line.call(sent, server="mayfly", tool="search_tools")
-            sent += 1
+        while line.room - line.calling._received_bytes > 100 * together:
+            line.write(b"".join(call_of(sent + n, server="mayfly", tool="t") for n in range(together)))
+            sent += together
         return not line.calling._readable
 
     eventually(flood, "the line is no longer read")
