@@ -39,11 +39,12 @@ RETAKE_SECONDS = 1.0  # an attempt to lock wakes every worker of the host
 LOOK_SHARE = 0.05  # of one processor for looks at the list, unless pauses would exceed the longest pause
 LONGEST_PAUSE_SECONDS = 0.1
 MAX_LOCKS = 2000  # of one program; a process can lock 1,024 files whole, and databases lock a dozen ranges
-MAX_BYTES = 2**20  # read at a time, some 20,000 locks; the kernel's time for more grows with the square of their number
+MAX_LINES = 20_000  # read at a time; the kernel's time for more lines grows with their square
 LOCK = rb" (-?\d+) (%b):\d+ "  # the owner, and the device and inode of the file
 ANY_DEVICE = rb"[0-9a-f]+:[0-9a-f]+"
 UID = re.compile(r"^Uid:\t(\d+)", re.MULTILINE)
 GONE = -1
+PAGE_BYTES = 4096  # of the list that the kernel returns at a time
 OPEN_FILE = -1  # in place of a pid: the owner is an open file
 
 log = structlog.get_logger()
@@ -164,11 +165,12 @@ def pause_after(cpu_seconds: float) -> float:
 
 
 def read_list(path: Path) -> bytes:
-    """The kernel's list of locks, a line for each, cut off behind :data:`MAX_BYTES`."""
-    listed = bytearray()
+    """The kernel's list of locks, a line for each, to the end of the page with the line :data:`MAX_LINES`."""
+    listed, lines = bytearray(), 0
     with path.open("rb", buffering=0) as file:
-        while len(listed) < MAX_BYTES and (piece := file.read(MAX_BYTES)):  # the kernel returns one page or less
+        while lines < MAX_LINES and (piece := file.read(PAGE_BYTES)):
             listed += piece
+            lines += piece.count(b"\n")
     return bytes(listed)
 
 

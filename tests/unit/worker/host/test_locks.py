@@ -20,7 +20,7 @@ from worker.host.lock_holder import LockHolder
 from worker.host.locks import (
     GONE,
     LOCKS,
-    MAX_BYTES,
+    MAX_LINES,
     MAX_LOCKS,
     Lock,
     LockWatch,
@@ -108,9 +108,9 @@ def test_the_kernels_list_is_read(tmp_path: Path) -> None:
 
 
 def test_list_of_locks_is_read_in_pieces_up_to_its_bound(tmp_path: Path) -> None:
-    line = "1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 0 EOF\n"
-    (tmp_path / "locks").write_text(line * (2 * MAX_BYTES // len(line)))
-    assert len(read_list(tmp_path / "locks")) == MAX_BYTES
+    line = "1: POSIX  ADVISORY  WRITE 3568 fd:00:2531452 9223372036854775806 9223372036854775807\n"
+    (tmp_path / "locks").write_text(line * (2 * MAX_LINES))
+    assert MAX_LINES <= read_list(tmp_path / "locks").count(b"\n") < MAX_LINES + 100
     with child(ranges(tmp_path / "file", 300)) as pid:  # more than the kernel returns at a time
         eventually(lambda: listed(pid) == 300, "every lock is listed")
 
