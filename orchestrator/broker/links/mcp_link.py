@@ -192,7 +192,7 @@ async def opened(
     except LinkFailed:
         raise
     except BaseExceptionGroup as group:
-        if ended and group.split(LATE)[1] is None:
+        if ended and not isinstance(cause, LATE) and group.split(LATE)[1] is None:
             # The server answered a request that the end of the session had given up: what ended it still counts.
             if cause is not None:
                 raise cause from group

@@ -94,6 +94,15 @@ def test_other_error_at_the_end_is_a_failure(server: HostileServer) -> None:
         asyncio.run(listed())
 
 
+def test_session_that_failed_by_such_an_error_itself_is_a_failure(server: HostileServer) -> None:
+    async def used() -> None:
+        async with session(server, anyio.BrokenResourceError):
+            raise anyio.BrokenResourceError
+
+    with pytest.raises(LinkFailed, match="BrokenResourceError"):
+        asyncio.run(used())
+
+
 def test_late_answer_does_not_hide_a_cancellation(server: HostileServer) -> None:
     async def cancelled() -> bool:
         connected = asyncio.Event()
