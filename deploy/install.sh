@@ -318,9 +318,8 @@ compose() {
 uninstall() {
   local service
   [ "$(id -u)" = 0 ] || die "this removes users and services, so it needs root: sudo deploy/install.sh uninstall"
-  if [ -n "${DATA-}" ] && [ "$(sed -n 's/^MAYFLY_HOME=//p' "$data/compose.env" 2>/dev/null)" != "$data" ] \
-    && [ "$(cat "$data/.installation" 2>/dev/null)" != "$data" ]; then
-    report "If an installation there was interrupted, complete it first: deploy/install.sh --compose" >&2
+  if [ -n "${DATA-}" ] && [ "$(sed -n 's/^MAYFLY_HOME=//p' "$data/compose.env" 2>/dev/null)" != "$data" ]; then
+    report "If an installation there was interrupted, complete it first: DATA=$data deploy/install.sh --compose" >&2
     die "$data is no installation: its compose.env does not name it as MAYFLY_HOME. Nothing was removed"
   fi
   if [ -e "$data/compose.env" ]; then

@@ -42,11 +42,6 @@ command -v openssl >/dev/null || die "There is no openssl: apt-get install opens
 [ -S "$socket" ] || die "There is no container engine at $socket."
 case "$home$images$socket" in *[!A-Za-z0-9/._-]*) die "Only letters, digits and / . _ - may be in these paths: $home $images $socket" ;; esac
 
-# A directory that holds nothing else is removed by `deploy/install.sh uninstall` also before this has come to its end.
-if [ -z "$(ls -A "$home" 2>/dev/null)" ]; then
-  install -d -m 755 "$home"
-  printf '%s\n' "$home" > "$home/.installation"
-fi
 install -d -m 755 "$home"
 install -d -m 711 -o "$service_uid" -g "$service_uid" "$home/sandboxes"
 install -d -m 2750 -o "$engine_uid" -g "$service_uid" "$home/engine"

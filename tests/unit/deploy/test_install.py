@@ -45,6 +45,7 @@ def test_uninstall_removes_no_directory_without_an_installation(home: Path, sett
     done = uninstalled(str(home), home)
     assert (done.returncode, done.stdout) == (1, "")
     assert "Nothing was removed" in done.stderr
+    assert f"complete it first: DATA={home} deploy/install.sh --compose" in done.stderr
     assert (home / "precious").exists()
 
 
@@ -115,35 +116,6 @@ declare -A users=([worker]=nobody)
 setting() { printf '%s\\n' "$data/sandboxes"; }
 install() { mkdir -p "${@: -1}"; }  # the installation's users are not on this host
 """
-
-
-def test_uninstall_removes_an_installation_that_was_interrupted(home: Path) -> None:
-    """Before its settings were written. Its control: a directory that had other content has no such mark."""
-    (home / "compose.env").unlink()
-    (home / ".installation").write_text(f"{home}\n")
-    done = uninstalled(str(home), home)
-    assert done.returncode == 0, done.stderr
-    assert not home.exists()
-
-
-@pytest.mark.parametrize("is_empty", [True, False])
-def test_preparation_marks_new_and_empty_directories(home: Path, is_empty: bool) -> None:
-    (home / "compose.env").unlink()
-    if not is_empty:
-        (home / "precious").touch()
-    engine = home.parent / "engine.sock"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(engine))
-        env = inherited_environment(PYTHON="false", DOCKER_SOCKET=str(engine))  # interrupted by the first image
-        done = subprocess.run(
-            [ROOT / "deploy" / "prepare.sh", home], env=env, capture_output=True, text=True, timeout=60
-        )
-    assert done.returncode == 1, done.stderr
-    assert (home / "secrets").exists()
-    mark = home / ".installation"
-    assert (mark.read_text() == f"{home}\n") if is_empty else not mark.exists()
-    assert uninstalled(str(home), home).returncode == (0 if is_empty else 1)
-    assert home.exists() is not is_empty
 
 
 def run_function(name: str, definitions: str, data: Path) -> None:
