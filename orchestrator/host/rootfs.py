@@ -92,17 +92,18 @@ def prune(directory: Path, older_than_seconds: float = UNUSED_SECONDS) -> Pruned
     """
     removed, left = 0, []
     for place in sorted(directory.iterdir()) if directory.exists() else ():
+        doomed = directory / f"{REMOVING}{place.name.removeprefix(REMOVING).lstrip('.')}"
         try:
             if time.time() - place.stat().st_mtime < older_than_seconds:
                 continue
-            doomed = directory / f"{REMOVING}{place.name.removeprefix(REMOVING).lstrip('.')}"
             place.rename(doomed)  # first, so that no worker finds a partial directory
             shutil.rmtree(doomed)
         except FileNotFoundError:  # another worker was faster
             continue
         except OSError as error:
-            log.warning("image.not_removed", image=str(place), detail=str(error))
-            left.append(place.name)
+            there = place if place.exists() else doomed
+            log.warning("image.not_removed", image=str(there), detail=str(error))
+            left.append(there.name)
             continue
         removed += 1
     return Pruned(removed, tuple(left))

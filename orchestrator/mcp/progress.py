@@ -29,7 +29,10 @@ class Progress:
 
     @asynccontextmanager
     async def of(self, parts: Parts, caller: Caller, id: str) -> AsyncIterator[None]:
-        """Follow an execution until the context ends, if the client asked for progress. Errors of the context pass."""
+        """Follow an execution until the context ends, if the client asked for progress.
+
+        Raises a ``MayflyError`` of the context as it is.
+        """
         if self._report is None:
             yield
             return

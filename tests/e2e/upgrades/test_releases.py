@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from mayfly import Client, Execution
+from orchestrator import __version__
 from tests.builders.processes.installed import installed
 from tests.harness import ROOT, Process, Stack, bearer, eventually, free_port
 from tests.releases.recorded import KEPT, RELEASES, Recorded, lost, read
@@ -23,8 +24,10 @@ ARCHIVES = sorted(RELEASES.glob("v*.tar.xz"))
 
 
 def test_each_release_has_an_archive_and_its_commit() -> None:
+    """The commit of this version's own release is known from the next commit on."""
     assert tags()[:1] == ["v0.1.0"]
-    assert sorted(COMMITS) == tags()
+    assert set(tags()) - COMMITS.keys() <= {f"v{__version__}"}
+    assert COMMITS.keys() <= set(tags())
 
 
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))

@@ -42,7 +42,7 @@ class Engine:
         self._api_version: str | None = None
 
     def api(self) -> Any:
-        """This thread's client. Its errors are docker-py's; :func:`translated` makes them ours."""
+        """This thread's client. :func:`translated` makes its errors, and those of its creation, ours."""
         client = getattr(self._local, "client", None)
         if client is None:
             client = docker.APIClient(base_url=self._url, version=self._version(), timeout=int(self._timeout_seconds))

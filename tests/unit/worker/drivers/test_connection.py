@@ -16,7 +16,7 @@ import pytest
 
 from orchestrator.errors import RuntimeUnavailable
 from worker.drivers.docker.connection import CallFailed, Connection
-from worker.drivers.docker.engine import Engine
+from worker.drivers.docker.engine import Engine, translated
 
 NOWHERE = "http://127.0.0.1:1"  # no program listens on this port
 
@@ -163,9 +163,13 @@ def test_engine_is_reached_without_the_environment_s_proxies(
     assert engine._call("GET", "/a") == "kept"
 
 
-def test_errors_of_the_connection_are_translated(engine: Any) -> None:
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/gone", http.client.HTTPException), ("/missing", CallFailed), ("/garbage", CallFailed)],
+)
+def test_errors_of_the_connection_are_translated(engine: Any, path: str, kind: type[Exception]) -> None:
     made = Engine(f"unix://{engine.server_address}", 60)
-    made._api_version = "1.41"
-    for id in ("../gone?", "../missing?", "../garbage?"):
-        with pytest.raises(RuntimeUnavailable, match="failed to inspect"):
-            made.start(id)
+    with pytest.raises(RuntimeUnavailable, match="failed to inspect") as raised, translated("inspect"):
+        made._call("GET", path)
+    assert isinstance(raised.value.__cause__, kind)
+    assert engine.requests[f"/v1.41{path}"] == 1
