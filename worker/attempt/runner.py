@@ -255,8 +255,9 @@ class Runner:
     def _concluded(self, lease: Lease, session: Session, ended: Ended | None) -> Facts:
         """The facts about the program. Raises :class:`RuntimeUnavailable` if the platform spoilt the attempt."""
         conversation = session.conversation
-        if conversation.is_cut_off(None if ended is None else ended.exit_code):
-            self._driver.version()  # the agent also ends all processes when the engine, at the stream's other end, dies
+        if conversation.is_cut_off(None if ended is None else ended.exit_code) or lease.is_withheld:
+            # The agent also ends when the engine, at the stream's other end, dies; a hanging one keeps its last frames.
+            self._driver.version()
         last = conversation.exit
         facts = session.conclude(ended, self._watch.kills(lease.host_dir.uid, last.signal if last else None))
         if isinstance(facts, Spoilt):

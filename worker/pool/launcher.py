@@ -50,6 +50,7 @@ class Lease:
     warm: bool = False  # whether the container was made before its execution came
     host_counts_cpu: bool = False
     prepared: bool = False  # whether the agent has the seccomp filters of a program without a loopback
+    is_withheld: bool = False  # whether the end of the output did not arrive after a kill
     born: float = field(default_factory=time.monotonic)
     decoder: Decoder = field(default_factory=Decoder)
 
@@ -64,9 +65,10 @@ class Lease:
         """Read and discard the output of a killed sandbox: an engine with undelivered output does not report the
         end.
         """
-        deadline = time.monotonic() + timeout_seconds
-        while (left := deadline - time.monotonic()) > 0 and self.sandbox.receive(left):
+        deadline, data = time.monotonic() + timeout_seconds, None
+        while (left := deadline - time.monotonic()) > 0 and (data := self.sandbox.receive(left)):
             pass
+        self.is_withheld = data != b""
 
     def discard_during(self, kill: Callable[[], None]) -> None:
         """Kill the sandbox, and in gVisor discard its output at the same time.

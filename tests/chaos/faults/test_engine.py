@@ -113,7 +113,7 @@ def test_the_engine_is_slow_and_breaks_off_and_fails(behind: Callable[..., Stack
     check(stack, accepted)
 
 
-@pytest.mark.complete
+@pytest.mark.thorough
 def test_hanging_engine_delays_no_execution_beyond_its_bound(behind: Callable[..., Stack], proxy: EngineProxy) -> None:
     """Running executions are retried by the platform, no further execution is taken, and every wait has its bound."""
     stack = behind(max_attempts=8)
