@@ -111,7 +111,7 @@ attack(
         "PYTHONPATH": "/proc/1/root:/work",
         "PYTHONPYCACHEPREFIX": "/tmp/cache",
         "PYTHONSAFEPATH": "1",
-        "PYTHONTRACEMALLOC": "20",
+        "PYTHONTRACEMALLOC": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "0",
         "PYTHONWARNINGS": "error",
