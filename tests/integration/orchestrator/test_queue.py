@@ -80,16 +80,16 @@ def test_each_slot_runs_an_execution_at_a_time(store: Store, serving: tuple[Slot
 def test_claims_wait_for_room_in_redis_and_are_counted(
     store: Store, plain: Any, serving: tuple[SlotWorker, Handler]
 ) -> None:
-    serving[1].may_end.set()
-    eventually(lambda: [found.name for found in BaseWorker.all(connection=plain)] == ["w"], "the worker is registered")
-    refused = metrics.claims_refused._value.get()
-    plain.config_set("maxmemory", 1)
-    plain.config_set("maxmemory-policy", "noeviction")
-    eventually(lambda: metrics.claims_refused._value.get() >= refused + 2, "both slots were refused a claim")
-    plain.config_set("maxmemory", 0)
+    worker, handler = serving
+    handler.may_end.set()
+    wait_for_idle_slots(store, 2)
+    worker.paused = lambda: True  # until Redis is full: submission and claim need the same memory
+    wait_for_idle_slots(store, 0)
     id = submit(store)
     plain.config_set("maxmemory", 1)
+    plain.config_set("maxmemory-policy", "noeviction")
     began, before = time.monotonic(), metrics.claims_refused._value.get()
+    worker.paused = bool
     eventually(lambda: metrics.claims_refused._value.get() >= before + 6, "both slots try again")
     assert time.monotonic() - began > slots.RECONNECT_SECONDS  # and do not spin
     assert state(store, id) == "queued"
