@@ -46,9 +46,9 @@ def test_whole_run_holds_the_coverage() -> None:
 
 
 def test_ci_runs_every_test_and_every_other_check() -> None:
-    run = (ROOT / ".ci" / "run").read_text()
-    assert "\nchecks=(check)\nif " in run
-    assert "\n  checks=(lint format types scripts test)\nfi\nexec deploy/with_engine.sh make --keep-going" in run
+    script = (ROOT / ".ci" / "run").read_text()
+    assert "\nchecks=(check)\nif " in script
+    assert "\n  checks=(lint format types scripts test)\nfi\nexec deploy/with_engine.sh make --keep-going" in script
     run = commands("check")
     assert commands("test-all")[-1] in run
     assert {f".venv/bin/{check}" for check in ("ruff check .", "ruff format --check .", "mypy")} <= set(run)
