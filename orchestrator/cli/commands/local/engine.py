@@ -45,13 +45,13 @@ class Engine:
         parts = urlsplit(url)
         self.socket = Path(parts.path) if parts.scheme == "unix" else None
         if self.socket is not None:
-            transport = httpx2.HTTPTransport(uds=str(self.socket))
-            self._http = httpx2.Client(base_url="http://engine", transport=transport, timeout=ANSWER_SECONDS)
+            base_url, transport = "http://engine", httpx2.HTTPTransport(uds=str(self.socket))
         elif parts.scheme in ("tcp", "http", "https") and parts.netloc:
-            scheme = "https" if parts.scheme == "https" else "http"
-            self._http = httpx2.Client(base_url=f"{scheme}://{parts.netloc}", timeout=ANSWER_SECONDS)
+            base_url, transport = f"{'https' if parts.scheme == 'https' else 'http'}://{parts.netloc}", None
         else:
             raise EngineUnreachable(f"{url!r} is not an engine's address, which begins with unix:// or tcp://")
+        # As with a worker, no proxy of the environment stands between the command and the engine.
+        self._http = httpx2.Client(base_url=base_url, transport=transport, timeout=ANSWER_SECONDS, trust_env=False)
 
     def __enter__(self) -> Self:
         return self

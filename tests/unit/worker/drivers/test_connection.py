@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.commands.local.engine import Engine as LocalEngine
 from orchestrator.errors import RuntimeUnavailable
 from worker.drivers.docker.connection import CallFailed, Connection
 from worker.drivers.docker.engine import Engine, translated
@@ -158,9 +159,12 @@ def test_engine_is_reached_without_the_environment_s_proxies(
         monkeypatch.setenv(name, NOWHERE)
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    engine = Engine(f"tcp://127.0.0.1:{remote_engine.server_address[1]}", 60)
+    url = f"tcp://127.0.0.1:{remote_engine.server_address[1]}"
+    engine = Engine(url, 60)
     assert engine.api().version()["Version"] == "9"
     assert engine._call("GET", "/a") == "kept"
+    with LocalEngine(url) as local:
+        assert local.answers()
 
 
 @pytest.mark.parametrize(
