@@ -43,11 +43,13 @@ def store(settings: Settings) -> Iterator[Store]:
 
 
 @pytest.fixture
-def own_api(settings: Settings) -> tuple[Edge, dict[str, str]]:
+def own_api(settings: Settings) -> Iterator[tuple[Edge, dict[str, str]]]:
     """An API in the test's own process, for tests that halt it or count its calls; and its administrator's headers."""
     create_secret_file(settings.secret_path)
     key = create_secret_file(settings.admin_key_path, key_format.PREFIX)
-    return create_app(settings.model_copy(update={"rate_limit": "off"})), bearer(key)
+    made: Any = create_app(settings.model_copy(update={"rate_limit": "off"}))
+    yield made, bearer(key)
+    made.app.state.parts.service.policy.stop()  # its lifespan has not run, but a submission starts a helper
 
 
 @pytest.fixture(scope="module")
