@@ -71,9 +71,11 @@ class Mailbox:
             thread.start()
 
     def stop_taking(self) -> None:
-        """Take no more calls."""
+        """Take no more calls. Returns when those that were being taken have been handed over."""
         self._stopping.set()
         self._wanted.release()
+        with self._taking:
+            pass
 
     def stop(self) -> None:
         """Settle the remaining outcomes, and end: within the seconds of a lease, even without Redis."""

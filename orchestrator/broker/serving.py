@@ -110,7 +110,7 @@ class Serving:
 
     async def drain(self, seconds: float) -> None:
         """Wait up to ``seconds`` for open calls, settle the rest as unknown, and end every connection."""
-        self.mailbox.stop_taking()
+        await asyncio.to_thread(self.mailbox.stop_taking)
         if self._calls:
             await asyncio.wait(list(self._calls.values()), timeout=seconds)
         for task in list(self._calls.values()):

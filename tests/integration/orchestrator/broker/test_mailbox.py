@@ -90,6 +90,34 @@ def test_stop_does_not_wait_for_calls(store: Store, monkeypatch: pytest.MonkeyPa
     assert not stopping.is_alive()
 
 
+def test_calls_that_are_being_taken_are_handed_over_before_taking_has_stopped(store: Store) -> None:
+    serving(store)
+    asked, permitted = threading.Event(), threading.Event()
+    handed_over: list[str] = []
+    at_stop: list[list[str]] = []
+
+    def rooms() -> dict[Upstream, int]:
+        asked.set()
+        assert permitted.wait(60)
+        return {SERVER: 1}
+
+    def stop() -> None:
+        made.stop_taking()
+        at_stop.append(handed_over.copy())
+
+    made = Mailbox(store.tools.calls, "b", rooms, lambda taken: handed_over.extend(o.call.id for o in taken.calls))
+    made.start()
+    id = submitted(store)
+    assert asked.wait(60)
+    stopping = threading.Thread(target=stop)
+    stopping.start()
+    stopping.join(0.3)  # long enough to return too early
+    permitted.set()
+    stopping.join(60)
+    made.stop()
+    assert at_stop == [[id]]
+
+
 def test_broker_whose_heartbeats_fail_abandons_its_calls_and_recovers(brokers_with: Callable[..., Brokers]) -> None:
     brokers = brokers_with()
     brokers.over_http()
