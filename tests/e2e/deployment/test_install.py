@@ -17,7 +17,7 @@ import pytest
 
 from orchestrator.backup.encryption import write_identity
 from tests.builders.processes.booted import SYSTEMD, Booted
-from tests.e2e.deployment.releases import make_root, paths
+from tests.e2e.deployment.releases import KEYRING, KEYRING_OF_PACKAGE, dress_as_ubuntu, make_root, paths
 from tests.harness import bearer, eventually, free_port
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.complete]  # they make virtual environments
@@ -138,9 +138,11 @@ class Installed:
         return eventually(end, f"{id} ends", 120)
 
 
-@pytest.fixture(scope="module", params=["host", "trixie"])
+@pytest.fixture(scope="module", params=["host", "trixie", "ubuntu"])
 def host(request: pytest.FixtureRequest) -> Iterator[Booted]:
-    """This host, and the next release of Debian, which has later versions of systemd, Python and Redis."""
+    """This host; the next release of Debian, which has later versions of systemd, Python and Redis; the same release
+    described as an Ubuntu.
+    """
     if os.geteuid() != 0 or not SYSTEMD.exists():
         pytest.skip("needs root and systemd's package")
     if request.param == "host":
@@ -149,7 +151,9 @@ def host(request: pytest.FixtureRequest) -> Iterator[Booted]:
         made.close()
         return
     with tempfile.TemporaryDirectory(prefix="mayfly-root-", dir="/srv") as directory:
-        root = make_root(request.param, Path(directory) / "root")
+        root = make_root("trixie", Path(directory) / "root")
+        if request.param == "ubuntu":
+            dress_as_ubuntu(root)
         made = Booted(root, *paths())
         yield made
         made.close()
@@ -158,6 +162,13 @@ def host(request: pytest.FixtureRequest) -> Iterator[Booted]:
 @pytest.fixture(scope="module")
 def installed(host: Booted, engine: None, images: Path) -> Iterator[Installed]:
     foreign = host.lower != Path("/")
+    described_as_ubuntu = Path(host.lower, KEYRING_OF_PACKAGE).exists()
+    if described_as_ubuntu:
+        refused = host.enter(INSTALL)
+        assert "Host      ubuntu 24.04, on which not all of this was tested" in refused.stdout
+        assert refused.returncode != 0
+        assert "apt-get install --no-install-recommends debian-archive-keyring\n" in refused.stderr, refused.stderr
+        host("cp", f"/{KEYRING_OF_PACKAGE}", f"/{KEYRING}")
     if foreign:  # the engine is this host's, and its group has no name there
         refused = host.enter(INSTALL)
         command = re.search(
@@ -167,6 +178,10 @@ def installed(host: Booted, engine: None, images: Path) -> Iterator[Installed]:
         assert command, refused.stderr
         host(*command[1].split())
     made = Installed(host, host.shared / "images" if foreign else images)  # of its own packages
+    if described_as_ubuntu:
+        versions = host("python3", "--version"), made.run("import platform; print('Python', platform.python_version())")
+        assert versions[0].startswith("Python 3.13.")
+        assert versions[1]["stdout"].startswith("Python 3.11."), "images are made of Debian 12"
     yield made
     made.client.close()
 

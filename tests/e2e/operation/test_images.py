@@ -90,6 +90,35 @@ def test_old_images_are_listed_and_removed(
     assert [place.name for place in unpacked.iterdir()] == ["1" * 64]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount")
+def test_prune_fails_if_an_image_cannot_be_removed(tmp_path: Path) -> None:
+    """A mount point below the image: the kernel refuses its removal."""
+    own = {"DRIVER": "oci", "STATE_DIR": str(tmp_path / "state"), "IMAGES_DIR": str(tmp_path / "images")}
+    environment = inherited_environment(**{f"MAYFLY_{name}": value for name, value in own.items()})
+
+    def pruned() -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "orchestrator.cli", "images", "prune", "--json"]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+    unpacked = tmp_path / "state" / "oci" / "rootfs"
+    for name in ("0" * 64, "1" * 64):
+        (unpacked / name / "root").mkdir(parents=True)
+        os.utime(unpacked / name, (1, 1))
+    left = f".removing-{'1' * 64}"
+    subprocess.run(["mount", "-t", "tmpfs", "none", unpacked / ("1" * 64) / "root"], check=True)
+    try:
+        failed = pruned()
+    finally:
+        for place in unpacked.glob("*/root"):
+            subprocess.run(["umount", place], check=True)
+    assert (failed.returncode, left in failed.stderr) == (1, True), failed.stderr
+    assert "Device or resource busy" in failed.stderr, "the reason"
+    assert [one["name"] for one in json.loads(failed.stdout)["items"]] == ["0" * 12], "only the removed image"
+    os.utime(unpacked / left, (1, 1))
+    assert pruned().returncode == 0, "the control"
+    assert list(unpacked.iterdir()) == []
+
+
 def test_command_names_the_engine_that_does_not_answer(tmp_path: Path) -> None:
     done = subprocess.run(  # apart: the HTTP library leaves the socket of a failed connection to the garbage collector
         [sys.executable, "-m", "orchestrator.cli", "images", "ls"],

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deploy.service_image.monitoring import MONITORING
 from deploy.service_image.proxy import PROXY
-from deploy.service_image.suites import default_sources, with_suites
+from deploy.service_image.suites import default_sources, host_suites, with_suites
 from sandbox_image.debian import BuildError, Source, host_source
 
 UBUNTU = {"ID": "ubuntu", "ID_LIKE": "debian", "VERSION_ID": "24.04", "VERSION_CODENAME": "noble"}
@@ -41,3 +42,21 @@ def test_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildError, match="apt install mmdebstrap"):
         default_sources("trixie")
+
+
+@pytest.mark.parametrize(
+    ("program", "call", "message"),
+    [
+        ("mmdebstrap", lambda: default_sources("trixie"), "knows no mirror of trixie"),
+        ("apt-get", host_suites, "no packages of Debian"),
+    ],
+)
+def test_absent_packages_of_debian_are_a_failure(
+    program: str, call: Callable[[], object], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Programs that know an Ubuntu's packages and no others, as messages of mmdebstrap and as a list of apt."""
+    (tmp_path / program).write_text("#!/bin/sh\necho http://archive.invalid/ubuntu noble\necho E: none >&2\n")
+    (tmp_path / program).chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(BuildError, match=message):
+        call()

@@ -66,9 +66,11 @@ ID_LIKE=debian
 UBUNTU_CODENAME=noble
 """
 BOOKWORM = 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'
+TRIXIE = 'ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n'
+RELEASE, KEYS, SNAP = "etc/os-release", "usr/share/keyrings/debian-archive-keyring.gpg", "var/snap/docker"
 CHECKED = """
 cd "$1"
-os_release=release debian_keys=keys snap=snap data=/var/lib/mayfly socket=engine.sock
+data=/var/lib/mayfly socket=engine.sock
 report() { echo "$*"; }
 die() { echo "$*"; exit 1; }
 has() { [ -e "commands/$1" ]; }
@@ -81,33 +83,64 @@ id() { echo 0; }
     ("release", "absent", "expected"),
     [
         (NOBLE, (), "Host      ubuntu 24.04, on which not all of this was tested (docs/operations/deployment.md)"),
-        (NOBLE, ("keys", "commands/gpg"), "--no-install-recommends debian-archive-keyring gpg"),
+        (NOBLE, (KEYS, "commands/gpg"), "--no-install-recommends debian-archive-keyring gpg"),
         (NOBLE, ("venv",), "--no-install-recommends python3-venv"),
         (NOBLE, ("commands/mmdebstrap", "venv"), "--no-install-recommends mmdebstrap python3-venv"),
         (NOBLE, ("commands/dockerd",), "the engine is a snap, which does not see /var/lib/mayfly"),
-        (NOBLE, ("commands/dockerd", "snap", "engine.sock"), "there is no container engine at engine.sock"),
-        (BOOKWORM, ("keys", "commands/gpg"), "Host      debian 12"),
+        (NOBLE, ("commands/dockerd", SNAP, "engine.sock"), "there is no container engine at engine.sock"),
+        (NOBLE, (KEYS,), "--no-install-recommends debian-archive-keyring\n"),
+        (NOBLE, ("commands/gpg",), "--no-install-recommends gpg\n"),
+        (BOOKWORM, (KEYS, "commands/gpg"), "Host      debian 12\n"),
+        (TRIXIE, (KEYS, "commands/gpg"), "Host      debian 13\n"),
     ],
 )
 def test_host_check_names_missing_packages_of_the_distribution(
     release: str, absent: tuple[str, ...], expected: str, tmp_path: Path
 ) -> None:
     """An Ubuntu by its description, and Debian as the control. Whatever is not absent is there."""
-    (tmp_path / "commands").mkdir()
-    for name in ("keys", "venv", "commands/gpg", "commands/mmdebstrap", "commands/dockerd"):
+    (tmp_path / SNAP).mkdir(parents=True)
+    for name in (RELEASE, KEYS, "venv", "commands/gpg", "commands/mmdebstrap", "commands/dockerd"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    (tmp_path / "snap").mkdir()
-    (tmp_path / "release").write_text(release)
+    (tmp_path / RELEASE).write_text(release)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(tmp_path / "engine.sock"))
         for name in absent:
             path = tmp_path / name
             path.rmdir() if path.is_dir() else path.unlink()
         [function] = re.findall(r"^check_host\(\) \{.*?^\}$", INSTALL.read_text(), re.MULTILINE | re.DOTALL)
-        script = f"set -euo pipefail\n{CHECKED}\n{function}\ncheck_host mmdebstrap=mmdebstrap"
+        [paths] = re.findall("^os_release=.*$", INSTALL.read_text(), re.MULTILINE)
+        own_paths = paths.replace("=/", "=./")  # in the test's directory
+        script = f"set -euo pipefail\n{CHECKED}\n{own_paths}\n{function}\ncheck_host mmdebstrap=mmdebstrap"
         done = subprocess.run(["bash", "-c", script, "bash", tmp_path], capture_output=True, text=True, timeout=60)
     assert expected in done.stdout, done.stdout + done.stderr
     assert (done.returncode == 0) == expected.startswith("Host"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("chosen", "installed", "expected"),
+    [
+        (None, ("docker-compose", "docker"), "docker-compose"),
+        (None, ("docker",), "docker compose"),
+        ("podman compose", ("docker-compose", "docker"), "podman compose"),
+        (None, (), "apt-get install docker-compose (Debian) or docker-compose-v2 (Ubuntu)"),
+    ],
+)
+def test_compose_is_the_program_of_the_distribution(
+    chosen: str | None, installed: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    for name in ("docker-compose", "docker", "podman"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {int(name not in ('podman', *installed))}\n")
+        (tmp_path / name).chmod(0o700)
+    text = INSTALL.read_text()
+    [checks] = re.findall(r"^compose\(\) \{\n(.*?)^  deploy/setup.sh", text, re.MULTILINE | re.DOTALL)
+    [line] = re.findall(r"^read -ra engine .*$", text, re.MULTILINE)
+    reached = 'check_host() { :; }\ndie() { echo "$*"; exit 1; }'
+    script = f'set -euo pipefail\n{reached}\n{line}\n{checks.replace("local", "declare")}\necho "${{engine[*]}}"'
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", **({} if chosen is None else {"COMPOSE": chosen})}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert done.stdout == (f"{expected}\n" if installed else f"docker compose does not run here: {expected}\n")
+    assert (done.returncode == 0) == bool(installed)
 
 
 SHARED = """

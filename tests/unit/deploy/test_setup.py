@@ -1,4 +1,4 @@
-"""The line of ``deploy/setup.sh`` that compiles the product's modules."""
+"""Lines of ``deploy/setup.sh``: those that compile the product's modules, and those about the keys of Debian."""
 
 from __future__ import annotations
 
@@ -39,3 +39,27 @@ def test_both_ends_of_the_script_compile() -> None:
     calls = re.findall(r"\bcompile_modules(?!\()", SETUP)
     ends = re.findall(r"\bexit 0\b", SETUP.partition("compile_modules()")[2])
     assert len(calls) == len(ends) + 1
+
+
+@pytest.mark.parametrize(
+    ("system", "there", "expected"),
+    [
+        ("ubuntu", ("apt-get",), "debian-archive-keyring gpg"),
+        ("ubuntu", ("apt-get", "gpg", "keys"), ""),
+        ("debian", ("apt-get", "keys"), ""),
+        ("fedora", (), "gpg"),
+    ],
+)
+def test_setup_needs_the_keys_of_debian_on_another_system(
+    system: str, there: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    lines = re.findall(r"^if (?:.*debian-archive-keyring|.*has gpg).*$", SETUP, re.MULTILINE)
+    script = "\n".join(["needed=()", 'has() { [ -e "$1" ]; }', *lines, 'echo "${needed[*]}"'])
+    for path, own in (("/usr/share/keyrings/debian-archive-keyring.gpg", "keys"), ("/etc/os-release", "release")):
+        assert path in script
+        script = script.replace(path, own)
+    (tmp_path / "release").write_text(f"ID={system}\nID_LIKE=debian\n")
+    for name in there:
+        (tmp_path / name).touch()
+    done = subprocess.run(["bash", "-euc", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{expected}\n"

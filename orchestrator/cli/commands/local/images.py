@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -22,7 +23,7 @@ from orchestrator.cli.verdict import MISTAKE
 from orchestrator.errors import EnvironmentUnavailable
 from orchestrator.host.image_files import digests_of, load_images, save_images
 from orchestrator.host.registry import Registry, read_credentials
-from orchestrator.host.rootfs import UNUSED_SECONDS, prune
+from orchestrator.host.rootfs import REMOVING, UNUSED_SECONDS, prune
 from orchestrator.settings import Settings
 
 images = typer.Typer(cls=Commands, no_args_is_help=True, help="List, move, sign and remove images.")
@@ -60,18 +61,18 @@ def prune_images(
     old = [copy for copy in _copies(settings) if copy.old]
     left: tuple[str, ...] = ()
     if not dry_run:
-        left = prune(_unpacked(settings)).left
-        old = [copy for copy in old if copy.place != "unpacked" or copy.image.removeprefix("sha256:") not in left]
+        with redirect_stdout(sys.stderr):  # the reasons of failures, logged
+            left = prune(_unpacked(settings)).left
+        there = {f"sha256:{name.removeprefix(REMOVING)}" for name in left}
+        old = [copy for copy in old if copy.place != "unpacked" or copy.image not in there]
         if settings.driver == "docker":
             with _engine(settings) as engine:
                 doomed = {copy.image for copy in old if copy.place == "engine"}
-                kept = {one.id for one in engine.images() if one.id in doomed and not engine.remove_image(one)}
-            old = [copy for copy in old if copy.place != "engine" or copy.image not in kept]
+                in_use = {one.id for one in engine.images() if one.id in doomed and not engine.remove_image(one)}
+            old = [copy for copy in old if copy.place != "engine" or copy.image not in in_use]
     _print(old, json)
     if left:
-        raise CommandFailed(
-            f"Could not be removed from {_unpacked(settings)} (the log has the reasons): {', '.join(left)}"
-        )
+        raise CommandFailed(f"Could not be removed from {_unpacked(settings)} (reasons above): {', '.join(left)}")
 
 
 @images.command("sign")

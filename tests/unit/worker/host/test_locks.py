@@ -152,6 +152,18 @@ def test_held_locks_are_tried_again_when_their_owners_change_and_seldom_otherwis
     assert not watch.unattributed, "an open file has no pid"
 
 
+def test_locks_of_the_workers_own_process_are_no_abuse(tmp_path: Path) -> None:
+    """Another process of the same user is the control."""
+    path, found = tmp_path / "locks", [0][:0]
+    watch = LockWatch(lambda: (), lambda uid, _: found.append(uid), path, {(0, 0x0E)})
+    watch._holder = LockHolder(lambda: ())
+    with child(lambda: None) as another:
+        for pid, expected in ((os.getpid(), []), (another, [os.getuid()])):
+            path.write_text(f"1: FLOCK  ADVISORY  WRITE {pid} 00:0e:1045 0 EOF\n", encoding="ascii")
+            watch.look({os.getuid()})
+            assert found == expected
+
+
 @pytest.mark.parametrize(("cpu_seconds", "pause"), [(0.0, 0.02), (0.002, 0.04), (0.06, 0.1), (9.0, 0.1)])
 def test_looks_cost_little_and_a_long_list_cannot_delay_them(cpu_seconds: float, pause: float) -> None:
     assert pause_after(cpu_seconds) == pytest.approx(pause)

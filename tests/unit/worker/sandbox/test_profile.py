@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
+from collections import deque
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ from orchestrator.errors import WeakContainer
 from orchestrator.models import Isolation, RequestedLimits
 from tests.builders.sandboxes.profiles import ENVIRONMENTS, profile_of
 from worker.drivers.docker.config import CONFIG_FIELDS, container_config, refuse_other_limits, refuse_weaker
-from worker.drivers.oci.config import caps_of
+from worker.drivers.oci.config import caps_of, oci_config
+from worker.drivers.oci.config import rendered as rendered_for_oci
 from worker.host.cgroups import Caps
 from worker.sandbox import arguments, seccomp
 from worker.sandbox.profile import START_CAPABILITIES, cpu_cores
@@ -53,6 +56,24 @@ def test_only_a_loopback_has_tcp_and_udp_sockets() -> None:
     assert levels == {0, 6, 41}  # IP, TCP and IPv6, option by option
     assert all(rule["action"] == "SCMP_ACT_ALLOW" and len(rule["args"]) == 2 for rule in options)
     assert [rule for rule in closed["syscalls"] if rule not in opened["syscalls"]] == []
+
+
+def test_seccomp_profile_is_encoded_once_for_all_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, encode = [""][:0], json.dumps
+    image = {"Env": [], "Entrypoint": ["/agent"], "WorkingDir": "/work"}
+
+    def counted(value: object, **options: Any) -> str:
+        texts.append(encode(value, **options))
+        return texts[-1]
+
+    monkeypatch.setattr(seccomp, "_texts", deque(maxlen=2))
+    monkeypatch.setattr(json, "dumps", counted)
+    for number in range(3):
+        for loopback in (False, True):
+            profile = replace(profile_of(loopback=loopback), name=f"sandbox-{number}")
+            container_config(profile)
+            rendered_for_oci(oci_config(profile, Path("/bundle/root"), image))
+    assert len([text for text in texts if '"SCMP_ACT_KILL_PROCESS"' in text]) == 2, "with and without a loopback"
 
 
 def test_a_loopback_has_names_and_bounded_buffers() -> None:
