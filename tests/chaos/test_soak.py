@@ -71,4 +71,4 @@ def test_soak_counts_descriptors_leases_and_keys(installation: Callable[..., Ins
     assert after.leased_uids - before.leased_uids == 1
     assert 1_000_000 <= after.disk_bytes - before.disk_bytes < 1_100_000
     assert after.redis_keys - before.redis_keys == 1
-    assert 1_000_000 < after.redis_bytes - before.redis_bytes < 3_000_000  # without what is remembered
+    assert 900_000 < after.redis_bytes - before.redis_bytes < 3_000_000  # without what is remembered

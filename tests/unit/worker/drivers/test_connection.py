@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import http.client
 import socket
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
-from pathlib import Path
 from socketserver import TCPServer, ThreadingMixIn, UnixStreamServer
 from typing import Any
 
@@ -86,10 +86,11 @@ def served(server: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[Any]:
+def engine() -> Iterator[Any]:
     class Server(ThreadingMixIn, UnixStreamServer): ...
 
-    yield from served(Server(str(tmp_path / "engine.sock"), Answers))
+    with tempfile.TemporaryDirectory() as directory:  # a test's own directory can be too long a path for a socket
+        yield from served(Server(f"{directory}/engine.sock", Answers))
 
 
 @pytest.fixture
