@@ -192,13 +192,14 @@ async def opened(
     except LinkFailed:
         raise
     except BaseExceptionGroup as group:
-        if ended and not isinstance(cause, LATE) and group.split(LATE)[1] is None:
+        other = group.split(LATE)[1]
+        if ended and not isinstance(cause, LATE) and other is None:
             # The server answered a request that the end of the session had given up: what ended it still counts.
             if cause is not None:
                 raise cause from group
             return
         ours = _only(group, LinkFailed)
-        raise LinkFailed(_detail(ours) if ours else exchange.cause or _detail(group)) from group
+        raise LinkFailed(_detail(ours) if ours else exchange.cause or _detail(other or group)) from group
     except (MCPError, OSError, ValidationError, RuntimeError, ValueError) as error:
         raise LinkFailed(exchange.cause or _detail(error)) from error
 

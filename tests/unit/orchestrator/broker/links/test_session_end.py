@@ -31,10 +31,10 @@ def server() -> Iterator[HostileServer]:
 
 
 @asynccontextmanager
-async def session(server: HostileServer, error: type[Exception]) -> AsyncIterator[McpLink]:
-    """A session that ends with an error of the transport."""
+async def session(server: HostileServer, *errors: type[Exception]) -> AsyncIterator[McpLink]:
+    """A session that ends with errors of the transport."""
 
-    async def fail() -> None:
+    async def fail(error: type[Exception]) -> None:
         raise error
 
     @asynccontextmanager
@@ -43,7 +43,8 @@ async def session(server: HostileServer, error: type[Exception]) -> AsyncIterato
             try:
                 yield streams
             finally:
-                tasks.start_soon(fail)
+                for error in errors:
+                    tasks.start_soon(fail, error)
 
     async with opened(transport(), "s", 60, 65536, lambda: None) as link:
         yield link
@@ -85,9 +86,10 @@ def test_late_answer_is_no_failure_of_a_session_that_has_ended(server: HostileSe
     assert asyncio.run(listed()) > 0
 
 
-def test_other_error_at_the_end_is_a_failure(server: HostileServer) -> None:
+@pytest.mark.parametrize("errors", [(OSError,), (anyio.BrokenResourceError, OSError)], ids=["alone", "and an answer"])
+def test_other_error_at_the_end_is_a_failure(server: HostileServer, errors: tuple[type[Exception], ...]) -> None:
     async def listed() -> int:
-        async with session(server, OSError) as link:
+        async with session(server, *errors) as link:
             return len(await link.list_tools())
 
     with pytest.raises(LinkFailed, match="OSError"):
