@@ -263,9 +263,9 @@ CALLS: tuple[tuple[str, str, Any, int], ...] = (
     ("POST", "/resize?h=1&w=1", None, 200),
     ("POST", "/update", {"NanoCpus": 10**9}, 200),
     ("POST", "/rename?name=mayfly-renamed", None, 204),
+    ("POST", "/start", None, 304),
     ("POST", "/pause", None, 204),
     ("POST", "/unpause", None, 204),
-    ("POST", "/start", None, 304),
     ("POST", "/kill?signal=CONT", None, 204),
 )
 REFUSED_ALONE = ("/wait", "/kill", "/stop", "/restart", "/attach?stream=1&stdin=1")  # which would end, or wait for it
