@@ -58,7 +58,7 @@ class Janitor:
         self._rounds = 0
         self._positions: dict[str, float] = {}  # for each index, the position behind the last page
         self._alarms = Alarms(store) if settings.anomalies else None
-        self._lead = store.redis.script(scripts.LEAD)
+        self._lead, self._mend = map(store.redis.script, (scripts.LEAD, scripts.MEND))
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
     def start(self) -> None:
@@ -111,13 +111,7 @@ class Janitor:
 
     def _kinds(self, now: float) -> None:
         """Remove keys of a wrong type, which would make every script that needs them fail."""
-        with self._store.redis.pipeline(transaction=False) as pipe:
-            for key in KINDS:
-                pipe.type(key)
-            found = dict(zip(KINDS, pipe.execute(), strict=True))
-        strange = [key for key, kind in found.items() if kind not in (b"none", KINDS[key])]
-        if strange:
-            self._store.redis.delete(*strange)
+        if strange := [key.decode() for key in self._mend(list(KINDS), list(KINDS.values()))]:
             self._report(f"{', '.join(strange)} had a type that Mayfly never gives them, and were removed.")
 
     def _expired(self, now: float) -> None:

@@ -131,7 +131,7 @@ ANSWER_CALL_WHEN_FULL = ANSWER_CALL.replace("#!lua", ALLOWED_WHEN_FULL, 1)
 SETTLE_CALLS_WHEN_FULL = SETTLE_CALLS.replace("#!lua", ALLOWED_WHEN_FULL, 1)  # for outcomes that are failures
 # Of other data.
 APPEND_AUDIT, SEAL_AUDIT, TRIM_AUDIT = map(load, ("append_audit", "seal_audit", "trim_audit"))
-DRAIN, DELAY, PUT_SWITCH = map(load, ("drain", "delay", "put_switch"))
+DRAIN, DELAY, PUT_SWITCH, MEND = map(load, ("drain", "delay", "put_switch", "mend"))
 LEAD, KEEP_LEASE, LOG, COUNT = map(load, ("lead", "keep_lease", "log", "count"))
 BEAT, FORGET_WORKER, ANNOUNCE, FIND_SCHEMA = map(load, ("beat", "forget_worker", "announce", "find_schema"))
 # Of tenants, their service accounts, API keys and quotas; of issuers.

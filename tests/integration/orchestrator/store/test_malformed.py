@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from orchestrator.errors import NotFound
 from orchestrator.janitor.janitor import KINDS, Janitor
+from orchestrator.models.fleet import Switch
 from orchestrator.queries import events
 from orchestrator.settings import Settings
 from orchestrator.states import Reason
@@ -144,6 +146,18 @@ def test_a_key_of_another_type_is_mended(store: Store, settings: Settings, key: 
         janitor.stop()
     if kind != KINDS[key]:
         assert any(key in entry.event["detail"] for entry in store.security.read(tenant=None).items)
+
+
+def test_mending_removes_no_value_that_was_written_meanwhile(store: Store, settings: Settings) -> None:
+    """A switch replaces a key of another type, too, at any moment of the janitor's round."""
+    janitor, off = Janitor(store, settings), Switch(feature="tools", enabled=False)
+    with ThreadPoolExecutor(1) as operator:
+        for _ in range(300):
+            put(store, keys.SWITCHES, b"string")
+            switched = operator.submit(store.switches.put, off)
+            janitor._kinds(now())
+            switched.result(60)
+            assert store.redis.hkeys(keys.SWITCHES) == [b"tools"]
 
 
 @pytest.mark.parametrize("kind", [b"string", b"list", b"hash"])

@@ -154,7 +154,8 @@ def test_held_locks_are_tried_again_when_their_owners_change_and_seldom_otherwis
 
 def test_locks_of_the_workers_own_process_are_no_abuse(tmp_path: Path) -> None:
     """Another process of the same user is the control."""
-    path, found = tmp_path / "locks", [0][:0]
+    path = tmp_path / "locks"
+    found: list[int] = []
     watch = LockWatch(lambda: (), lambda uid, _: found.append(uid), path, {(0, 0x0E)})
     watch._holder = LockHolder(lambda: ())
     with child(lambda: None) as another:

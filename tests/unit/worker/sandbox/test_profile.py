@@ -59,7 +59,8 @@ def test_only_a_loopback_has_tcp_and_udp_sockets() -> None:
 
 
 def test_seccomp_profile_is_encoded_once_for_all_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts, encode = [""][:0], json.dumps
+    texts: list[str] = []
+    encode = json.dumps
     image = {"Env": [], "Entrypoint": ["/agent"], "WorkingDir": "/work"}
 
     def counted(value: object, **options: Any) -> str:
