@@ -8,7 +8,7 @@ run. The kernel wakes the thread for each attempt to lock a shared inode, also f
 (:mod:`worker.host.lock_attempts`). The thread also reads ``/proc/locks``, the kernel's list for the whole host. In the
 list it looks for programs that have or wait for a lock on a shared inode (where the kernel reports no attempts to this
 worker), and for programs with too many locks. Both ways detect a lock after the fact: the lock stands until its program
-is ended.
+is ended. Where the kernel reports attempts, the list is read ten times a second, as it is where it is long.
 
 Both ways name the process by its pid. The uid of an ended process can no longer be read: the attempt of a child that
 ends and is reaped at once is logged, once, without an attribution. POSIX locks end with their process.
@@ -21,7 +21,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -106,20 +106,26 @@ class LockWatch:
         self._needed.set()
 
     def look(self, uids: Collection[int]) -> None:
-        """Read the list once, take locks that others have released, and report the uids with forbidden locks."""
-        listed = read_list(self._path)
-        shared = held(listed, self._on_shared)
+        """Read the list once, take locks that others have released, and report the uids with forbidden locks.
+
+        The rest of the list is not read when a uid has too many locks.
+        """
+        shared: Counter[Lock] = Counter()
+        counts: Counter[int] = Counter()
+        owners: dict[int, int] = {}
+        for piece in read_list(self._path):
+            shared += held(piece, self._on_shared)
+            if counts or piece.count(b"\n") > MAX_LOCKS:
+                for lock, count in held(piece).items():
+                    if lock.pid not in owners:
+                        owners[lock.pid] = uid_of(lock.pid)
+                    counts[owners[lock.pid]] += count
+                if many := [uid for uid in uids if counts[uid] > MAX_LOCKS]:
+                    for uid in many:
+                        self._on_abuse(uid, "many_locks")
+                    break
         self._retake(shared)
-        owners = self._report_shared({lock.pid for lock in shared} - {OPEN_FILE, os.getpid()}, uids)
-        if listed.count(b"\n") > MAX_LOCKS:
-            counts: Counter[int] = Counter()
-            for lock, count in held(listed).items():
-                if lock.pid not in owners:
-                    owners[lock.pid] = uid_of(lock.pid)
-                counts[owners[lock.pid]] += count
-            for uid in uids:
-                if counts[uid] > MAX_LOCKS:
-                    self._on_abuse(uid, "many_locks")
+        self._report_shared({lock.pid for lock in shared} - {OPEN_FILE, os.getpid()}, uids)
 
     def _retake(self, shared: Counter[Lock]) -> None:
         """Try to take the missing locks if the list has no other owner (one in another pid namespace is not listed), if
@@ -130,15 +136,14 @@ class LockWatch:
             self._holder.take()
             self._seen, self._retake_at = others, time.monotonic() + RETAKE_SECONDS
 
-    def _report_shared(self, pids: Collection[int], uids: Collection[int]) -> dict[int, int]:
-        """Report the uids of these processes for a lock on a shared inode; returns the uid of each process."""
-        owners = {pid: uid_of(pid) for pid in pids}
-        if GONE in owners.values() and not self.unattributed:
+    def _report_shared(self, pids: Collection[int], uids: Collection[int]) -> None:
+        """Report the uids of these processes for a lock on a shared inode."""
+        owners = {uid_of(pid) for pid in pids}
+        if GONE in owners and not self.unattributed:
             self.unattributed = True
             log.warning("lock.unattributed", detail="A process locked a host-wide inode, or tried to, and has ended.")
-        for uid in set(owners.values()) & set(uids):
+        for uid in owners & set(uids):
             self._on_abuse(uid, "shared_lock")
-        return owners
 
     def _run(self) -> None:
         with suppress(OSError):  # a worker without the right to raise its priority
@@ -156,22 +161,35 @@ class LockWatch:
             if time.monotonic() >= look_at:
                 began = time.thread_time()
                 self.look(self._followed())
-                look_at = time.monotonic() + pause_after(time.thread_time() - began)
+                reported = self._attempts is not None and self._attempts.available
+                look_at = time.monotonic() + pause_after(time.thread_time() - began, reported)
 
 
-def pause_after(cpu_seconds: float) -> float:
-    """The seconds until the next look, after a look that took so much CPU time."""
-    return min(max(LOOK_SECONDS, cpu_seconds / LOOK_SHARE), LONGEST_PAUSE_SECONDS)
+def pause_after(cpu_seconds: float, reported: bool) -> float:
+    """The seconds until the next look, after a look that took so much CPU time.
+
+    The longest pause if attempts to lock a shared inode are ``reported``: then nothing in the list is urgent.
+    """
+    shortest = LONGEST_PAUSE_SECONDS if reported else LOOK_SECONDS
+    return min(max(shortest, cpu_seconds / LOOK_SHARE), LONGEST_PAUSE_SECONDS)
 
 
-def read_list(path: Path) -> bytes:
-    """The kernel's list of locks, a line for each, to the end of the page with the line :data:`MAX_LINES`."""
-    listed, lines = bytearray(), 0
+def read_list(path: Path) -> Iterator[bytes]:
+    """The kernel's list of locks, a line for each, the newest of each processor first, to the page with the line
+    :data:`MAX_LINES`. The first piece has more lines than :data:`MAX_LOCKS` if the list has; a further piece is a page.
+
+    For each page the kernel waits for every process that sets a lock at that moment: with sixty such processes, for
+    tens of milliseconds.
+    """
+    piece, lines = bytearray(), 0
     with path.open("rb", buffering=0) as file:
-        while lines < MAX_LINES and (piece := file.read(PAGE_BYTES)):
-            listed += piece
-            lines += piece.count(b"\n")
-    return bytes(listed)
+        while lines < MAX_LINES and (page := file.read(PAGE_BYTES)):
+            piece += page
+            lines += page.count(b"\n")
+            if lines > MAX_LOCKS:
+                yield bytes(piece)
+                piece.clear()
+    yield bytes(piece)
 
 
 def on_devices(devices: Collection[tuple[int, int]]) -> re.Pattern[bytes]:

@@ -5,6 +5,8 @@ The census (``census.py``) has the object that each call makes, the accounting o
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.hostile.cases import LIMITS, MIB, attack, ended
 from tests.hostile.tripwires import DENIED, OWN_KERNEL, REFUSED
 
@@ -210,6 +212,15 @@ for name, lock in SHARED_LOCKS.items():
         because="gVisor's kernel has the locks, and one for each sandbox",
     )
 
+LOCKS_IN_THE_SANDBOX: dict[str, Any] = {
+    "source": "import fcntl\nattempt('lock', lambda: fcntl.lockf(open('/work/x', 'w'), fcntl.LOCK_EX))",
+    "state": "succeeded",
+    "reason": None,
+    "events": "",
+    "probes": {"lock": "done"},
+}
+IN_SANDBOX_MEMORY = "gVisor's kernel has the locks, in the sandbox's own memory"
+
 attack(
     THEME,
     "a hundred thousand locks",
@@ -223,14 +234,28 @@ print("unharmed")
     **ended("security_violation", "seccomp_violation"),
     absent=("unharmed",),
     seconds=10.0,
-    hardened={
-        "source": "import fcntl\nattempt('lock', lambda: fcntl.lockf(open('/work/x', 'w'), fcntl.LOCK_EX))",
-        "state": "succeeded",
-        "reason": None,
-        "events": "",
-        "probes": {"lock": "done"},
-    },
-    because="gVisor's kernel has the locks, in the sandbox's own memory",
+    hardened=LOCKS_IN_THE_SANDBOX,
+    because=IN_SANDBOX_MEMORY,
+)
+
+attack(
+    THEME,
+    "locks of many processes, each of which is set in front of all others",
+    """
+import fcntl
+for process in range(50):
+    if not os.fork():
+        file, at = open(f"/work/{process}", "w"), 2**40
+        while True: fcntl.lockf(file, fcntl.LOCK_EX, 1, at := at - 2)
+time.sleep(10)
+print("unharmed")
+""",
+    **ended("security_violation", "seccomp_violation"),
+    absent=("unharmed",),
+    aims_at="memory",
+    seconds=10.0,
+    hardened=LOCKS_IN_THE_SANDBOX,
+    because=IN_SANDBOX_MEMORY,
 )
 
 attack(
