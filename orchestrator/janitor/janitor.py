@@ -58,7 +58,7 @@ class Janitor:
         self._rounds = 0
         self._positions: dict[str, float] = {}  # for each index, the position behind the last page
         self._alarms = Alarms(store) if settings.anomalies else None
-        self._lead, self._mend = map(store.redis.script, (scripts.LEAD, scripts.MEND))
+        self._lead, self._keep, self._mend = map(store.redis.script, (scripts.LEAD, scripts.KEEP_LEASE, scripts.MEND))
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
     def start(self) -> None:
@@ -70,8 +70,7 @@ class Janitor:
         self._stopped.set()
         self._thread.join()
         try:
-            if self._store.redis.get(keys.JANITOR) == self._name.encode():
-                self._store.redis.delete(keys.JANITOR)  # another process need not wait for the lease to expire
+            self._keep([keys.JANITOR], [self._name, 0])  # another process need not wait for the lease to expire
         except (StoreUnavailable, RedisError):
             log.info("janitor.left")
 

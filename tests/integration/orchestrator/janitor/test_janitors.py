@@ -87,3 +87,14 @@ def test_a_dead_worker_is_found_within_ten_seconds() -> None:
 def test_lease_of_a_dead_janitor_ends_after_three_rounds(store: Store, settings: Settings) -> None:
     Counting(store, settings.model_copy(update={"janitor_seconds": 20.0}))._lease()
     assert 0 < store.redis.ttl(keys.JANITOR) <= 60
+
+
+def test_stopped_janitor_ends_its_own_lease_and_no_other(store: Store, settings: Settings) -> None:
+    for leader, left in ((None, None), ("another process", b"another process")):
+        one = Counting(store, settings.model_copy(update={"janitor_seconds": 3600.0}))
+        one.start()
+        one._lease()
+        if leader:
+            store.redis.set(keys.JANITOR, leader)
+        one.stop()
+        assert store.redis.get(keys.JANITOR) == left
