@@ -1,7 +1,8 @@
-"""Commands by name, each imported on first use."""
+"""Commands by name, each imported on first use. Their log goes to standard error, apart from their results."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ class LazyCommands(MutableMapping[str, Any]):
         if name not in self._loaded:
             module, _, attribute = self._places[name].partition(":")
             self._loaded[name] = _command(name, getattr(import_module(module), attribute))
+            if structlog := sys.modules.get("structlog"):  # only commands on this host log
+                structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
         found: TyperCommand | TyperGroup = self._loaded[name]
         return found
 

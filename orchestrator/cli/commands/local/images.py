@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 import tarfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, redirect_stdout, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -61,8 +60,7 @@ def prune_images(
     old = [copy for copy in _copies(settings) if copy.old]
     left: tuple[str, ...] = ()
     if not dry_run:
-        with redirect_stdout(sys.stderr):  # the reasons of failures, logged
-            left = prune(_unpacked(settings)).left
+        left = prune(_unpacked(settings)).left
         there = {f"sha256:{name.removeprefix(REMOVING)}" for name in left}
         old = [copy for copy in old if copy.place != "unpacked" or copy.image not in there]
         if settings.driver == "docker":
