@@ -7,6 +7,7 @@ also works if only the command line is installed.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +21,12 @@ from orchestrator.host.posture import INSTALLATION_LABEL, EngineFacts
 ANSWER_SECONDS = 20.0
 REMOVAL_SECONDS = 600.0  # of an image, whose files the engine deletes before it answers
 IMAGES = "mayfly/"  # the beginning of the builder's tags
+GONE_OR_IN_USE = (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)  # also: being removed
 SERVICES = frozenset({"mayfly/service", "mayfly/redis", "mayfly/proxy", "mayfly/monitoring"})  # of compose
 
 
 class EngineUnreachable(Exception):
-    """The container engine does not answer."""
+    """The container engine does not answer, or refuses."""
 
 
 class EngineImage(NamedTuple):
@@ -72,9 +74,9 @@ class Engine:
         return EngineFacts(self.info(), version, [container["Labels"] or {} for container in running])
 
     def answers(self) -> bool:
-        """Whether the engine answers."""
+        """Whether the engine answers, also if it refuses."""
         try:
-            self._ask("GET", "/_ping")
+            self._ask("GET", "/_ping", range(400, 500))  # something that refuses is there, too
         except EngineUnreachable:
             return False
         return True
@@ -103,19 +105,20 @@ class Engine:
 
     def remove_image(self, image: EngineImage) -> bool:
         """Remove the builder's tags of an image, and with the last tag the image; ``False`` if it is in use now."""
-        answers = [self._ask("DELETE", f"/images/{tag}", timeout=REMOVAL_SECONDS) for tag in image.tags]
+        answers = [self._ask("DELETE", f"/images/{tag}", GONE_OR_IN_USE, timeout=REMOVAL_SECONDS) for tag in image.tags]
         return all(answer.status_code != HTTPStatus.CONFLICT for answer in answers)
 
     def remove(self, id: str) -> None:
         """Kill and remove a container. Idempotent."""
-        self._ask("DELETE", f"/containers/{id}", params={"force": "1", "v": "1"})
+        self._ask("DELETE", f"/containers/{id}", GONE_OR_IN_USE, params={"force": "1", "v": "1"})
 
-    def _ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
+    def _ask(self, method: str, path: str, expected: Collection[int] = (), **options: Any) -> httpx2.Response:
+        """The answer. Raises :class:`EngineUnreachable`, also for an error that is not ``expected``."""
         try:
             response = self._http.request(method, path, **options)
         except httpx2.TransportError as error:
             raise EngineUnreachable(f"the container engine at {self.url} does not answer ({error})") from error
-        if response.status_code >= 500:
+        if response.is_error and response.status_code not in expected:
             raise EngineUnreachable(f"the container engine at {self.url} answered {response.status_code}")
         return response
 
