@@ -38,10 +38,53 @@ def test_backports_are_listed_with_their_release(source: Source, tmp_path: Path)
     assert [name for name in names if name.endswith("/trixie-backports")]
 
 
+def test_named_mirror_is_used(source: Source, tmp_path: Path) -> None:
+    asked = source._replace(suite="trixie-backports", mirror="http://m.invalid")
+    listed = Path(str(with_suites(PROXY, asked, tmp_path)[0].mirror))
+    assert listed.read_text() == "deb http://m.invalid trixie main\ndeb http://m.invalid trixie-backports main\n"
+
+
+@pytest.fixture
+def debian(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Source:
+    """Debian 12, whose apt knows the release, its security updates at another address, and a program's own packages."""
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"ID": "debian", "VERSION_CODENAME": "bookworm"})
+    lines = ("http://a.invalid bookworm", "http://b.invalid bookworm-security", "http://c.invalid stable")
+    (tmp_path / "apt-get").write_text(f"#!/bin/sh\nprintf '%s\\n' {' '.join(map(repr, lines))}\n")
+    (tmp_path / "apt-get").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    return host_source(None)
+
+
+@pytest.mark.parametrize(
+    ("suite", "mirror", "expected"),
+    [
+        ("bookworm", None, None),
+        ("trixie", "http://m.invalid", None),
+        ("trixie", None, {"a.invalid trixie", "b.invalid trixie-security"}),
+        ("trixie-backports", None, {"a.invalid trixie", "a.invalid trixie-backports", "b.invalid trixie-security"}),
+        ("trixie-backports", "http://m.invalid", {"m.invalid trixie", "m.invalid trixie-backports"}),
+    ],
+)
+def test_suites_come_from_the_mirrors_of_debian_or_from_the_given_one(
+    debian: Source, tmp_path: Path, suite: str, mirror: str | None, expected: set[str] | None
+) -> None:
+    asked = debian._replace(suite=suite, mirror=mirror)
+    found, names = with_suites(PROXY, asked, tmp_path)
+    if expected is None:
+        assert (found, names) == (asked, PROXY.packages)
+        return
+    lines = Path(str(found.mirror)).read_text().splitlines()
+    assert {line.removeprefix("deb http://").removesuffix(" main") for line in lines} == expected
+    assert found.suite == "trixie"
+    assert {name for name in names if "/" in name} == {f"{name}/{suite}" for name in PROXY.backports}
+
+
 def test_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildError, match="apt install mmdebstrap"):
         default_sources("trixie")
+    with pytest.raises(BuildError, match="without apt, backports need --mirror"):
+        host_suites()
 
 
 @pytest.mark.parametrize(

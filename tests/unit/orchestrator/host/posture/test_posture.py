@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.commands.local.stack import UIDS, Stack
-from orchestrator.host.posture import facts, lines
+from orchestrator.host.posture import EngineFacts, check_engine, facts, lines
 from orchestrator.host.posture.finding import Finding
 from orchestrator.host.posture.host import (
     DESCRIPTORS,
@@ -118,6 +118,7 @@ def test_security_modules_and_user_namespaces(options: list[str], modules: str, 
 )
 def test_engine_of_a_snap_is_a_finding(info: dict[str, str], status: str) -> None:
     assert check_engine_package(info).status == status
+    assert check_engine_package(info) in check_engine(Settings(), EngineFacts(info, {}, []))
 
 
 @pytest.mark.parametrize(
