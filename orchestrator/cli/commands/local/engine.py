@@ -76,7 +76,7 @@ class Engine:
     def answers(self) -> bool:
         """Whether the engine answers, also if it refuses."""
         try:
-            self._ask("GET", "/_ping", range(400, 500))  # something that refuses is there, too
+            self._ask("GET", "/_ping", range(300, 500))  # something that refuses is there, too
         except EngineUnreachable:
             return False
         return True
@@ -113,12 +113,12 @@ class Engine:
         self._ask("DELETE", f"/containers/{id}", GONE_OR_IN_USE, params={"force": "1", "v": "1"})
 
     def _ask(self, method: str, path: str, expected: Collection[int] = (), **options: Any) -> httpx2.Response:
-        """The answer. Raises :class:`EngineUnreachable`, also for an error that is not ``expected``."""
+        """The answer. Raises :class:`EngineUnreachable`, also for a failure that is not ``expected``."""
         try:
             response = self._http.request(method, path, **options)
         except httpx2.TransportError as error:
             raise EngineUnreachable(f"the container engine at {self.url} does not answer ({error})") from error
-        if response.is_error and response.status_code not in expected:
+        if not response.is_success and response.status_code not in expected:
             raise EngineUnreachable(f"the container engine at {self.url} answered {response.status_code}")
         return response
 

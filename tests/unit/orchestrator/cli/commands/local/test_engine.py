@@ -50,7 +50,7 @@ def test_image_is_removed_or_in_use(
     assert engine.remove_image(IMAGE) is removed
 
 
-@pytest.mark.parametrize("status", [403, 500])
+@pytest.mark.parametrize("status", [307, 403, 500])
 def test_refusal_is_an_error_that_names_the_engine_s_answer(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
