@@ -237,10 +237,14 @@ def only_python(tmp_path: Path) -> list[str]:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """On failure, show the end of the logs of the stacks the test used."""
+    """On failure, show the end of the logs of the stacks the test used; the failure is reported also without them."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
     if report.when == "call" and report.failed:
         for value in getattr(item, "funcargs", {}).values():
             if callable(getattr(value, "logs", None)):
-                report.sections.append(("stack", value.logs()))
+                try:
+                    logs = value.logs()
+                except (AssertionError, OSError, subprocess.SubprocessError) as error:
+                    logs = f"no logs: {error}"
+                report.sections.append(("stack", logs))

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
+import pytest
+
 from tests.harness import ROOT
 from tests.readiness.checklist import COMMAND, Checklist, Line
 from tests.readiness.named_tests import is_test
 
 # In the lanes of a whole run, with the tests that the default selection leaves out.
 LANES = ("--numprocesses", "3", "--dist", "loadfile", "--no-loadscope-reorder")
+COMPLETE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
 class State(StrEnum):
@@ -42,13 +45,18 @@ class Case(NamedTuple):
 
 
 def run_tests(nodes: Sequence[str], options: Sequence[str] = LANES, root: Path = ROOT) -> dict[str, Outcome]:
-    """The outcome of each node id, from one run of pytest. A node of which no test ran does not hold."""
+    """The outcome of each node id, from one run of pytest. A node of which no test ran does not hold.
+
+    If pytest broke off, no node holds: the report lacks the tests that did not run.
+    """
     there = [node for node in nodes if is_test(node, root)]  # one absent name would keep pytest from running any
     with tempfile.TemporaryDirectory(prefix="mayfly-readiness-") as directory:
         report = Path(directory, "report.xml")
         command = [sys.executable, "-m", "pytest", "-q", "-m", "", *options, f"--junitxml={report}", *there]
         if there:
-            subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, check=False)
+            ended = subprocess.run(command, cwd=root, stdin=subprocess.DEVNULL, check=False).returncode
+            if ended not in COMPLETE:
+                return dict.fromkeys(nodes, Outcome(State.FAILS, f"pytest broke off with exit code {ended}"))
         cases = read_report(report.read_text(encoding="utf-8")) if report.exists() else []
     return {node: judge_node(node, cases) for node in nodes}
 

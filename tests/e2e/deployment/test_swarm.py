@@ -71,7 +71,8 @@ class Swarm:
 
     def logs(self) -> str:
         asked = "docker node ls; docker stack ps --no-trunc mayfly mayfly-workers 2>&1 || true;"
-        services = "for s in $(docker service ls -q); do docker service logs --tail 15 $s 2>&1 || true; done"
+        # The logs of a lost host never come.
+        services = "for s in $(docker service ls -q); do timeout 20 docker service logs --tail 15 $s 2>&1 || true; done"
         return self.first(asked + services)
 
 

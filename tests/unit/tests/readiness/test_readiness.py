@@ -9,9 +9,10 @@ import pytest
 from tests.harness import ROOT
 from tests.readiness.checklist import Checklist, Line, Section, faults, load
 from tests.readiness.page import page
-from tests.readiness.proving import Outcome, State, judge, judge_node, read_report, run
+from tests.readiness.proving import Outcome, State, judge, judge_node, read_report, run, run_tests
 
 LINES = {"code-executor": 179, "code-search-server": 235, "mcp-ecosystem": 153, "operators": 15}
+OPTIONS = ("-c", "/dev/null", "-p", "no:cacheprovider", "-p", "no:schemathesis")
 PROOFS = {
     "good": ("tests/test_x.py::test_that_passes", "mayfly --help"),
     "parameters": ("tests/test_x.py::test_of_parameters[1]",),
@@ -87,8 +88,7 @@ def test_line_holds_only_if_its_commands_succeed(tmp_path: Path) -> None:
     lines["in part"] = Line("x/in part", "t", ("good",), ("people",))
     lines["bad in part"] = Line("x/bad in part", "t", ("good", "bad"), ("people",))
     made = checklist(*lines.values())
-    options = ("-c", "/dev/null", "--rootdir", str(tmp_path), "-p", "no:cacheprovider", "-p", "no:schemathesis")
-    outcomes = run(made, options, tmp_path)
+    outcomes = run(made, (*OPTIONS, "--rootdir", str(tmp_path)), tmp_path)
     found = {name: judge(line, made, outcomes) for name, line in lines.items()}
     states = {name: outcome.state for name, outcome in found.items()}
     assert states == {
@@ -107,6 +107,18 @@ def test_line_holds_only_if_its_commands_succeed(tmp_path: Path) -> None:
     assert "no engine" in found["skipped"].detail
     assert found["in part"].detail == "People decide."
     assert "1 == 2" in found["bad"].detail
+
+
+def test_nothing_holds_if_pytest_breaks_off(tmp_path: Path) -> None:
+    """At an error in a hook, after one of two tests of a module; without the error the module holds."""
+    node = "tests/test_x.py"
+    (tmp_path / "tests").mkdir()
+    (tmp_path / node).write_text("def test_first():\n    pass\n\ndef test_second():\n    pass\n")
+    options = (*OPTIONS, "--rootdir", str(tmp_path))
+    assert run_tests([node], options, tmp_path) == {node: Outcome(State.HOLDS)}
+    hook = "def pytest_runtest_logreport(report):\n    assert 'second' not in report.nodeid\n"
+    (tmp_path / "tests" / "conftest.py").write_text(hook)
+    assert run_tests([node], options, tmp_path) == {node: Outcome(State.FAILS, "pytest broke off with exit code 3")}
 
 
 def test_error_of_a_fixture_is_a_failure() -> None:
