@@ -79,10 +79,14 @@ def test_suites_come_from_the_mirrors_of_debian_or_from_the_given_one(
     assert {name for name in names if "/" in name} == {f"{name}/{suite}" for name in PROXY.backports}
 
 
-def test_missing_program_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_or_failing_program_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildError, match="apt install mmdebstrap"):
         default_sources("trixie")
+    with pytest.raises(BuildError, match="without apt, backports need --mirror"):
+        host_suites()
+    (tmp_path / "apt-get").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "apt-get").chmod(0o700)
     with pytest.raises(BuildError, match="without apt, backports need --mirror"):
         host_suites()
 
